@@ -1,0 +1,1 @@
+"""What several stages share. Nothing here knows a stage, Prefect or DVC."""

@@ -1,0 +1,76 @@
+"""Where everything lies, below one root. No other module spells a path of data/."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one pipeline.
+
+    Args:
+        root: the folder that holds params.yaml and data/; the working folder when DVC runs a stage.
+    """
+
+    root: Path
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def decisions(self) -> Path:
+        return self.root / "data" / "decisions"
+
+    @property
+    def cache(self) -> Path:
+        """Features, downloads and the like, keyed by content: deleting it changes no result."""
+        return self.root / ".miwake"
+
+    def stage(self, name: str) -> Path:
+        """The folder that stage `name` writes."""
+        return self.root / "data" / name
+
+    # what stages hand to each other ----------------------------------------------------------
+
+    @property
+    def ingest_manifest(self) -> Path:
+        return self.stage("ingest") / "manifest.parquet"
+
+    @property
+    def thumbnails(self) -> Path:
+        return self.stage("ingest") / "thumbnails.npy"
+
+    @property
+    def rejects(self) -> Path:
+        return self.stage("ingest") / "rejected.csv"
+
+    @property
+    def truth(self) -> Path:
+        """What the sample source planted; absent for real pictures."""
+        return self.stage("ingest") / "truth.csv"
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest after dedupe: what every later stage reads."""
+        return self.stage("dedupe") / "manifest.parquet"
+
+    @property
+    def duplicates(self) -> Path:
+        return self.stage("dedupe") / "duplicates.csv"
+
+    @property
+    def expectations(self) -> Path:
+        return self.stage("validate") / "expectations.json"
+
+    @property
+    def splits(self) -> Path:
+        return self.stage("split") / "splits.parquet"
+
+    @property
+    def pack_index(self) -> Path:
+        return self.stage("augment") / "index.parquet"
+
+    def member(self, member: str, fold: int) -> Path:
+        """The folder that training `member` on `fold` writes."""
+        return self.stage("train") / f"{member}-{fold}"

@@ -1,0 +1,136 @@
+"""The tables that stages hand to each other: their columns, what each means, and how they are written.
+
+All are Parquet, sorted by content, without a clock or a path of this machine, so equal content gives equal bytes.
+
+MANIFEST    one row per *file* that ingest accepted. Equal files have equal `image_id`; bytes are packed once per
+            (label, image_id). Sorted by (label, image_id, source, source_path). `thumbnails.npy` (N, 32, 32) uint8,
+            grey, upright, has the same order: row i of one is row i of the other.
+DEDUPED     the manifest after dedupe: same rows, same order, five more columns.
+SPLITS      one row per picture that takes part: verdict keep, one row per (image_id, label). Sorted by
+            (label, image_id).
+PACK_INDEX  one row per packed picture, in the order of its pack: sorted by (subset, position).
+PREDICTIONS one row per predicted picture. Sorted by (subset, image_id).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.core.errors import InputError
+from pipelines.core.files import whole_file
+
+_WRITER_VERSION = "2.6"
+
+MANIFEST = pa.schema(
+    [
+        ("image_id", pa.string()),  # sha256 of the file's bytes, 64 hex digits
+        ("label", pa.string()),  # NFC-normalised, without leading or trailing spaces
+        ("shard", pa.string()),  # file name of the tar that holds the bytes
+        ("offset", pa.int64()),  # of the first byte of the file inside the shard
+        ("size", pa.int64()),  # bytes
+        ("format", pa.string()),  # by content: JPEG, PNG, …
+        ("mode", pa.string()),  # as stored: L, RGB, CMYK, P, …
+        ("width", pa.int32()),  # pixels, upright
+        ("height", pa.int32()),  # pixels, upright
+        ("orientation", pa.int8()),  # EXIF, 1 to 8; 1 where there is none
+        ("num_frames", pa.int32()),  # 1 for a still picture; more for an animation, of which the first is used
+        ("brightness", pa.float32()),  # mean of the thumbnail, 0 to 255
+        ("contrast", pa.float32()),  # standard deviation of the thumbnail, grey levels
+        ("source", pa.string()),  # index and kind of the entry of ingest.sources: "0-folder"
+        ("source_path", pa.string()),  # path below that source, with /
+    ]
+)
+
+DEDUPED = pa.schema(
+    [
+        *MANIFEST,
+        ("original_label", pa.string()),  # as ingested; `label` is after relabel.csv
+        ("group", pa.string()),  # smallest image_id of the duplicate group; the row's own where it has no copies
+        ("verdict", pa.string()),  # keep | copy | conflict | drop
+        ("best_id", pa.string()),  # image_id of the group's best picture; the row's own for it
+        ("decision", pa.string()),  # "", "drop: <reason>" or "relabel: <reason>"
+    ]
+)
+
+SPLITS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("subset", pa.string()),  # train | val | test; with folds > 1 there is no val: all but test is train
+        ("fold", pa.int16()),  # the fold in which the picture validates: 0 for val when folds = 1; -1 for never
+    ]
+)
+
+PACK_INDEX = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("label", pa.string()),
+        ("class_index", pa.int32()),  # position of the label among the classes of the schema's metadata
+        ("group", pa.string()),
+        ("subset", pa.string()),
+        ("fold", pa.int16()),
+        ("position", pa.int32()),  # row of <subset>.npy
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("subset", pa.string()),  # val (out of fold) | test
+        ("class_index", pa.int32()),  # the true class
+        ("probabilities", pa.list_(pa.float32())),  # (K,), sums to 1, in the order of the classes
+    ]
+)
+
+
+def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None) -> None:
+    """Write `table` whole or not at all.
+
+    Args:
+        table: the rows, already sorted.
+        classes: the K class labels in order of class_index; stored in the file, read by `read_classes`.
+    """
+    # pandas and arrow leave their own metadata; one key of ours, or none, keeps bytes stable
+    metadata = {} if classes is None else {"classes": json.dumps(classes, ensure_ascii=False)}
+    table = table.replace_schema_metadata(metadata)
+    with whole_file(path) as file:
+        pq.write_table(table, file, version=_WRITER_VERSION, compression="zstd", store_schema=False)
+
+
+def read_table(path: Path, schema: pa.Schema, *, columns: list[str] | None = None) -> pa.Table:
+    """Read a table that another stage wrote, and check that it has the columns of `schema`.
+
+    Raises:
+        InputError: the file is missing or has other columns.
+    """
+    try:
+        found = pq.read_schema(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} is no Parquet file ({error}): delete it and run `dvc repro`") from error
+    missing = [name for name in schema.names if name not in found.names]
+    if missing:
+        raise InputError(
+            f"{path} has no column {', '.join(missing)}: it was written by another version; run `dvc repro`"
+        )
+    return pq.read_table(path, columns=columns or schema.names)
+
+
+def read_classes(path: Path) -> list[str]:
+    """The class labels, in order of class_index, that `write_table` stored in a pack index or predictions."""
+    metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    if b"classes" not in metadata:
+        raise InputError(f"{path} names no classes: it was written by another version; run `dvc repro`")
+    classes: list[str] = json.loads(metadata[b"classes"])
+    return classes
+
+
+def rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows as dictionaries: for tables small enough for a person to read."""
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found
