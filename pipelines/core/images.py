@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipelines.core.errors import ImageError
 
@@ -59,7 +59,7 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
                     orientation=image.getexif().get(0x0112, 1),
                     num_frames=getattr(image, "n_frames", 1),
                 )
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError("not-an-image", str(error)) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageError("broken", str(error)) from error
