@@ -45,12 +45,13 @@ class SplitArtifact:
     def __str__(self) -> str:
         total = sum(self.subsets.values())
         parts = [
-            f"{name} {count} ({100 * self.fractions[name]:.1f} %, {self.smallest[name]} to {self.largest[name]} a class)"
+            f"{name} {count} ({100 * self.fractions[name]:.1f} %, {self.smallest[name]}-{self.largest[name]} a class)"
             for name, count in self.subsets.items()
         ]
         folds = f"; {len(self.folds)} folds of {min(self.folds)} to {max(self.folds)}" if self.folds else ""
         rare = f"; {len(self.train_only)} rare in training only" if self.train_only else ""
-        return f"{total} pictures of {self.num_classes} classes in {self.num_groups} groups: {', '.join(parts)}{folds}{rare}"
+        what = f"{total} pictures of {self.num_classes} classes in {self.num_groups} groups"
+        return f"{what}: {', '.join(parts)}{folds}{rare}"
 
 
 def split(params: SplitParams, *, manifest: Path, out_dir: Path) -> SplitArtifact:
@@ -113,7 +114,7 @@ def _artifact(out: Path, pictures: Pictures, bins: Bins, bin_of: Ints, train_onl
     counts: dict[str, npt.NDArray[np.int64]] = {
         name: np.bincount(pictures.label_of[subset == name], minlength=len(pictures.labels)) for name in bins.subsets
     }
-    folds = np.bincount(bin_of[bin_of != ALWAYS_TRAIN], minlength=bins.num_bins)[1:] if bins.folds > 1 else []
+    per_bin = np.bincount(bin_of[bin_of != ALWAYS_TRAIN], minlength=bins.num_bins)
     return SplitArtifact(
         splits=out,
         num_classes=len(pictures.labels),
@@ -122,6 +123,6 @@ def _artifact(out: Path, pictures: Pictures, bins: Bins, bin_of: Ints, train_onl
         fractions={name: float(count.sum()) / total for name, count in counts.items()},
         smallest={name: int(count[everywhere].min()) for name, count in counts.items()},
         largest={name: int(count[everywhere].max()) for name, count in counts.items()},
-        folds=tuple(int(count) for count in folds),
+        folds=tuple(int(count) for count in per_bin[1:]) if bins.folds > 1 else (),
         train_only=train_only,
     )

@@ -98,7 +98,7 @@ def read_pictures(manifest: Path, group_by: str | None) -> Pictures:
 
 
 def seeded_hashes(seed: int, names: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Two independent numbers in [0, 2^64) for each name, (len(names),) each: nothing but seed and name decides them."""
+    """Two independent numbers in [0, 2^64) for each name, (len(names),) each, from seed and name alone."""
     start = hashlib.sha256(f"{seed}:".encode())
     digests = bytearray()
     for name in names:
