@@ -103,7 +103,7 @@ def test_killed_in_every_stage_it_continues_to_the_same_lock(unbroken: Path, tmp
         assert process.wait() == -signal.SIGKILL, f"{stage} was not reached:\n{''.join(seen)}"
     repro(root)
     assert (root / "dvc.lock").read_text() == (unbroken / "dvc.lock").read_text()
-    assert not [path for path in (root / "data").rglob("*.partial")]
+    assert not list((root / "data").rglob("*.partial"))
 
 
 def test_nothing_changed_runs_nothing(unbroken: Path) -> None:
