@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import cos, hypot, pi, sin
+from math import cos, pi, sin
 
 import numpy as np
 from PIL import ImageDraw
@@ -131,5 +131,3 @@ def shade(colour: Colour, percent: int) -> Colour:
     )
 
 
-def distance(a: Point, b: Point) -> float:
-    return hypot(a[0] - b[0], a[1] - b[1])
