@@ -128,7 +128,11 @@ def paint_body(canvas: Image.Image, guitar: Look, camera: Camera, dice: Dice) ->
         for colour, low, high in ((finish.ring, 205, 252), (finish.edge, 160, 228)):
             face.paste(colour, (0, 0), _ramp(wide, small.size, mask.size, low, high))
     rim = padded.filter(ImageFilter.BoxBlur(7 * reach))
-    face.paste(shade(finish.face, 30) if finish.kind != "burst" else (8, 6, 5), (0, 0), _ramp(rim, small.size, mask.size, 100, 232, 150))
+    face.paste(
+        shade(finish.face, 30) if finish.kind != "burst" else (8, 6, 5),
+        (0, 0),
+        _ramp(rim, small.size, mask.size, 100, 232, 150),
+    )
     _reflection(face, finish, dice)
     canvas.paste(face, (left, top), mask)
     edge = CREAM if guitar.binding else shade(finish.edge if finish.kind == "burst" else finish.face, 55)
@@ -169,7 +173,9 @@ def _reflection(face: Image.Image, finish: Finish, dice: Dice) -> None:
     slope = dice.pick((-0.6, 0.6, 0.3))
     top, low = int(at), int(at + slope * size)
     ImageDraw.Draw(glow).polygon([top, 0, top + broad, 0, low + broad, size, low, size], fill=strength)
-    face.paste((255, 255, 255), (0, 0), glow.filter(ImageFilter.BoxBlur(2)).resize((width, height), Image.Resampling.BILINEAR))
+    face.paste(
+        (255, 255, 255), (0, 0), glow.filter(ImageFilter.BoxBlur(2)).resize((width, height), Image.Resampling.BILINEAR)
+    )
 
 
 def paint_parts(canvas: Image.Image, guitar: Look, camera: Camera, dice: Dice) -> None:
@@ -216,7 +222,14 @@ def _guard(s: Strokes, guitar: Look, dice: Dice) -> None:
             a, b = dice.pick(guitar.guard_shape), dice.pick(guitar.guard_shape)
             t = dice.between(0.2, 0.8)
             x, y = a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t
-            s.box(x, y, dice.between(3, 8), dice.between(3, 10), dice.pick(((132, 46, 26), (72, 20, 20), (156, 66, 34))), turn=0.5)
+            s.box(
+                x,
+                y,
+                dice.between(3, 8),
+                dice.between(3, 10),
+                dice.pick(((132, 46, 26), (72, 20, 20), (156, 66, 34))),
+                turn=0.5,
+            )
     if s.shows(2):
         rim = (206, 204, 196) if colour[0] > 150 else (222, 218, 206)
         s.line([*guitar.guard_shape, guitar.guard_shape[0]], rim, 2)
@@ -252,7 +265,15 @@ def _neck(s: Strokes, guitar: Look) -> None:
         if guitar.inlay == "block":
             s.box(0, y, w * 1.4, gap * 0.62, ink)
         elif guitar.inlay == "trapezoid":
-            s.polygon([(-w * 0.72, y - gap * 0.3), (w * 0.72, y - gap * 0.22), (w * 0.72, y + gap * 0.22), (-w * 0.72, y + gap * 0.3)], ink)
+            s.polygon(
+                [
+                    (-w * 0.72, y - gap * 0.3),
+                    (w * 0.72, y - gap * 0.22),
+                    (w * 0.72, y + gap * 0.22),
+                    (-w * 0.72, y + gap * 0.3),
+                ],
+                ink,
+            )
         elif fret == 12:
             s.disc(-w * 0.5, y, 3.4, ink)
             s.disc(w * 0.5, y, 3.4, ink)
@@ -291,4 +312,6 @@ def _headstock(s: Strokes, guitar: Look) -> None:
         s.disc(inward, y + nut, 4.5, CHROME)
     s.box(0, nut, 43, 5, WHITE)
     if s.shows(5):
-        s.pill(0, nut - 92, 9, 50, DARK if maple else (214, 196, 150)) if kind != "reverse" else s.disc(-6, nut - 90, 8, WHITE)
+        s.pill(0, nut - 92, 9, 50, DARK if maple else (214, 196, 150)) if kind != "reverse" else s.disc(
+            -6, nut - 90, 8, WHITE
+        )

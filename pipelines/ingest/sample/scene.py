@@ -127,7 +127,9 @@ def occlude(canvas: Image.Image, view: Camera, dice: Dice) -> None:
     kind = dice.pick(("strap", "lead", "tag"))
     if kind == "tag":
         x, y, w = dice.between(-90, 60), dice.between(-160, 120), dice.between(50, 110)
-        draw.polygon(view.project([(x, y), (x + w, y + 8), (x + w - 6, y + w), (x - 6, y + w - 8)]), fill=_colour(dice, 180, 235))
+        draw.polygon(
+            view.project([(x, y), (x + w, y + 8), (x + w - 6, y + w), (x - 6, y + w - 8)]), fill=_colour(dice, 180, 235)
+        )
         return
     points = [(dice.between(-260, 260), y) for y in (-420.0, -160.0, 40.0, 320.0)]
     thick = dice.between(40, 75) if kind == "strap" else 9

@@ -53,9 +53,7 @@ class Camera:
 
 @lru_cache(maxsize=16)
 def _circle(corners: int) -> tuple[Point, ...]:
-    return tuple(
-        (round(cos(2 * pi * i / corners), 9), round(sin(2 * pi * i / corners), 9)) for i in range(corners)
-    )
+    return tuple((round(cos(2 * pi * i / corners), 9), round(sin(2 * pi * i / corners), 9)) for i in range(corners))
 
 
 class Strokes:
@@ -103,7 +101,16 @@ class Strokes:
             return
         w, h = width / 2, height / 2
         k = min(h, w) * 0.45
-        outline = ((-w, -h + k), (-w + k, -h), (w - k, -h), (w, -h + k), (w, h - k), (w - k, h), (-w + k, h), (-w, h - k))
+        outline = (
+            (-w, -h + k),
+            (-w + k, -h),
+            (w - k, -h),
+            (w, -h + k),
+            (w, h - k),
+            (w - k, h),
+            (-w + k, h),
+            (-w, h - k),
+        )
         self.polygon([(x + a - b * turn, y + b + a * turn) for a, b in outline], colour)
 
     def paint(self, draw: ImageDraw.ImageDraw, camera: Camera) -> None:
@@ -129,5 +136,3 @@ def shade(colour: Colour, percent: int) -> Colour:
         min(255, colour[1] * percent // 100),
         min(255, colour[2] * percent // 100),
     )
-
-
