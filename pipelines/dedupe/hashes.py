@@ -70,7 +70,8 @@ def _cosines() -> Weights:
 def mirror_mask() -> np.uint64:
     """Exclusive or with this turns a picture's hash into that of its mirror image."""
     odd = [u % 2 == 1 for _, u in _FREQUENCIES]
-    return _pack(np.array([odd]))[0]
+    mask: np.uint64 = _pack(np.array([odd]))[0]
+    return mask
 
 
 def hash_view(thumbnails: Thumbnails, view: View) -> Hashes:

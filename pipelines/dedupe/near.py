@@ -1,5 +1,6 @@
 """Near copies among thumbnails: hash, search, verify."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,7 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
         size * (second**2).sum(axis=1) - second.sum(axis=1) ** 2
     )
     usual = float(np.quantile(products / np.sqrt(spread), _RANDOM_QUANTILE))
-    crowded = max(1.0, np.log10(num_images) / 5)
+    crowded = max(1.0, math.log10(num_images) / 5)
     return round(1 - (1 - min_score) * min(1.0, (1 - usual) / _USUAL_GAP) / crowded, 4)
 
 

@@ -22,7 +22,7 @@ _MARGIN = 2
 _INNER = slice(_MARGIN, SIDE - _MARGIN)
 # zoom beyond this fits anything to anything
 _MAX_ZOOM, _MAX_SHIFT = 0.18, 4.0
-# a picture of less contrast, in grey levels, is blank: its correlations are those of noise
+# keeps a part of one single grey from dividing by zero
 _TINY = 1e-3
 
 
@@ -60,7 +60,8 @@ def score(thumbnails: Thumbnails, candidates: Candidates) -> npt.NDArray[np.floa
 def _aligned_score(moving: Floats, fixed: Floats, view: View) -> Floats:
     """Correlation of the inner part of `fixed` with the part of `moving` that fits it best, both (P, 32, 32)."""
     target = _standardise(fixed[:, _INNER, _INNER])
-    slope_y, slope_x = np.gradient(fixed, axis=(1, 2))
+    slope_y: Floats = np.gradient(fixed, axis=1)
+    slope_x: Floats = np.gradient(fixed, axis=2)
     grid = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2)[_INNER]
     slope_x, slope_y = slope_x[:, _INNER, _INNER], slope_y[:, _INNER, _INNER]
     # how the target changes with zoom and shift along x, then along y: (P, 4, M)
@@ -71,7 +72,8 @@ def _aligned_score(moving: Floats, fixed: Floats, view: View) -> Floats:
     steepest -= (steepest @ target[:, :, None]) * target[:, None]
     hessian = steepest @ steepest.transpose(0, 2, 1)
     # a picture without detail along an axis says nothing about its place there: stay
-    hessian += np.eye(4, dtype=np.float32) * (1e-3 * np.trace(hessian, axis1=1, axis2=2)[:, None, None] + 1.0)
+    trace = np.einsum("pii->p", hessian)[:, None, None]
+    hessian += np.eye(4, dtype=np.float32) * (1e-3 * trace + 1.0)
     contrast = np.linalg.norm(_centred(fixed[:, _INNER, _INNER]), axis=1)
 
     start = np.array(
@@ -113,12 +115,14 @@ def _sample(pictures: Floats, warp: Floats, grid: Floats) -> Floats:
     low = np.minimum(columns_at.astype(np.int64), SIDE - 2)[:, None, :]
     part = columns_at[:, None, :] - low
     sampled = np.take_along_axis(rows, low, 2) * (1 - part) + np.take_along_axis(rows, low + 1, 2) * part
-    return sampled.astype(np.float32)
+    inner: Floats = sampled.astype(np.float32)
+    return inner
 
 
 def _centred(pictures: Floats) -> Floats:
     flat = pictures.reshape(len(pictures), -1)
-    return flat - flat.mean(axis=1, keepdims=True)
+    centred: Floats = flat - flat.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _standardise(pictures: Floats) -> Floats:
