@@ -100,6 +100,7 @@ def make_repo(folder: Path) -> Path:
 # the bridge -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
 def test_the_stages_come_from_dvc_itself_dependencies_first(repo: Path) -> None:
     assert read_stages(repo) == [
         Stage("ingest", ()),
@@ -109,6 +110,7 @@ def test_the_stages_come_from_dvc_itself_dependencies_first(repo: Path) -> None:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
 def test_the_eight_stages_of_the_house_are_found() -> None:
     groups = list(dict.fromkeys(stage.group for stage in read_stages(ROOT)))
     assert groups == ["ingest", "dedupe", "validate", "split", "augment", "train", "evaluate", "report"]
@@ -144,7 +146,8 @@ def test_only_dvcs_own_words_about_this_stage_tell_the_outcome() -> None:
 
 
 def test_a_stage_ran_then_is_unchanged_then_cached(repo: Path) -> None:
-    runner, said = StageRunner(repo, jobs=1), []
+    runner = StageRunner(repo, jobs=1)
+    said: list[str] = []
     assert runner.run("ingest", force=False, say=said.append).outcome == "ran"
     assert "ingest begins" in said
     assert runner.run("ingest", force=False, say=said.append).outcome == "unchanged"
@@ -304,7 +307,7 @@ def write_evaluation(root: Path) -> Layout:
             "num_images": 20,
             "num_classes": 2,
             "confidence": 0.95,
-            **{name: figure for name in ("accuracy", "balanced_accuracy", "macro_f1")},
+            **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), figure),
             "members": {},
             "per_class": per_class,
         },
