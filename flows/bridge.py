@@ -162,8 +162,8 @@ class StageRunner:
             process = self._start(command(stage, force=force))
             tail: deque[str] = deque(maxlen=TAIL_LINES)
             outcome: Outcome = "ran"
+            assert process.stdout is not None
             try:
-                assert process.stdout is not None
                 for line in filter(None, map(str.rstrip, process.stdout)):
                     say(line)
                     tail.append(line)
@@ -171,6 +171,7 @@ class StageRunner:
                 status = process.wait()
             finally:
                 self._end(process)
+                process.stdout.close()
             seconds = time.monotonic() - started
         if self._stopped:
             raise StageStoppedError(f"{stage} was stopped after {seconds:.0f} s; `dvc repro` continues where it ended")
