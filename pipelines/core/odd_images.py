@@ -6,16 +6,18 @@ rarer plug-ins (EPS starts a program) see no hostile bytes.
 
 import importlib
 import io
+import os
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from pipelines.core.errors import ImageError
 from pipelines.core.images import check_pixels
@@ -44,6 +46,8 @@ _HINTS = {
     b"SIMPLE": "a FITS file",
 }
 
+_stderr_lock = threading.Lock()
+
 
 class Stored(NamedTuple):
     """How a picture was stored."""
@@ -71,7 +75,8 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
         orientation = _orientation(image)
         stored = Stored(name, image.mode, orientation, _count_frames(image, name))
         try:
-            image.load()
+            with _silent_libtiff() if name == "TIFF" else nullcontext():
+                image.load()
             return _to_rgb(ImageOps.exif_transpose(image)), stored
         except _DECODER_ERRORS as error:
             raise _judge(data, name, error) from error
@@ -157,6 +162,25 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> Iterator[Image.Imag
         Image.MAX_IMAGE_PIXELS = limit
 
 
+@contextmanager
+def _silent_libtiff() -> Iterator[None]:
+    """libtiff writes to file descriptor 2 what Pillow then raises too: hundreds of lines for a few damaged files."""
+    with _stderr_lock:
+        try:
+            kept = os.dup(2)
+        except OSError:  # a daemon without standard error
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
+
+
 def _orientation(image: Image.Image) -> int:
     """Of EXIF alone: before `load`, because Pillow forgets it once a TIFF is turned."""
     for key in ("xmp", "XML:com.adobe.xmp"):
@@ -166,7 +190,7 @@ def _orientation(image: Image.Image) -> int:
     except _DECODER_ERRORS:
         # ImageOps.exif_transpose would fail over the same damaged EXIF; without it, the pixels are still good
         image.info.pop("exif", None)
-        image._exif = None  # type: ignore[attr-defined]
+        image._exif = None
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -237,6 +261,3 @@ def _jpeg_bits(data: bytes) -> int | None:
         else:
             position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None
-
-
-assert not ImageFile.LOAD_TRUNCATED_IMAGES, "a truncated picture must be an error, not half a picture"

@@ -78,11 +78,17 @@ class IngestParams(Section):
     snapshot: Annotated[str, Field(min_length=1, max_length=100)]
     """any text; a new value reads every source anew, an old one brings its pictures back"""
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    max_file_bytes: PositiveInt
-    """larger files are rejected unread"""
+    max_file_bytes: Annotated[int, Field(ge=1, le=2**33 - 1)]
+    """larger files are rejected unread, bytes; what a tar header can hold is the limit"""
     max_pixels: PositiveInt
     """pictures of more pixels are rejected undecoded (decompression bombs)"""
     min_side: PositiveInt
     """pictures with a shorter side are rejected, pixels"""
     shard_bytes: Annotated[int, Field(ge=1024)]
     """a shard is closed when it would grow past this, bytes"""
+
+    @model_validator(mode="after")
+    def _one_sample(self) -> Self:
+        if sum(source.kind == "sample" for source in self.sources) > 1:
+            raise ValueError("ingest.sources names more than one sample, but truth.csv describes one; keep one of them")
+        return self
