@@ -1,0 +1,110 @@
+"""Many chunks of work over the cores of this machine; results never depend on how many there are.
+
+The environment variable MIWAKE_WORKERS sets the number of processes (default: the cores that this process may use).
+With 1 everything runs in this process. With more, work also starts here, and processes are started only once enough
+is left to pay for starting them: small data sets never wait for a pool.
+"""
+
+import collections
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TypeVar
+
+from pipelines.core.errors import MiwakeError, ParamsError
+
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
+
+# a spawned worker imports for about 0.4 s before its first chunk
+POOL_PAYS_SECONDS = 2.0
+# enough to keep workers busy while the parent packs a result; more would only hold memory
+CHUNKS_IN_FLIGHT = 3
+
+
+def num_workers() -> int:
+    """The number of processes to use: MIWAKE_WORKERS, or the cores that this process may use.
+
+    Raises:
+        ParamsError: MIWAKE_WORKERS is no whole number from 1 on.
+    """
+    wanted = os.environ.get("MIWAKE_WORKERS", "").strip()
+    if wanted:
+        if not (wanted.isascii() and wanted.isdigit() and int(wanted) >= 1):
+            raise ParamsError(f"MIWAKE_WORKERS={wanted!r}: must be a whole number from 1 on; unset it for all cores")
+        return int(wanted)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _container_cores()))
+
+
+def _container_cores(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that a container may use: Docker's --cpus limits time and leaves every core visible."""
+    try:
+        quota, period = path.read_text(encoding="ascii").split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no such limit ("max"), or another system
+        return 1 << 16
+
+
+def map_chunks(
+    function: Callable[[Chunk], Result],
+    chunks: Sequence[Chunk],
+    *,
+    workers: int | None = None,
+    pool_pays_seconds: float = POOL_PAYS_SECONDS,
+) -> Iterator[Result]:
+    """Yield `function(chunk)` for every chunk, in the order of `chunks`.
+
+    At most `CHUNKS_IN_FLIGHT` results a worker exist before they are asked for, so memory is bounded.
+
+    Args:
+        function: a module-level function of one argument; it and the chunks must pickle.
+        chunks: the work.
+        workers: processes; `num_workers()` when None.
+        pool_pays_seconds: processes are started when at least so much work is estimated to be left.
+
+    Raises:
+        MiwakeError: a worker was killed; what `function` raises is raised here.
+    """
+    workers = num_workers() if workers is None else workers
+    started = time.monotonic()
+    done = 0
+    while done < len(chunks):
+        if workers > 1 and len(chunks) - done > 1:
+            # before the first chunk nothing is known: only a pool that always pays is started then
+            left = (time.monotonic() - started) / done * (len(chunks) - done) if done else 0.0
+            if left >= pool_pays_seconds:
+                break
+        yield function(chunks[done])
+        done += 1
+    if done < len(chunks):
+        # spawn: forking a process that has threads (BLAS, arrow) may deadlock
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(chunks) - done), mp_context=context) as pool:
+            yield from _ordered(pool, function, chunks[done:], workers * CHUNKS_IN_FLIGHT)
+
+
+def _ordered(
+    pool: Executor, function: Callable[[Chunk], Result], chunks: Sequence[Chunk], in_flight: int
+) -> Iterator[Result]:
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(function, chunk))
+            if len(waiting) >= in_flight:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise MiwakeError(
+            "a worker process was killed, most likely because memory ran out: set MIWAKE_WORKERS to a smaller "
+            "number (1 needs the least) and run again"
+        ) from error
+    finally:
+        for future in waiting:
+            future.cancel()

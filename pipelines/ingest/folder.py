@@ -1,0 +1,230 @@
+"""The folder source: a folder with a folder for each class.
+
+Every file below the folder ends as a row of the manifest or as a reject with a reason; a folder that is not entered
+is one reject. What a file is, its content decides: no suffix is looked at.
+
+- label_from first_folder: all below `cats/` is `cats`, however deep; last_folder: the folder a file lies in;
+  whole_path: the folders joined by `/`. A file that lies in no class folder is rejected as `no-label`.
+- symlinks skip: each is a reject. follow: a link to a file or folder *inside* the source is read under the link's own
+  path; one that leads out, nowhere or back to a folder above it is a reject, and so is a link met below a followed
+  folder (links that multiply would never end).
+- hidden skip: names that start with a dot are rejects.
+"""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.core.errors import ImageError, InputError
+from pipelines.core.params.ingest import FolderSource
+from pipelines.ingest.labels import clean_label, printable
+from pipelines.ingest.listing import Listing, Reject
+
+_KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+@dataclass(frozen=True)
+class FolderReader:
+    """Reads files below `root`.
+
+    Args:
+        root: the folder.
+        max_file_bytes: larger files are refused unread.
+        follow: whether the last part of a path may be a symbolic link.
+    """
+
+    root: str
+    max_file_bytes: int
+    follow: bool
+
+    def __call__(self, source_path: str) -> bytes:
+        """The whole file.
+
+        Raises:
+            ImageError: `unreadable`, `not-a-file` or `too-large`.
+        """
+        # without O_NONBLOCK, opening a FIFO that took the file's place since it was listed would wait for ever
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if self.follow else os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(f"{self.root}/{source_path}", flags)
+        except OSError as error:
+            raise _unreadable(error) from error
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise ImageError("not-a-file", _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file"))
+            if found.st_size > self.max_file_bytes:
+                raise ImageError("too-large", f"{found.st_size} bytes; ingest.max_file_bytes is {self.max_file_bytes}")
+            data = os.read(descriptor, found.st_size)
+            while len(data) < found.st_size:  # Linux reads at most 2 GiB at once; network file systems less
+                more = os.read(descriptor, found.st_size - len(data))
+                if not more:
+                    raise ImageError("unreadable", f"ends after {len(data)} of {found.st_size} bytes")
+                data += more
+            return data
+        except OSError as error:
+            raise _unreadable(error) from error
+        finally:
+            os.close(descriptor)
+
+
+def list_folder(params: FolderSource, *, source: str, root: Path, max_file_bytes: int) -> Listing:
+    """List the files of a folder source.
+
+    Args:
+        params: the entry of ingest.sources.
+        source: its name in manifest and rejects: "0-folder".
+        root: where a relative path starts: the folder of params.yaml.
+        max_file_bytes: of ingest; kept by the reader.
+
+    Raises:
+        InputError: the folder does not exist, is no folder, cannot be read, or holds nothing.
+    """
+    folder = root / params.path
+    where = f"ingest.sources[{source.split('-')[0]}].path: {params.path}"
+    if not folder.exists():
+        raise InputError(f"{where} does not exist; correct it (a relative path starts at the folder of params.yaml)")
+    if not folder.is_dir():
+        raise InputError(f"{where} is a file; name the folder that holds a folder for each class")
+    try:
+        next(os.scandir(folder), None)
+    except OSError as error:
+        raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
+    walk = _Walk(str(folder), os.path.realpath(folder), params, source, [], [], [_Folder("", "", (), False)])
+    while walk.todo:
+        walk.enter(walk.todo.pop())
+    if not walk.files and not walk.rejects:
+        raise InputError(f"{where} is empty; put a folder of pictures for each class into it")
+    walk.files.sort()
+    return Listing(
+        source=source,
+        paths=[path for path, _ in walk.files],
+        labels=[label for _, label in walk.files],
+        read=FolderReader(str(folder), max_file_bytes, params.symlinks == "follow"),
+        rejects=sorted(walk.rejects, key=lambda reject: reject.source_path),
+    )
+
+
+class _Folder(NamedTuple):
+    """A folder to be entered."""
+
+    path: str
+    """below the source, with / at its end; "" for the source itself"""
+    label: str
+    """of the folder above; "" where there is none"""
+    above: tuple[tuple[int, int], ...]
+    """device and inode of every folder above"""
+    linked: bool
+    """whether a symbolic link was followed on the way"""
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """One walk of a folder: what does not change on the way, and what is found."""
+
+    folder: str
+    real_folder: str
+    params: FolderSource
+    source: str
+    files: list[tuple[str, str]]
+    rejects: list[Reject]
+    todo: list[_Folder]
+
+    def enter(self, folder: _Folder) -> None:
+        """Sort everything in one folder into files, rejects and folders to enter."""
+        path, label, above, linked = folder
+        try:
+            found = os.stat(f"{self.folder}/{path}")  # noqa: PTH116 - pathlib costs more than the call itself
+            identity = (found.st_dev, found.st_ino)
+            if identity in above:
+                self.reject(path, label, "directory-loop", "leads back to a folder above it")
+                return
+            with os.scandir(f"{self.folder}/{path}") as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            self.reject(path, label, "unreadable", _unreadable(error).detail)
+            return
+        problem = None
+        if path:
+            try:
+                label = self.label(path)
+            except ImageError as error:
+                label, problem = "", error
+        above = (*above, identity)
+        for entry in ordered:
+            child = path + entry.name
+            if entry.name.startswith(".") and self.params.hidden == "skip":
+                what = "folder; nothing in it was read" if entry.is_dir(follow_symlinks=False) else "file"
+                self.reject(child, label, "hidden", f"a hidden {what}")
+            elif entry.is_symlink():
+                self.follow(entry, child, label, above, problem, linked=linked)
+            elif entry.is_dir(follow_symlinks=False):
+                self.todo.append(_Folder(child + "/", label, above, linked))
+            elif entry.is_file(follow_symlinks=False):
+                self.add(child, label, problem)
+            else:
+                kind = stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
+                self.reject(child, label, "not-a-file", _KINDS.get(kind, "no regular file"))
+
+    def follow(
+        self,
+        entry: os.DirEntry[str],
+        path: str,
+        label: str,
+        above: tuple[tuple[int, int], ...],
+        problem: ImageError | None,
+        *,
+        linked: bool,
+    ) -> None:
+        """Deal with the symbolic link at `path`."""
+        if self.params.symlinks == "skip":
+            self.reject(path, label, "symlink", "a symbolic link; ingest.sources.symlinks is skip")
+            return
+        if linked:
+            self.reject(path, label, "symlink", "a symbolic link below a followed one")
+            return
+        try:
+            target = os.path.realpath(entry.path, strict=True)
+            is_folder = entry.is_dir()
+            is_file = entry.is_file()
+        except OSError as error:
+            reason = "directory-loop" if error.errno == errno.ELOOP else "broken-link"
+            self.reject(path, label, reason, os.strerror(error.errno or 0))
+            return
+        if os.path.commonpath([target, self.real_folder]) != self.real_folder:
+            self.reject(path, label, "symlink-outside", "a symbolic link that leads out of the source's folder")
+        elif is_folder:
+            self.todo.append(_Folder(path + "/", label, above, True))
+        elif is_file:
+            self.add(path, label, problem)
+        else:
+            self.reject(path, label, "not-a-file", "a symbolic link to no regular file")
+
+    def add(self, path: str, label: str, problem: ImageError | None) -> None:
+        if problem is not None:
+            self.reject(path, label, problem.reason, problem.detail)
+        elif not label:
+            self.reject(path, label, "no-label", "lies in no class folder; move it into one")
+        else:
+            self.files.append((path, label))
+
+    def reject(self, path: str, label: str, reason: str, detail: str) -> None:
+        self.rejects.append(Reject(self.source, printable(path.rstrip("/")), label, reason, detail))
+
+    def label(self, path: str) -> str:
+        """The label of the files directly in the folder `path` ("a/b/")."""
+        folders = path.rstrip("/").split("/")
+        match self.params.label_from:
+            case "first_folder":
+                return clean_label(folders[0])
+            case "last_folder":
+                return clean_label(folders[-1])
+            case "whole_path":
+                return clean_label("/".join(folders))
+
+
+def _unreadable(error: OSError) -> ImageError:
+    return ImageError("unreadable", os.strerror(error.errno) if error.errno else str(error))

@@ -1,0 +1,162 @@
+"""Writes shards: uncompressed tars `<label>/<image_id>.<ext>` that depend on content alone.
+
+tarfile makes one header per label and suffix; only its image id, size and checksum differ from file to file, and
+numpy fills those in for a whole label at once: ten times faster, byte for byte what tarfile writes (a test compares).
+"""
+
+import tarfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.core.files import whole_file
+
+EXTENSIONS = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "WEBP": "webp",
+    "TIFF": "tif",
+    "AVIF": "avif",
+    "PPM": "ppm",
+}
+
+_BLOCK = 512
+_WRITE_BYTES = 4 << 20
+_ZEROS = bytes(_BLOCK)
+_BLANK_ID = "0" * 64
+# where ustar keeps things in a header
+_NAME_BYTES, _SIZE, _CHECKSUM = 100, slice(124, 135), slice(148, 156)
+
+
+class ShardWriter:
+    """Appends files to `images-00000.tar`, `images-00001.tar`, … of one folder; each appears once it is whole.
+
+    Args:
+        folder: where the shards go.
+        shard_bytes: a shard is closed when it would grow past this; one larger file gets a shard of its own.
+    """
+
+    def __init__(self, folder: Path, shard_bytes: int) -> None:
+        self.folder = folder
+        self.shard_bytes = shard_bytes
+        self.num_shards = 0
+        self._stack = ExitStack()
+        self._file: BinaryIO | None = None
+        self._name = ""
+        self._position = 0
+        self._held: list[bytes | memoryview] = []
+        self._num_held = 0
+
+    def pack(
+        self,
+        label: str,
+        ids: Sequence[str],
+        extensions: Sequence[str],
+        sizes: Sequence[int],
+        contents: Iterable[bytes],
+    ) -> tuple[list[str], list[int]]:
+        """Append the N files of one label.
+
+        Args:
+            label: the folder inside the tar; clean (see `pipelines.ingest.labels`).
+            ids: N image ids, ascending, each once.
+            extensions: N suffixes without the dot.
+            sizes: N sizes, bytes.
+            contents: the bytes of the N files; asked for one at a time.
+
+        Returns:
+            For each file the name of its shard, and the offset of its first byte there.
+        """
+        headers = self._headers(label, ids, extensions, sizes)
+        shards: list[str] = []
+        offsets: list[int] = []
+        for header, size, data in zip(headers, sizes, contents, strict=True):
+            padding = -size % _BLOCK
+            length = len(header) + size + padding
+            if self._file is None or (self._position and self._position + length + 2 * _BLOCK > self.shard_bytes):
+                self._next_shard()
+            shards.append(self._name)
+            offsets.append(self._position + len(header))
+            self._held += (header, data, _ZEROS[:padding])
+            self._position += length
+            self._num_held += length
+            if self._num_held >= _WRITE_BYTES:
+                self._flush()
+        self._flush()  # what `contents` gave must not be held past its label
+        return shards, offsets
+
+    def _headers(
+        self, label: str, ids: Sequence[str], extensions: Sequence[str], sizes: Sequence[int]
+    ) -> list[memoryview]:
+        found = [memoryview(b"")] * len(ids)
+        for extension in sorted(set(extensions)):
+            rows = [row for row, own in enumerate(extensions) if own == extension]
+            made = tar_headers(label, extension, [ids[row] for row in rows], [sizes[row] for row in rows])
+            length = made.shape[1]
+            view = memoryview(made.tobytes())
+            for place, row in enumerate(rows):
+                found[row] = view[place * length : (place + 1) * length]
+        return found
+
+    def _next_shard(self) -> None:
+        self._end_shard()
+        self._name = f"images-{self.num_shards:05d}.tar"
+        self._file = self._stack.enter_context(whole_file(self.folder / self._name))
+        self.num_shards += 1
+        self._position = 0
+
+    def _flush(self) -> None:
+        if self._file is not None and self._held:
+            self._file.write(b"".join(self._held))
+        self._held, self._num_held = [], 0
+
+    def _end_shard(self) -> None:
+        if self._file is not None:
+            self._held.append(bytes(2 * _BLOCK))  # the end of a tar
+            self._flush()
+            self._stack.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._end_shard()
+        else:
+            self._stack.__exit__(kind, error, trace)
+
+
+def tar_headers(label: str, extension: str, ids: Sequence[str], sizes: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """The tar headers of N files, (N, H) uint8; H is 512, or 1536 and more where the name needs a pax record.
+
+    Pax records carry names of more than 100 bytes and all that is not ASCII, as UTF-8, which every tar reads.
+    """
+    template = tarfile.TarInfo(f"{label}/{_BLANK_ID}.{extension}").tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+    headers = np.tile(np.frombuffer(template, np.uint8), (len(ids), 1))  # (N, H)
+    digits = np.frombuffer("".join(ids).encode("ascii"), np.uint8).reshape(len(ids), 64)  # (N, 64)
+    main = headers[:, -_BLOCK:]  # (N, 512), a view: the header proper comes last
+    pax = template[:-_BLOCK]
+    if pax:
+        start = pax.index(_BLANK_ID.encode(), _BLOCK)  # the record follows a header block of its own
+        headers[:, start : start + 64] = digits
+    # the short name of a pax entry stands for itself only where pax is not understood; it is cut at 100 bytes
+    start = len(label.encode("ascii", "replace")) + 1
+    fits = max(0, min(64, _NAME_BYTES - start))
+    if fits:
+        main[:, start : start + fits] = digits[:, :fits]
+    octal = b"".join(b"%011o" % size for size in sizes)
+    main[:, _SIZE] = np.frombuffer(octal, np.uint8).reshape(len(sizes), 11)
+    main[:, _CHECKSUM] = ord(" ")  # the checksum is taken with blanks in its own place
+    sums = b"".join(b"%06o\0 " % total for total in main.sum(axis=1, dtype=np.int64))
+    main[:, _CHECKSUM] = np.frombuffer(sums, np.uint8).reshape(len(sizes), 8)
+    return headers

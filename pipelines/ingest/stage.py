@@ -1,0 +1,156 @@
+"""Ingest: sources → shards, manifest, thumbnails, rejects. Each file is opened once; none is lost without a word."""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.core.errors import InputError
+from pipelines.core.executor import map_chunks
+from pipelines.core.files import empty_folder, write_csv
+from pipelines.core.params.ingest import FolderSource, IngestParams, SampleSource
+from pipelines.core.progress import progress
+from pipelines.ingest.folder import list_folder
+from pipelines.ingest.listing import Listing, Reject
+from pipelines.ingest.output import Output
+from pipelines.ingest.visit import Chunk, visit
+
+# small enough to balance work over cores, large enough that handing one over costs nothing beside it
+FILES_PER_CHUNK = 256
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class IngestArtifact:
+    """What ingest wrote.
+
+    Args:
+        out_dir: holds images-*.tar, manifest.parquet, thumbnails.npy, rejected.csv and, of a sample, truth.csv.
+        num_files: found in all sources: num_images + num_rejected.
+        num_images: rows of the manifest.
+        num_rejected: rows of rejected.csv.
+        num_classes: different labels among the images.
+        num_shards: tars.
+    """
+
+    out_dir: Path
+    num_files: int
+    num_images: int
+    num_rejected: int
+    num_classes: int
+    num_shards: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_images:,} images of {self.num_classes:,} classes from {self.num_files:,} files "
+            f"({self.num_rejected:,} rejected), {self.num_shards:,} shard{'' if self.num_shards == 1 else 's'}"
+        )
+
+
+def ingest(params: IngestParams, *, root: Path, out_dir: Path, workers: int | None = None) -> IngestArtifact:
+    """Read every source once and write what later stages need.
+
+    Args:
+        params: sources and limits.
+        root: where relative paths of sources start: the folder of params.yaml.
+        out_dir: emptied, then written; empty again if this fails.
+        workers: processes; MIWAKE_WORKERS or all cores when None. Results do not depend on it.
+
+    Raises:
+        InputError: a source is missing or empty, none of its files is an image, or the disk is full.
+    """
+    listings = [
+        _list(entry, source=f"{index}-{entry.kind}", root=root, out_dir=out_dir, max_file_bytes=params.max_file_bytes)
+        for index, entry in enumerate(params.sources)
+    ]
+    empty_folder(out_dir)
+    try:
+        return _run(params, listings, out_dir, workers)
+    except OSError as error:
+        empty_folder(out_dir)
+        if error.errno in _NO_SPACE:
+            raise InputError(
+                f"{out_dir}: {os.strerror(error.errno)}; ingest needs about the size of the pictures and "
+                "1.5 KB for each there. Free some space and run again; nothing half-written was left"
+            ) from error
+        raise
+    except BaseException:
+        empty_folder(out_dir)
+        raise
+
+
+def _list(
+    entry: SampleSource | FolderSource, *, source: str, root: Path, out_dir: Path, max_file_bytes: int
+) -> Listing:
+    if isinstance(entry, SampleSource):
+        from pipelines.ingest.sample import list_sample
+
+        return list_sample(entry, source=source)
+    folder = (root / entry.path).resolve()
+    if out_dir.resolve().is_relative_to(folder) or folder.is_relative_to(out_dir.resolve()):
+        raise InputError(
+            f"ingest.sources[{source.split('-')[0]}].path: {entry.path} and {out_dir}, where ingest writes, lie one "
+            "inside the other; move the pictures to a folder of their own"
+        )
+    return list_folder(entry, source=source, root=root, max_file_bytes=max_file_bytes)
+
+
+def _run(params: IngestParams, listings: list[Listing], out_dir: Path, workers: int | None) -> IngestArtifact:
+    rejects = [reject for listing in listings for reject in listing.rejects]
+    chunks = list(_chunks(params, listings, empty_folder(out_dir / "spool.partial")))
+    accepted: Counter[str] = Counter()
+    num_paths = sum(len(listing.paths) for listing in listings)
+    with Output(out_dir, params.shard_bytes) as output, progress("ingest", num_paths, unit="files") as advance:
+        for chunk, visited in zip(chunks, map_chunks(visit, chunks, workers=workers), strict=True):
+            output.add(chunk, visited)
+            rejects += output.rejects(chunk, visited)
+            accepted[chunk.source] += len(visited.paths)
+            advance(len(chunk.paths))
+        for listing in listings:
+            if not accepted[listing.source]:
+                raise InputError(_nothing_usable(listing, rejects))
+        output.finish()
+    rejects.sort(key=lambda reject: (reject.source, reject.source_path))
+    write_csv(
+        out_dir / "rejected.csv",
+        ("source", "source_path", "label", "reason", "detail"),
+        ((r.source, r.source_path, r.label, r.reason, r.detail) for r in rejects),
+    )
+    for entry in params.sources:
+        if isinstance(entry, SampleSource):
+            from pipelines.ingest.sample import write_truth
+
+            write_truth(entry, out_dir / "truth.csv")
+    num_images = accepted.total()
+    return IngestArtifact(
+        out_dir, num_images + len(rejects), num_images, len(rejects), output.num_classes, output.num_shards
+    )
+
+
+def _chunks(params: IngestParams, listings: Iterable[Listing], spool: Path) -> Iterator[Chunk]:
+    """All files in order of label, so that one label at a time is held, sorted and packed."""
+    groups: dict[tuple[str, int], list[str]] = {}
+    listed = list(listings)
+    for index, listing in enumerate(listed):
+        for path, label in zip(listing.paths, listing.labels, strict=True):
+            groups.setdefault((label, index), []).append(path)
+    number = 0
+    for label, index in sorted(groups):
+        paths = groups[label, index]
+        listing = listed[index]
+        for start in range(0, len(paths), FILES_PER_CHUNK):
+            some = paths[start : start + FILES_PER_CHUNK]
+            yield Chunk(number, listing.source, label, some, listing.read, params.max_pixels, params.min_side, spool)
+            number += 1
+
+
+def _nothing_usable(listing: Listing, rejects: Iterable[Reject]) -> str:
+    own = [reject for reject in rejects if reject.source == listing.source]
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(r.reason for r in own).items()))
+    first = min(own, key=lambda reject: reject.source_path)
+    return (
+        f"source {listing.source}: none of its {len(own)} files can be used ({counts}); the first is "
+        f"{first.source_path}: {first.detail}. Correct ingest.sources, or put pictures there: a folder for each class"
+    )

@@ -1,0 +1,143 @@
+"""The one visit to each file: read, hash, decode, sketch. Runs in worker processes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.core.errors import ImageError
+from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
+from pipelines.ingest.listing import Reader
+
+# files of one chunk beyond this wait on disk, not in memory
+INLINE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Files of one source and one label, to be visited together.
+
+    Args:
+        number: unlike that of every other chunk of the run.
+        source: index and kind of the entry of ingest.sources.
+        label: of all the files.
+        paths: N paths below the source.
+        read: gives the bytes of one of `paths`.
+        max_pixels, min_side: of ingest.
+        spool: the folder for bytes that do not fit in memory.
+    """
+
+    number: int
+    source: str
+    label: str
+    paths: list[str]
+    read: Reader
+    max_pixels: int
+    min_side: int
+    spool: Path
+
+
+class Sketches(NamedTuple):
+    """M sketches as columns; each holds M values (see `Sketch`)."""
+
+    thumbnails: Pixels
+    """(M, 32, 32) uint8"""
+    widths: tuple[int, ...]
+    heights: tuple[int, ...]
+    formats: tuple[str, ...]
+    modes: tuple[str, ...]
+    orientations: tuple[int, ...]
+    frames: tuple[int, ...]
+
+
+def join_sketches(sketches: Sequence[Sketch]) -> Sketches:
+    """Turn rows into columns: a few long-lived objects for a chunk, not one a file."""
+    thumbnails = np.zeros((len(sketches), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+    if not sketches:
+        return Sketches(thumbnails, (), (), (), (), (), ())
+    small, *others = zip(*sketches, strict=True)
+    for row, thumbnail in enumerate(small):
+        thumbnails[row] = thumbnail
+    return Sketches(thumbnails, *others)
+
+
+@dataclass(frozen=True)
+class Visited:
+    """What a visit found; the M accepted files in the order of `Chunk.paths`.
+
+    Args:
+        paths: M paths.
+        ids: M sha256 of the files' bytes, 64 hex digits.
+        sketches: the M sketches, turned into columns.
+        sizes: M sizes, bytes.
+        data: the M files, or the file that holds them one after the other.
+        rejects: path, reason and detail of the others.
+    """
+
+    paths: list[str]
+    ids: list[str]
+    sketches: Sketches
+    sizes: list[int]
+    data: list[bytes] | Path
+    rejects: list[tuple[str, str, str]]
+
+
+def visit(chunk: Chunk) -> Visited:
+    """Visit every file of `chunk` once.
+
+    Raises:
+        OSError: the spool cannot be written. What is wrong with a file itself is a reject.
+    """
+    paths: list[str] = []
+    ids: list[str] = []
+    sketches: list[Sketch] = []
+    sizes: list[int] = []
+    held: list[bytes] = []
+    rejects: list[tuple[str, str, str]] = []
+    num_held, spool = 0, chunk.spool / f"{chunk.number}.bin"
+    spilled = False
+    for path in chunk.paths:
+        try:
+            data = chunk.read(path)
+            found = sketch(data, max_pixels=chunk.max_pixels, min_side=chunk.min_side)
+        except ImageError as error:
+            rejects.append((path, error.reason, error.detail))
+            continue
+        paths.append(path)
+        ids.append(hashlib.sha256(data).hexdigest())
+        sketches.append(found)
+        sizes.append(len(data))
+        held.append(data)
+        num_held += len(data)
+        if num_held > INLINE_BYTES:
+            append_files(spool, held)
+            held, num_held, spilled = [], 0, True
+    if spilled:
+        append_files(spool, held)
+    return Visited(paths, ids, join_sketches(sketches), sizes, spool if spilled else held, rejects)
+
+
+def append_files(spool: Path, files: list[bytes]) -> None:
+    """Write `files` one after the other to the end of `spool`."""
+    with spool.open("ab", buffering=0) as file:
+        rest = memoryview(b"".join(files))
+        while rest:  # a raw write may take only a part, and says so
+            rest = rest[file.write(rest) :]
+
+
+def grey_figures(thumbnails: Pixels) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Brightness and contrast of (N, 32, 32) thumbnails: (N,) mean and (N,) standard deviation, grey levels.
+
+    Sums are of whole numbers, so that no processor rounds them its own way.
+    """
+    grey = thumbnails.reshape(len(thumbnails), -1)  # (N, 1024)
+    total = grey.sum(axis=1, dtype=np.int64)  # (N,)
+    squares = np.einsum("np,np->n", grey, grey, dtype=np.int64, casting="safe")  # (N,)
+    num_pixels = grey.shape[1]
+    mean = total / num_pixels
+    deviation = np.sqrt((squares * num_pixels - total * total).astype(np.float64)) / num_pixels
+    return mean.astype(np.float32), deviation.astype(np.float32)
