@@ -57,11 +57,15 @@ def _broken_rules(inputs: Inputs) -> list[Action]:
     return [
         Action(
             f"Look at {count(len(broken), 'rule')} the data does not keep",
-            "Broken: " + "; ".join(f"{r['rule']} (limit {r['limit']}, found {r['observed']})" for r in broken) + ".",
+            "; ".join(f"{r['description'] or r['rule']} (found {_short(r['observed'])})" for r in broken) + ".",
             "params.yaml, section validate",
             "data",
         )
     ]
+
+
+def _short(observed: object) -> str:
+    return f"{observed:.3g}" if isinstance(observed, float) else str(observed)
 
 
 def _conflicts(inputs: Inputs) -> list[Action]:

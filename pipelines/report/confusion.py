@@ -123,8 +123,8 @@ def matrix_cells(counts: Counts, order: list[int], targets: dict[tuple[int, int]
 
 
 def shade(fraction: float) -> float:
-    """Strength of a colour for a fraction in (0, 1]: rising, but never between .5 and .72.
+    """Strength of a colour for a fraction in (0, 1]: rising, but never between .5 and .78.
 
     Between these, neither dark nor light digits are readable on the colour (contrast below 4.5).
     """
-    return round(0.1 + 0.8 * fraction, 3) if fraction < 0.5 else round(0.72 + 0.56 * (fraction - 0.5), 3)
+    return round(0.1 + 0.8 * fraction, 3) if fraction < 0.5 else round(0.78 + 0.44 * (fraction - 0.5), 3)

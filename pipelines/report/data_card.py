@@ -111,7 +111,11 @@ def planted(inputs: Inputs) -> list[Planted]:
         return []
     columns = ("source", "source_path", "group", "verdict", "image_id")
     rows = zip(*(inputs.manifest[name].to_pylist() for name in columns), strict=True)
-    known = {path: (group, verdict, image_id) for source, path, group, verdict, image_id in rows if "sample" in source}
+    known = {
+        path: (group, verdict, image_id)
+        for source, path, group, verdict, image_id in rows
+        if source.endswith("-sample")
+    }
     refused_paths = {row["source_path"] for row in inputs.rejects}
     suspects = {row["image_id"] for row in inputs.suspects}
     subsets = dict(zip(inputs.index["image_id"].to_pylist(), inputs.index["subset"].to_pylist(), strict=True))

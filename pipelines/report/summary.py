@@ -91,13 +91,14 @@ def _pairs(inputs: Inputs, pairs: list[Pair]) -> list[str]:
         return []
     rows = [
         [
-            f"{escape(inputs.classes[p.first])} and {escape(inputs.classes[p.second])}",
-            f"{p.mistakes:,}",
-            f"{p.first_as_second:,} as the second, {p.second_as_first:,} as the first",
+            escape(inputs.classes[p.first]),
+            escape(inputs.classes[p.second]),
+            f"{p.first_as_second:,}",
+            f"{p.second_as_first:,}",
         ]
         for p in pairs[:NUM_PAIRS]
     ]
-    return ["## Most confused", table(["Pair", "Mistakes", "Taken for the other"], rows)]
+    return ["## Most confused", table(["A", "B", "A taken for B", "B taken for A"], rows)]
 
 
 def _actions(actions: list[Action]) -> list[str]:

@@ -56,6 +56,4 @@
     });
     block.after(button);
   }
-
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
 })();

@@ -1,0 +1,351 @@
+"""Report: one page without the network that escapes what it shows, the same bytes each time, for 1 to 100 classes."""
+
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_inputs import ROOT, Fabricated, drawn_picture, fabricate
+
+from pipelines.core.errors import InputError
+from pipelines.report.confusion import Pair, confused_pairs, matrix_cells, order_classes, shade
+from pipelines.report.curves import curve_svg
+from pipelines.report.galleries import csv_line
+from pipelines.report.heatmap import draw_heatmap
+from pipelines.report.summary import escape
+from pipelines.report.wording import count, listed, percent, percent_range
+
+SECTIONS = [
+    "summary",
+    "figures",
+    "fix",
+    "data",
+    "duplicates",
+    "rejects",
+    "curves",
+    "matrix",
+    "classes",
+    "pairs",
+    "suspects",
+    "made",
+    "glossary",
+]
+HOSTILE = '<script>alert("x")</script>'
+GUITARS = ["Jaguar", "ジャズマスター", "🎸 gold & black", HOSTILE, "Les Paul", "SG", "Telecaster"]
+GUITARS += ["Firebird", "Explorer", "Mustang", "$x_1$ | y", "Hollow", "SemiHollow"]
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: tags with attributes, and the visible text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._unseen = 0
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._unseen += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unseen -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self.text += data
+
+    def ids(self) -> list[str]:
+        return [attributes["id"] or "" for _, attributes in self.tags if "id" in attributes]
+
+
+@pytest.fixture(scope="module")
+def guitars(tmp_path_factory: pytest.TempPathFactory) -> Fabricated:
+    made = fabricate(tmp_path_factory.mktemp("guitars"), GUITARS, members=("lite0_frozen", "resnet18_scratch"))
+    made.report(title="Guitars & more")
+    return made
+
+
+@pytest.fixture(scope="module")
+def source(guitars: Fabricated) -> str:
+    return (guitars.root / "data" / "report" / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(source: str) -> Page:
+    return Page(source)
+
+
+def test_every_section_is_there_once_and_every_inner_link_leads_somewhere(page: Page) -> None:
+    ids = page.ids()
+    assert set(SECTIONS) <= set(ids)
+    assert len(ids) == len(set(ids))
+    links = {a["href"] or "" for tag, a in page.tags if tag == "a"}
+    assert {link for link in links if link.removeprefix("#") not in ids} == set()
+
+
+def test_the_page_asks_the_network_for_nothing(source: str, page: Page) -> None:
+    for _, attributes in page.tags:
+        for name in ("src", "href", "action", "poster", "srcset"):
+            assert (attributes.get(name) or "data:").startswith(("data:", "#"))
+    assert "http://" not in source
+    assert "https://" not in source
+    assert "@import" not in source
+    assert "url(" not in source
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_labels_are_shown_as_text_whatever_they_hold(source: str, page: Page) -> None:
+    assert HOSTILE not in source
+    assert source.count("<script>") == 1
+    assert "<b>odd</b>" not in source
+    for label in GUITARS:
+        assert label in page.text
+    assert "<b>odd</b>/x.jpg" in page.text
+
+
+def test_headings_descend_in_order_and_every_picture_has_words(page: Page) -> None:
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    images = [a for tag, a in page.tags if tag == "img"]
+    assert len(images) > 10
+    assert all(a.get("alt") for a in images)
+
+
+def test_the_first_screen_says_it_in_a_sentence_and_says_what_to_do(page: Page, guitars: Fabricated) -> None:
+    text = re.sub(r"\s+", " ", page.text)
+    assert re.search(r"\d+ of 52 test pictures were told apart correctly: \d+\.\d %", text)
+    assert "Drawn, not photographed." in text
+    assert "Settle 1 picture that stands under two labels" in text
+    assert "data/decisions/relabel.csv" in text
+    assert "Replace or remove 3 files that could not be used" in text
+    assert str(guitars.root) not in text
+
+
+def test_planted_flaws_are_counted_against_what_was_found(page: Page) -> None:
+    text = re.sub(r"\s+", " ", page.text)
+    assert "Planted and found" in text
+    # two foreign files were planted, one was refused
+    assert "foreign fileingest221" in text
+
+
+def test_pictures_are_small_jpegs_and_the_file_stays_small(source: str, guitars: Fabricated) -> None:
+    assert len(source) < 1_000_000
+    assert source.count("data:image/jpeg;base64,") > 10
+    assert len((guitars.root / "data" / "report" / "confusion_matrix.png").read_bytes()) < 200_000
+
+
+def test_two_runs_write_the_same_bytes(guitars: Fabricated) -> None:
+    def written() -> dict[str, bytes]:
+        folder = guitars.report(title="Guitars & more").page.parent
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+    first = written()
+    assert written() == first
+    assert set(first) == {"index.html", "confusion_matrix.png", "summary.md"}
+
+
+def test_the_summary_is_markdown_that_labels_cannot_break(guitars: Fabricated) -> None:
+    text = (guitars.root / "data" / "report" / "summary.md").read_text()
+    assert text.startswith("# Guitars &amp; more\n\n")
+    assert "> The pictures are drawn, not photographed" in text
+    assert "<script" not in text
+    assert "| Accuracy |" in text
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(columns) == 1
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 3, 100])
+def test_one_two_three_and_a_hundred_classes(tmp_path: Path, num_classes: int) -> None:
+    labels = [f"kind {k}" for k in range(num_classes)]
+    made = fabricate(tmp_path, labels, per_class=5 if num_classes > 3 else 20, source="0-folder")
+    artifact = made.report()
+    source = artifact.page.read_text()
+    assert set(SECTIONS) <= set(Page(source).ids())
+    assert len(source) < 1_500_000
+    assert "Drawn, not photographed" not in source
+    with Image.open(artifact.matrix) as image:
+        assert min(image.size) > 200
+
+
+def test_nothing_to_complain_of_is_said_in_words(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"], per_class=60, mistakes=0.0, flaws=False)
+    metrics = made.root / "data" / "evaluate" / "metrics.json"
+    metrics.write_text(
+        re.sub(r'("expected_calibration_error": {\s+"value": )[\d.]+', r"\g<1>0.01", metrics.read_text())
+    )
+    text = Page(made.report(confused_pairs=0, gallery=0, pictures_per_pair=0).page.read_text()).text
+    for sentence in (
+        "Nothing stands out",
+        "No picture stands in the data twice.",
+        "Every file could be used.",
+        "No test picture was taken for another class.",
+        "The model disputes no label with confidence.",
+    ):
+        assert sentence in text
+
+
+def test_a_missing_input_is_named_with_the_remedy(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"], per_class=5)
+    (tmp_path / "data" / "train" / "lite0_frozen-0" / "history.csv").unlink()
+    with pytest.raises(InputError, match=r"history.csv does not exist: run the stage that writes it"):
+        made.report()
+
+
+def test_counts_of_other_classes_are_refused(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"], per_class=5)
+    confusion = tmp_path / "data" / "evaluate" / "confusion.csv"
+    confusion.write_text(confusion.read_text().replace("b", "c"))
+    with pytest.raises(InputError, match=r"confusion.csv counts other classes than the pack's"):
+        made.report()
+
+
+def test_the_stage_starts_quickly_and_without_heavy_libraries() -> None:
+    heavy = "{'torch', 'torchvision', 'pandas', 'sklearn', 'great_expectations', 'matplotlib'}"
+    check = f"import sys, pipelines.report, pipelines.evaluate; print({heavy} & set(sys.modules))"
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, capture_output=True)  # compiles
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
+    # 0.3 s on an idle core; the bound leaves room for a busy machine
+    assert time.monotonic() - started < 2.0
+
+
+# the pieces --------------------------------------------------------------------------------------
+
+
+def test_classes_that_are_confused_stand_together() -> None:
+    counts = np.diag([10] * 5)
+    counts[0, 3] = counts[3, 0] = 4
+    counts[3, 1] = 2
+    assert order_classes(counts) == [0, 3, 1, 2, 4]
+    assert order_classes(np.diag([3, 3, 3])) == [0, 1, 2]
+    assert sorted(order_classes(np.ones((40, 40), np.int64))) == list(range(40))
+    assert order_classes(np.zeros((1, 1), np.int64)) == [0]
+
+
+def test_pairs_count_both_ways_and_the_worst_comes_first() -> None:
+    counts = np.array([[5, 1, 0], [2, 5, 4], [0, 0, 9]])
+    assert confused_pairs(counts) == [Pair(1, 2, 4, 0), Pair(0, 1, 1, 2)]
+    assert confused_pairs(np.diag([1, 2])) == []
+
+
+def test_cells_link_to_their_pictures_and_zero_is_empty() -> None:
+    cells = matrix_cells(np.array([[3, 1], [0, 0]]), [0, 1], {(0, 1): "pair-1-a"})
+    right, wrong = cells[0]
+    assert right is not None
+    assert wrong is not None
+    assert (right.count, right.share, right.right, right.target) == (3, 0.75, True, "")
+    assert (wrong.count, wrong.share, wrong.right, wrong.target) == (1, 0.25, False, "pair-1-a")
+    assert cells[1] == [None, None]
+
+
+def test_shades_rise_and_leave_out_the_tones_that_no_text_is_readable_on() -> None:
+    shades = [shade(i / 100) for i in range(1, 101)]
+    assert shades == sorted(shades)
+    assert shades[-1] == 1.0
+    assert not [s for s in shades if 0.5 < s < 0.78]
+
+
+@pytest.mark.parametrize(
+    ("paper", "ink", "deep", "hues"),
+    [
+        ((253, 252, 249), (29, 31, 36), (255, 255, 255), [(35, 75, 138), (154, 52, 18)]),
+        ((20, 22, 27), (230, 228, 222), (20, 22, 27), [(143, 180, 250), (255, 157, 107)]),
+    ],
+)
+def test_digits_on_every_shade_have_contrast(
+    paper: tuple[int, ...], ink: tuple[int, ...], deep: tuple[int, ...], hues: list[tuple[int, ...]]
+) -> None:
+    def luminance(colour: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+        linear = np.where(colour / 255 <= 0.04045, colour / 255 / 12.92, ((colour / 255 + 0.055) / 1.055) ** 2.4)
+        return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+    for hue in hues:
+        for i in range(1, 101):
+            s = shade(i / 100)
+            back = luminance(np.array(hue) * s + np.array(paper) * (1 - s))
+            text = luminance(np.array(deep if s > 0.6 else ink, float))
+            assert (max(back, text) + 0.05) / (min(back, text) + 0.05) >= 4.5, (hue, s)
+
+
+def test_curves_are_drawn_to_a_logarithmic_scale_for_inverse_strengths() -> None:
+    svg = str(curve_svg([0.01, 0.1, 1.0], {"val": [[1.0, 2.0, float("nan")]]}, x_name="inverse_strength", title="a<b"))
+    assert 'aria-label="a&lt;b"' in svg
+    assert re.findall(r'circle class="val" cx="([\d.]+)"', svg) == ["44.0", "226.0"]
+    assert curve_svg([], {"val": [[]]}, x_name="epoch", title="") == ""
+    assert 'cx="44.0"' in curve_svg([1.0], {"val": [[0.5]]}, x_name="epoch", title="one epoch")
+
+
+@pytest.mark.parametrize("num_classes", [1, 3, 31])
+def test_the_picture_of_the_matrix_is_the_same_each_time(num_classes: int) -> None:
+    counts = np.diag([5] * num_classes)
+    classes = [f"$class_{k}^$" for k in range(num_classes)]
+    assert draw_heatmap(counts, classes, range(num_classes)) == draw_heatmap(counts, classes, range(num_classes))
+
+
+def test_a_label_that_no_font_can_write_stands_as_a_number() -> None:
+    # a private-use character that no font of the list has
+    png, legend = draw_heatmap(np.diag([1, 1]), ["plain", "\U0010fffd?"], [0, 1])
+    assert png.startswith(b"\x89PNG")
+    assert list(legend) in ([], ["no. 2"])
+    unwritable, legend = draw_heatmap(np.diag([1, 1]), ["\U000e0100\u1f600\U0001fadf", "plain"], [1, 0])
+    assert unwritable.startswith(b"\x89PNG")
+    assert legend == {"no. 1": "\U000e0100\u1f600\U0001fadf"}
+
+
+def test_numbers_read_well() -> None:
+    assert percent(0.9066) == "90.7\u202f%"
+    assert percent(None) == "–"
+    assert percent_range(0.8531, 0.9419) == "85.3 to 94.2"
+    assert (count(1, "class", "classes"), count(2754, "picture")) == ("1 class", "2,754 pictures")
+    assert (listed([]), listed(["a"]), listed(["a", "b", "c"])) == ("", "a", "a, b and c")
+
+
+def test_decision_lines_are_quoted_and_markdown_is_escaped() -> None:
+    assert csv_line("ab", "Les Paul, gold", 'says "no"') == 'ab,"Les Paul, gold","says ""no"""'
+    assert escape("a|b <i> *c*\n_d_") == r"a\|b &lt;i&gt; \*c\* \_d\_"
+
+
+@pytest.mark.browser
+def test_a_browser_shows_it_without_complaint_and_without_sideways_scrolling(guitars: Fabricated) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = next((p for p in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if p.exists()), None)
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    complaints: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"])
+        for width, scheme in ((390, "light"), (1280, "dark")):
+            tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            tab.on("console", lambda message: complaints.append(message.text))
+            tab.on("pageerror", lambda error: complaints.append(str(error)))
+            tab.goto((guitars.root / "data" / "report" / "index.html").as_uri())
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            tab.locator("table.matrix td.r").first.hover()
+            assert "told right" in tab.locator("#readout").inner_text()
+            tab.locator("label[for=as-shares]").click()
+            assert tab.locator("table.matrix td.r i").first.is_visible()
+            tab.locator("table.sortable th button").nth(2).click()
+            recalls = tab.locator("table.sortable tbody td:nth-child(3)").all_inner_texts()
+            values = [float(r.split("\u202f")[0]) for r in recalls]
+            assert values == sorted(values)
+            tab.locator("table.matrix td.w a").first.click()
+            assert re.search(r"#pair-\d+-[ab]$", tab.url)
+        browser.close()
+    assert complaints == []
+
+
+def test_fabricated_pictures_differ() -> None:
+    assert len({drawn_picture(k, i) for k in range(100) for i in range(5)}) == 500
