@@ -5,7 +5,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.report.wording import count, decimal, percent, percent_range
@@ -15,6 +14,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def render_page(context: dict[str, Any]) -> str:
     """The whole page. Everything from the data is escaped; only our own style, script and SVG are not."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

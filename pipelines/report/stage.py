@@ -1,7 +1,6 @@
 """Report: read what every stage found, write what a person should know of it."""
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +189,8 @@ def _curves(inputs: Inputs) -> list[tuple[str, Markup, Markup]]:
 
 
 def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for package in PACKAGES:
         try:
