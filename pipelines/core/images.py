@@ -79,8 +79,8 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
     if header is not None:
         try:
             pixels = simplejpeg.decode_jpeg(data, "RGB")  # (H, W, 3)
-        except ValueError:
-            pass  # Pillow judges below
+        except ValueError as error:
+            _refuse_lost_pixels(error)
         else:
             orientation = _jpeg_orientation(data)
             return Picture(upright(pixels, orientation), "JPEG", header.mode, orientation, 1)
@@ -108,8 +108,8 @@ def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
                 grey = simplejpeg.decode_jpeg(data, "GRAY")  # (H, W, 1)
             else:
                 grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=_SKETCH_SIDE, min_width=_SKETCH_SIDE)
-        except ValueError:
-            pass  # Pillow judges below
+        except ValueError as error:
+            _refuse_lost_pixels(error)
         else:
             orientation = _jpeg_orientation(data)
             width, height = (header.width, header.height) if orientation < 5 else (header.height, header.width)
@@ -136,6 +136,19 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (2, 3, 6, 7):
         turned = turned[:, ::-1]
     return np.ascontiguousarray(turned)
+
+
+def _refuse_lost_pixels(error: ValueError) -> None:
+    """Pillow paints grey where a JPEG's data ends early or is garbled; stray bytes between markers are left to it.
+
+    Raises:
+        ImageError: `truncated` or `broken`, if simplejpeg's complaint means that pixels are missing.
+    """
+    message = str(error)
+    if "premature end" in message.lower():
+        raise ImageError("truncated", message) from error
+    if "huffman" in message.lower():
+        raise ImageError("broken", message) from error
 
 
 class _Header(NamedTuple):

@@ -68,6 +68,8 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
         ImageError: as `pipelines.core.images.decode` says.
     """
     name = identify(data)
+    if name == "PNG":
+        _check_png(data)
     with _open(data, name, max_pixels) as image:
         orientation = _orientation(image)
         stored = Stored(name, image.mode, orientation, _count_frames(image, name))
@@ -77,6 +79,27 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
             return _to_rgb(ImageOps.exif_transpose(image)), stored
         except _DECODER_ERRORS as error:
             raise _judge(data, name, error) from error
+
+
+def _check_png(data: bytes) -> None:
+    """Compare the checksums of a PNG's critical chunks, which Pillow skips for the pixels themselves.
+
+    Raises:
+        ImageError: `broken`. A file that ends early is left to Pillow.
+    """
+    view = memoryview(data)
+    position = 8
+    while position + 12 <= len(data):
+        end = position + 8 + _big_endian(data, position)
+        kind = data[position + 4 : position + 8]
+        critical = kind[:1].isupper()
+        if critical and end + 4 <= len(data) and zlib.crc32(view[position + 4 : end]) != _big_endian(data, end):
+            raise ImageError("broken", f"the checksum of its {kind.decode('ascii', 'backslashreplace')} chunk is wrong")
+        position = end + 4
+
+
+def _big_endian(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 4], "big")
 
 
 def read_orientation(data: bytes) -> int:
