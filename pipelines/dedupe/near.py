@@ -46,7 +46,8 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
 
     Product shots on white all resemble each other: pairs taken at random already correlate, so a copy must be
     closer. The allowed distance 1 - min_score shrinks with the square of the gap between 1 and the score that one
-    random pair in a thousand reaches (with the gap itself, two guitars of one model still passed for copies), and with the logarithm of N beyond 100,000, as chance pairs grow with N².
+    random pair in a thousand reaches, since with the gap itself many guitars of one model still passed for copies;
+    and with the logarithm of N beyond 100,000, as chance pairs grow with N².
 
     Args:
         thumbnails: (N, 32, 32) uint8, none blank.
