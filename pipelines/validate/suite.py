@@ -86,5 +86,5 @@ def _context() -> Any:
 def _quiet_libraries() -> Iterator[None]:
     """Hide what Great Expectations' own code does that Python will take away one day; nothing else."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "module 'sre_constants' is deprecated", DeprecationWarning)
+        warnings.filterwarnings("ignore", "module 'sre_(constants|parse)' is deprecated", DeprecationWarning)
         yield
