@@ -72,7 +72,7 @@ def write_ingest(folder: Path, files: list[File]) -> Path:
                     "size": len(data),
                 }
                 | {"format": picture.format, "mode": picture.mode, "width": picture.width, "height": picture.height}
-                | {"orientation": 1, "num_frames": 1, "brightness": float(thumbnails[row].mean())}
+                | {"size": len(data), "orientation": 1, "num_frames": 1, "brightness": float(thumbnails[row].mean())}
                 | {"contrast": float(thumbnails[row].std()), "source": "0-folder", "source_path": path}
             )
             shard.write(data)
@@ -128,7 +128,7 @@ def framed(picture: Image.Image) -> Image.Image:
 
 def marked(picture: Image.Image) -> Image.Image:
     copy = picture.copy()
-    copy.paste((255, 255, 255), (118, 140, 150, 150))
+    copy.paste(Image.blend(copy, Image.new("RGB", copy.size, "white"), 0.5).crop((120, 144, 148, 150)), (120, 144))
     return copy
 
 

@@ -10,8 +10,8 @@ from pipelines.dedupe.hashes import WHOLE, Thumbnails, crop_views, hash_view, mi
 from pipelines.dedupe.search import MAX_DISTANCE, HashIndex
 from pipelines.dedupe.verify import Candidates, score
 
-# crops that take 6 % off each axis meet, within the seven bits, those that take 0 to 10 % off
-_CROPS = crop_views((0.06,))
+# within the seven bits, these meet the crops that take up to about 12 % off each axis
+_CROPS = crop_views((0.06, 0.1))
 # grey levels of standard deviation: below, a thumbnail is blank, and its correlations are those of noise
 MIN_CONTRAST = 3.0
 _RANDOM_PAIRS = 20_000
@@ -45,8 +45,9 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
     """The score from which a pair counts, for this set of pictures.
 
     Product shots on white all resemble each other: pairs taken at random already correlate, so a copy must be
-    closer. The allowed distance 1 - min_score shrinks with the gap between 1 and the score that one random pair
-    in a thousand reaches, and with the logarithm of N beyond 100,000, as chance pairs grow with N².
+    closer. The allowed distance 1 - min_score shrinks with the square of the gap between 1 and the score that one
+    random pair in a thousand reaches, since with the gap itself many guitars of one model still passed for copies;
+    and with the logarithm of N beyond 100,000, as chance pairs grow with N².
 
     Args:
         thumbnails: (N, 32, 32) uint8, none blank.
@@ -66,7 +67,7 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
     )
     usual = float(np.quantile(products / np.sqrt(spread), _RANDOM_QUANTILE))
     crowded = max(1.0, math.log10(num_images) / 5)
-    return round(1 - (1 - min_score) * min(1.0, (1 - usual) / _USUAL_GAP) / crowded, 4)
+    return round(1 - (1 - min_score) * min(1.0, (1 - usual) / _USUAL_GAP) ** 2 / crowded, 4)
 
 
 def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> NearPairs:
