@@ -102,7 +102,11 @@ def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
     if header is not None:
         _check_side(header.width, header.height, min_side)
         try:
-            grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=_SKETCH_SIDE, min_width=_SKETCH_SIDE)
+            if min(header.width, header.height) < 2 * _SKETCH_SIDE:
+                # asking for a scale that cannot be had makes small pictures half as slow again
+                grey = simplejpeg.decode_jpeg(data, "GRAY")  # (H, W, 1)
+            else:
+                grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=_SKETCH_SIDE, min_width=_SKETCH_SIDE)
         except ValueError:
             pass  # Pillow judges below
         else:

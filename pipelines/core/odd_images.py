@@ -6,7 +6,9 @@ rarer plug-ins (EPS starts a program) see no hostile bytes.
 
 import importlib
 import io
+import logging
 import os
+import re
 import struct
 import threading
 import warnings
@@ -47,6 +49,7 @@ _HINTS = {
 }
 
 _stderr_lock = threading.Lock()
+_pillow_logger = logging.getLogger("PIL")
 
 
 class Stored(NamedTuple):
@@ -145,6 +148,9 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> Iterator[Image.Imag
     """Read the header of a file of format `name`; Pillow's own limit follows `max_pixels` meanwhile."""
     if name in _PLUGINS:
         importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
+    if not _pillow_logger.handlers:
+        # without any handler, Python prints what Pillow logs of damaged files
+        _pillow_logger.addHandler(logging.NullHandler())
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -231,7 +237,8 @@ def _judge(data: bytes, name: str, error: BaseException) -> ImageError:
     if isinstance(error, ImageError):
         return error
     if isinstance(error, Image.DecompressionBombError):
-        return ImageError("too-many-pixels", str(error))
+        announced = re.search(r"\d+", str(error))
+        return ImageError("too-many-pixels", f"announces {announced[0] if announced else 'too many'} pixels")
     if name == "JPEG" and (bits := _jpeg_bits(data)) not in (None, 8):
         return ImageError("unsupported-depth", f"a JPEG of {bits} bits a sample; save it with 8")
     message = str(error) or type(error).__name__
@@ -240,6 +247,8 @@ def _judge(data: bytes, name: str, error: BaseException) -> ImageError:
         message = f"announces itself as {name}, but its header cannot be read"
         if name in ("BMP", "PPM"):  # two letters are not much of an announcement
             return ImageError("not-an-image", f"starts with {data[:12]!r}")
+    if message.startswith("decoder error"):  # libtiff gives Pillow no reason
+        message = f"its {name} data cannot be decoded"
     if isinstance(error, EOFError) or any(word in message.lower() for word in ("truncated", "unexpected end")):
         return ImageError("truncated", message)
     return ImageError("broken", message)

@@ -102,7 +102,7 @@ class Output:
             )
             places = dict(zip(ids, zip(shards, offsets, strict=True), strict=True))
             self._batches.append(rows.batch(label, places).take(pa.array(order)))
-            self._thumbnails.write(rows.thumbnails[order].tobytes())
+            self._thumbnails.write(rows.thumbnails[order].data)
             self.num_classes += 1
         for _, visited in waiting:
             if isinstance(visited.data, Path):
@@ -163,16 +163,16 @@ class _Rows:
         found = [places[image_id] for image_id in self.ids]
         columns = {
             "image_id": self.ids,
-            "label": [label] * len(self.ids),
+            "label": pa.repeat(label, len(self.ids)),
             "shard": [shard for shard, _ in found],
-            "offset": [offset for _, offset in found],
-            "size": self.sizes,
+            "offset": np.array([offset for _, offset in found]),
+            "size": np.array(self.sizes),
             "format": self.formats,
             "mode": self.modes,
-            "width": self.widths,
-            "height": self.heights,
-            "orientation": self.orientations,
-            "num_frames": self.frames,
+            "width": np.array(self.widths, np.int32),
+            "height": np.array(self.heights, np.int32),
+            "orientation": np.array(self.orientations, np.int8),
+            "num_frames": np.array(self.frames, np.int32),
             "brightness": brightness,
             "contrast": contrast,
             "source": self.sources,
