@@ -22,8 +22,9 @@ from pipelines.core.errors import ImageError
 Pixels = npt.NDArray[np.uint8]
 
 THUMBNAIL_SIDE = 32
-# the scaled decode leaves at least twice the thumbnail, so that the last halving is a true area average
-_SKETCH_SIDE = 2 * THUMBNAIL_SIDE
+# scaled decodes keep at least this side: thumbnails then differ from those of a full decode by 0.14 grey levels on
+# average over photographs (0.4 with 64), and it costs 8 % more than the smallest scale
+_SKETCH_SIDE = 128
 _MODES = {"Gray": "L", "YCbCr": "RGB", "RGB": "RGB"}
 # a progressive JPEG costs scans x pixels; photographs have about 10 scans, hostile files thousands
 _MAX_SCAN_PASSES = 40
@@ -52,7 +53,7 @@ class Sketch(NamedTuple):
     """What ingest keeps of one picture; a tuple, because 60,000 of them are made a second."""
 
     thumbnail: Pixels
-    """(32, 32) uint8 grey (ITU-R 601 luma), upright: the average of the pixels below each of its own"""
+    """(32, 32) uint8 grey (ITU-R 601 luma), upright, antialiased; a picture of 32 x 32 is its own thumbnail"""
     width: int
     """pixels, upright"""
     height: int
@@ -93,7 +94,7 @@ def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
     """Judge one image file as `decode` does, but keep a thumbnail and figures in place of the pixels.
 
     Plain JPEGs are decoded at a fraction of their size (all of their data is still read), which is why this is
-    faster than `decode`; a thumbnail differs from that of the full decode by a grey level or two.
+    faster than `decode`.
 
     Raises:
         ImageError: as `decode`, or `too-small`: a side is shorter than `min_side` pixels.
@@ -112,12 +113,14 @@ def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
         else:
             orientation = _jpeg_orientation(data)
             width, height = (header.width, header.height) if orientation < 5 else (header.height, header.width)
-            return Sketch(_shrink(grey[:, :, 0], orientation), width, height, "JPEG", header.mode, orientation, 1)
+            return Sketch(
+                _shrink(grey[:, :, 0], header, orientation), width, height, "JPEG", header.mode, orientation, 1
+            )
     from pipelines.core.odd_images import decode_odd, shrink
 
     image, stored = decode_odd(data, max_pixels=max_pixels)
     _check_side(image.width, image.height, min_side)
-    thumbnail = shrink(image.convert("L"), THUMBNAIL_SIDE)
+    thumbnail = shrink(image.convert("L"), THUMBNAIL_SIDE, (image.width, image.height))
     return Sketch(
         thumbnail, image.width, image.height, stored.format, stored.mode, stored.orientation, stored.num_frames
     )
@@ -183,13 +186,19 @@ def _jpeg_orientation(data: bytes) -> int:
     return read_orientation(data)
 
 
-def _shrink(grey: Pixels, orientation: int) -> Pixels:
-    """(H, W) → (32, 32), upright."""
-    grey = upright(grey, orientation)
-    if grey.shape == (THUMBNAIL_SIDE, THUMBNAIL_SIDE):
-        return grey
-    from PIL import Image
+def _shrink(grey: Pixels, header: _Header, orientation: int) -> Pixels:
+    """A plain JPEG decoded at n/8 of its size (H, W) → (32, 32), upright."""
+    height, width = grey.shape
+    if (height, width) != (THUMBNAIL_SIDE, THUMBNAIL_SIDE):
+        from PIL import Image
 
-    from pipelines.core.odd_images import shrink
+        from pipelines.core.odd_images import shrink
 
-    return shrink(Image.fromarray(grey), THUMBNAIL_SIDE)
+        # libjpeg rounds a scaled side up: 267 pixels at 2/8 are 66.75, of which it gives 67. Taking 67 for the whole
+        # picture would shift the thumbnail by up to ten times the error that remains
+        eighths = next(
+            n for n in range(1, 9) if height == -(-header.height * n // 8) and width == -(-header.width * n // 8)
+        )
+        extent = (header.width * eighths / 8, header.height * eighths / 8)
+        grey = shrink(Image.fromarray(grey), THUMBNAIL_SIDE, extent)
+    return upright(grey, orientation)
