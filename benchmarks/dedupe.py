@@ -50,7 +50,8 @@ def main() -> None:
     natural = 0
     for one, other in found - truth.keys():
         first, second = thumbnails[row_of[one]], thumbnails[row_of[other]]
-        natural += max(_unit(first) @ _unit(second), _unit(first[:, ::-1]) @ _unit(second)) >= 0.95
+        alike = (float(_unit(first) @ _unit(second)), float(_unit(first[:, ::-1]) @ _unit(second)))
+        natural += int(max(alike) >= 0.95)
     kinds = sorted(set(truth.values()))
     print(f"{'kind':12} recall")
     for kind in kinds:
