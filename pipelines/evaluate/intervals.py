@@ -74,8 +74,10 @@ def wilson_interval(num_right: Floats, num_all: Floats, confidence: float) -> tu
     fraction = num_right / n
     centre = (fraction + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
-    # at 0 and 1 the ends are exact; rounding must not leave -1e-17
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    # at none and all the end is 0 and 1 by algebra, and off by 1e-17 by rounding
+    low = np.where(fraction == 0, 0.0, centre - half)
+    high = np.where(fraction == 1, 1.0, centre + half)
+    return low, high
 
 
 def group_numbers(groups: npt.NDArray[np.str_]) -> Ints:
