@@ -244,3 +244,24 @@ def test_every_picture_may_be_copied_once_and_no_more() -> None:
         sample(images=2, flaws=flaws | {"exact_copies": 14})
     with pytest.raises(ValidationError, match=r"flaws.wrong_labels is 14, more than the 13 x images_per_class = 13"):
         sample(images=1, flaws=NO_FLAWS | {"wrong_labels": 14})
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "expected"),
+    [
+        ("Jaguar", 64, "1ac93d83d3d095be"),
+        ("Hollow", 64, "ddd64c4ae18b23ab"),
+        ("Acoustic", 224, "ab3e12c588a98b0c"),
+    ],
+)
+def test_pictures_are_those_of_every_other_machine(model: str, size: int, expected: str) -> None:
+    """Pixels before compression; a change of Pillow's drawing, or of ours, shows here first."""
+    assert digest(draw_pixels(sample(size=size), model, 1).tobytes())[:16] == expected
+
+
+def test_the_smallest_pictures_carry_every_flaw() -> None:
+    params = sample(images=2, size=16, flaws=ALL_FLAWS)
+    read = list_sample(params, source="0-sample").read
+    for row in rows(params, "near_copy"):
+        assert read(row.source_path) != read(row.original_path), row
+        assert min(pixels(read(row.source_path)).shape[:2]) >= 12

@@ -154,19 +154,18 @@ def light_and_lens(image: Image.Image, dice: Dice, difficulty: float) -> npt.NDA
     """Exposure, colour of the light, defocus and sensor noise: (S, S, 3) uint8."""
     gain = dice.whole(100 - int(34 * difficulty), 100 + int(22 * difficulty))
     warm = dice.whole(-int(14 * difficulty), int(14 * difficulty))
-    table: list[int] = []
-    for percent in (gain + warm, gain, gain - warm):
-        table += [min(255, v * percent // 100) for v in range(256)]
-    image = image.point(table)
     side = image.width
     blur = dice.between(0, 1)
     if blur < 0.4 * difficulty:
         image = image.filter(ImageFilter.BoxBlur(side / 224 * dice.between(0.3, 0.4 + 1.1 * difficulty)))
     if dice.chance(0.08 * difficulty):
-        image = image.convert("L").convert("RGB")
+        image, warm = image.convert("L").convert("RGB"), 0
     pixels = np.asarray(image)
+    levels = np.arange(256, dtype=np.int32)
+    lit = [np.minimum(levels * percent // 100, 255).astype(np.int16) for percent in (gain + warm, gain, gain - warm)]
+    exposed = np.stack([lit[c][pixels[..., c]] for c in range(3)], axis=2)  # (S, S, 3)
     sigma = dice.whole(0, 1 + int(9 * difficulty))
     noise = np.frombuffer(dice.noise(side * side), dtype=np.uint8)
     grain = (_bell()[noise] * np.int16(sigma)) >> 6  # the same in all channels: luminance noise
-    noisy: npt.NDArray[np.uint8] = np.clip(pixels + grain.reshape(side, side, 1), 0, 255).astype(np.uint8)
+    noisy: npt.NDArray[np.uint8] = np.clip(exposed + grain.reshape(side, side, 1), 0, 255).astype(np.uint8)
     return noisy
