@@ -71,6 +71,12 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
     if name == "PNG":
         _check_png(data)
     with _open(data, name, max_pixels) as image:
+        if name == "PNG":
+            # reading its EXIF decodes the pixels, and Pillow forgives the second try what failed in the first
+            try:
+                image.load()
+            except _DECODER_ERRORS as error:
+                raise _judge(data, name, error) from error
         orientation = _orientation(image)
         stored = Stored(name, image.mode, orientation, _count_frames(image, name))
         try:

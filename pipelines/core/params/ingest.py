@@ -13,7 +13,7 @@ class SampleFlaws(Section):
     exact_copies: Count
     """files whose bytes are those of another file of the same class"""
     near_copies: Count
-    """pictures resized, recompressed, cropped or mirrored from another of the same class, in equal parts"""
+    """pictures resized, recompressed, cropped, mirrored or brightened from another of the same class, in equal parts"""
     label_conflicts: Count
     """pictures filed a second time under a look-alike class, half of them byte for byte"""
     wrong_labels: Count
@@ -29,12 +29,33 @@ class SampleSource(Section):
 
     kind: Literal["sample"]
     seed: Seed
-    images_per_class: PositiveInt
+    images_per_class: Annotated[int, Field(ge=1, le=10_000_000)]
+    """pictures drawn of each of the 13 models; planted files come on top"""
     image_size: Annotated[int, Field(ge=16, le=2048)]
     """width and height of each drawn picture, pixels"""
     difficulty: Fraction
-    """0: every model as its textbook picture; 1: look-alikes nearly melt into each other"""
+    """0: every model as its textbook picture (a frozen backbone gets about 99 % right); 0.3: about 90 %; 1: look-alikes
+    nearly melt into each other"""
     flaws: SampleFlaws
+
+    @model_validator(mode="after")
+    def _flaws_exist(self) -> Self:
+        pictures = 13 * self.images_per_class
+        flaws = self.flaws
+        copies = flaws.exact_copies + flaws.near_copies + flaws.label_conflicts
+        if copies > pictures:
+            raise ValueError(
+                f"flaws.exact_copies + flaws.near_copies + flaws.label_conflicts is {copies}, but each copies a "
+                f"picture of its own and 13 x images_per_class is {pictures}; lower them or raise images_per_class"
+            )
+        for name in ("wrong_labels", "broken_files", "foreign_files"):
+            count = getattr(flaws, name)
+            if count > pictures:
+                raise ValueError(
+                    f"flaws.{name} is {count}, more than the 13 x images_per_class = {pictures} pictures; "
+                    "lower it or raise images_per_class"
+                )
+        return self
 
 
 class FolderSource(Section):

@@ -45,10 +45,9 @@ class Params(Section):
                     f"train.folds names fold {fold}, but split.folds is {self.split.folds}: folds count from 0; "
                     "raise split.folds or drop the fold"
                 )
-        for name in self.train.members:
-            recipe = self.train.recipes[name]
+        for name, recipe in self.train.recipes.items():
             where = f"train.recipes.{name}"
-            if recipe.image_size > self.augment.image_size:
+            if name in self.train.members and recipe.image_size > self.augment.image_size:
                 raise ValueError(
                     f"{where}.image_size {recipe.image_size} is larger than augment.image_size "
                     f"{self.augment.image_size}: packed pictures are never enlarged; raise augment.image_size"

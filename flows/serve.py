@@ -1,0 +1,207 @@
+"""`python -m flows.serve`: Prefect's server and UI on this machine, both flows served, until Ctrl-C."""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from pathlib import Path
+
+from flows import guard
+from flows.settings import HOST, set_up_prefect
+from pipelines.core.errors import InputError, MiwakeError
+from pipelines.core.layout import Layout
+from pipelines.core.params import load_params
+
+START_SECONDS = 120
+"""the first start builds the UI and the database: about 7 s on an idle machine"""
+
+
+class ServerError(MiwakeError):
+    """The server did not start."""
+
+
+@contextlib.contextmanager
+def only_one(home: Path) -> Generator[None]:
+    """Hold the folder's lock: two at once would each run every schedule.
+
+    Raises:
+        InputError: another process serves this folder.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "serve.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise InputError(
+                f"this folder is served already, by process {lock.read().strip() or '?'}: open its address, or end it"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def server(port: int, log: Path) -> Generator[str]:
+    """Run Prefect's server while the block runs; yields the address of its UI.
+
+    The server ends with this process, however that ends.
+
+    Args:
+        port: on 127.0.0.1.
+        log: where its output goes.
+
+    Raises:
+        InputError: the port is taken.
+        ServerError: the server ended, or is not healthy in time; with its last lines.
+    """
+    address = f"http://{HOST}:{port}"
+    refuse_taken_port(port)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PREFECT_UI_API_URL": f"{address}/api"},
+            start_new_session=True,  # a Ctrl-C in the terminal reaches the flows first, which still need the server
+        )
+    try:
+        wait_until_healthy(address, process, log)
+        yield address
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+
+
+def refuse_taken_port(port: int) -> None:
+    """Raise InputError when something listens on `port`, and say what."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            who = "another Prefect server" if is_healthy(f"http://{HOST}:{port}") else "another program"
+            raise InputError(
+                f"port {port} is taken by {who}: choose another one (`python -m flows.serve --port {port + 1}`)"
+                + (f", or use that server (PREFECT_API_URL=http://{HOST}:{port}/api)" if "server" in who else "")
+            ) from error
+
+
+def wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return once the server answers; raise ServerError when it ends before, or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while not is_healthy(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            what = "did not start" if process.poll() is not None else f"does not answer after {START_SECONDS} s"
+            raise ServerError(f"Prefect's server {what}; the end of {log}:\n{tail}")
+        time.sleep(0.2)
+
+
+def is_healthy(address: str) -> bool:
+    """Whether a Prefect server answers there."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/health", timeout=2) as answer:
+            return bool(answer.read().strip() == b"true")
+    except (OSError, ValueError):
+        return False
+
+
+def serve_flows(root: Path, address: str) -> None:
+    """Serve both flows until the process is told to end; runs that are under way end too."""
+    # Prefect reads its settings, the server's address among them, while it is imported
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.runner import Runner
+    from prefect.schedules import Cron
+
+    from flows.pipeline import pipeline
+    from flows.retrain import retrain
+
+    class InterruptibleRunner(Runner):
+        def handle_sigterm(self, *_: object, **__: object) -> None:
+            # Prefect's own way leaves at once, with tracebacks, and the schedules not paused
+            signal.raise_signal(signal.SIGINT)
+
+    params = load_params(Layout(root).params).retrain
+    by_hand = pipeline.to_deployment(
+        name=root.name,
+        description=f"Every stage of {root}/dvc.yaml; what is up to date does not run.",
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
+    )
+    scheduled = retrain.to_deployment(
+        name=root.name,
+        description=f"Retrains on `{params.cron}` ({params.timezone}), of {root}/params.yaml.",
+        schedule=Cron(params.cron, timezone=params.timezone),
+        parameters={"refresh": params.refresh},
+        # a run that is due while the last one is not done would only do the same again
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+    )
+    assert isinstance(by_hand, RunnerDeployment)  # the other type is for callers that await
+    assert isinstance(scheduled, RunnerDeployment)
+    # schedules pause when this ends, so that the next start does not run everything that was missed
+    runner = InterruptibleRunner(pause_on_shutdown=True)
+    for deployment in (by_hand, scheduled):
+        runner.add_deployment(deployment)
+    print(welcome(root, address, params.cron, params.timezone), flush=True)
+    asyncio.run(runner.start())
+
+
+def welcome(root: Path, address: str, cron: str, timezone: str) -> str:
+    """What to open and what to click."""
+    return f"""
+    miwake is served from {root}
+
+      {address}
+        run it now     Deployments > pipeline / {root.name} > Run > Quick run
+        see results    Artifacts > miwake-evaluate, or  {address}/v2/artifacts/key/miwake-evaluate
+        next retrain   {cron} ({timezone}), as params.yaml says; restart this after changing it
+
+    Ctrl-C ends everything.
+"""
+
+
+def main() -> None:
+    """The command line: `python -m flows.serve`."""
+    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
+    parser.add_argument("--port", type=int, default=4200, help="of the UI, on 127.0.0.1 (default: 4200)")
+    port = parser.parse_args().port
+    root = Path.cwd()
+    # SIGTERM unwinds like Ctrl-C, so that the server is ended too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes a background process ignore it
+    set_up_prefect(root)
+    try:
+        load_params(Layout(root).params)
+        with contextlib.ExitStack() as stack:
+            home = Path(os.environ["PREFECT_HOME"])
+            stack.enter_context(only_one(home))
+            api = os.environ.get("PREFECT_API_URL")
+            if api is None:
+                address = stack.enter_context(server(port, home / "server.log"))
+                os.environ["PREFECT_API_URL"] = f"{address}/api"
+            else:
+                address = api.removesuffix("/").removesuffix("/api")
+            serve_flows(root, address)
+    except MiwakeError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("ended")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""How Prefect is set up here: at home in the repository, on this machine only, telling nobody."""
+
+import os
+from pathlib import Path
+
+HOST = "127.0.0.1"
+
+
+def prefect_environment(root: Path) -> dict[str, str]:
+    """The environment variables under which Prefect runs, but for those that the user has set.
+
+    Prefect reads them while it is imported, so they must stand in `os.environ` before that.
+
+    Args:
+        root: the repository; the database and Prefect's profile go to `.prefect/` below it, not to the user's home.
+    """
+    return {
+        "PREFECT_HOME": str(root.resolve() / ".prefect"),
+        # the server's telemetry and the client's
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # the server that a flow brings along when none runs; 20 s are too few on a busy machine
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        # seconds until a click on "Run" starts a run; Prefect waits 10
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    }
+
+
+def set_up_prefect(root: Path) -> None:
+    """Put `prefect_environment` into this process's environment; what the user has set stays."""
+    for name, value in prefect_environment(root).items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,10 @@
+"""`python -m pipelines.split`: data/dedupe/manifest.parquet → data/split/."""
+
+from pipelines.core.stage import run_stage
+from pipelines.split import split
+
+if __name__ == "__main__":
+    run_stage(
+        "split",
+        lambda params, layout: split(params.split, manifest=layout.manifest, out_dir=layout.stage("split")),
+    )
