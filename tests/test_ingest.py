@@ -332,6 +332,9 @@ def test_a_very_deep_folder_is_walked(tmp_path: Path) -> None:
     put(deep / "x.jpg", picture(1))
     (row,) = run(tmp_path).rows
     assert row["source_path"] == "d/" * 1200 + "x.jpg"
+    (deep / "x.jpg").unlink()
+    for folder in (deep, *deep.parents[:1199]):  # pytest's own removal calls itself too
+        folder.rmdir()
 
 
 def test_an_unreadable_file_or_folder_is_a_reject(two_classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,8 +435,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path: Path,
         put(tmp_path / "pictures" / "cat" / f"{index}.jpg", picture(index))
     code = (
         "import json, sys; from pathlib import Path; from pipelines.ingest import ingest; "
-        "from pipelines.core.executor import map_chunks
-from pipelines.core.params.ingest import IngestParams; "
+        "from pipelines.core.params.ingest import IngestParams; "
         "ingest(IngestParams.model_validate_json(sys.argv[1]), root=Path(sys.argv[2]), "
         "out_dir=Path(sys.argv[2]) / 'out', workers=1)"
     )
@@ -468,7 +470,7 @@ def test_importing_ingest_loads_nothing_heavy() -> None:
     assert found.stdout == "[]\n"
 
 
-@pytest.mark.parametrize(("name", "accepted", "rejected"), [("stress.tar.gz", 848, 414), ("clothing.tar", 713, 0)])
+@pytest.mark.parametrize(("name", "accepted", "rejected"), [("stress.tar.gz", 846, 416), ("clothing.tar", 713, 0)])
 def test_every_real_file_is_a_row_or_a_reject(tmp_path: Path, name: str, accepted: int, rejected: int) -> None:
     archive = SHARED / name
     if not archive.exists():
