@@ -79,8 +79,10 @@ def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
     for index in range(count):
         path = folder / f"class-{index % 10}" / f"{index:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = random.integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
+        coarse = random.integers(0, 256, (max(4, size[1] // 32), max(4, size[0] // 32), 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC), np.int16)
+        grain = random.integers(-6, 7, smooth.shape, dtype=np.int16)  # as much detail as a photograph: 150 KB
+        Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)).save(path, quality=90)
     return folder
 
 

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 # a spawned worker imports for about 0.4 s before its first chunk
 POOL_PAYS_SECONDS = 2.0
 # enough to keep workers busy while the parent packs a result; more would only hold memory
-CHUNKS_IN_FLIGHT = 3
+CHUNKS_IN_FLIGHT = 2
 
 
 def num_workers() -> int:

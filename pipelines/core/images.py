@@ -28,6 +28,7 @@ _SKETCH_SIDE = 128
 _MODES = {"Gray": "L", "YCbCr": "RGB", "RGB": "RGB"}
 # a progressive JPEG costs scans x pixels; photographs have about 10 scans, hostile files thousands
 _MAX_SCAN_PASSES = 40
+_SMALL_FILE_BYTES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -172,11 +173,43 @@ def _plain_jpeg(data: bytes, *, max_pixels: int) -> _Header | None:
         return None
     num_pixels = width * height
     check_pixels(width, height, max_pixels)
-    num_scans = data.count(b"\xff\xda")
+    num_scans = _count_scans(data)
     if num_scans * num_pixels > _MAX_SCAN_PASSES * max_pixels or num_scans > 1000:
         raise ImageError("broken", f"{num_scans} scans of {width} x {height} pixels: made to exhaust the decoder")
     mode = _MODES.get(space)
     return None if mode is None else _Header(width, height, mode)
+
+
+class _Head(NamedTuple):
+    """The segments of a JPEG before its first scan."""
+
+    end: int
+    """where the first scan starts"""
+    one_scan: bool
+    """the first scan holds all there is: a decoder reads no further one"""
+
+
+def _head(data: bytes) -> _Head:
+    """Walk the segments up to the first scan; a damaged or small file counts as all head.
+
+    Searching a whole photograph for two or six bytes takes a tenth of the time of decoding it, and the walk takes
+    none; for a small file it is the other way round.
+    """
+    if len(data) < _SMALL_FILE_BYTES:
+        return _Head(len(data), False)
+    position, frame, components = 2, 0, 0
+    while position + 10 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA:
+            return _Head(position, frame in (0xC0, 0xC1) and data[position + 4] == components)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame, components = marker, data[position + 9]
+        position += 1 if marker == 0xFF else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return _Head(len(data), False)
+
+
+def _count_scans(data: bytes) -> int:
+    return 1 if _head(data).one_scan else data.count(b"\xff\xda")
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -192,7 +225,7 @@ def _check_side(width: int, height: int, min_side: int) -> None:
 
 def _jpeg_orientation(data: bytes) -> int:
     """The orientation of EXIF; most JPEGs have none, and are spared the import and the parse."""
-    if b"Exif\x00\x00" not in data:
+    if data.find(b"Exif\x00\x00", 0, _head(data).end) < 0:
         return 1
     from pipelines.core.odd_images import read_orientation
 

@@ -20,7 +20,7 @@ from pipelines.ingest.output import Output
 from pipelines.ingest.visit import Chunk, visit
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
-FILES_PER_CHUNK = 256
+FILES_PER_CHUNK = 64
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

@@ -14,7 +14,7 @@ from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
 from pipelines.ingest.listing import Reader
 
 # files of one chunk beyond this wait on disk, not in memory
-INLINE_BYTES = 8 << 20
+INLINE_BYTES = 24 << 20
 
 
 @dataclass(frozen=True)
