@@ -255,7 +255,7 @@ def test_too_many_rejects_are_named(tmp_path: Path, capfd: pytest.CaptureFixture
 
 def test_copies_are_counted_whether_they_are_dropped_or_kept(tmp_path: Path) -> None:
     for verdict in ("copy", "keep"):
-        copies = [row(f"a-copy{i}", "cat", group=sha("cat0"), verdict=verdict) for i in range(5)]
+        copies = [row(f"a-copy{i}", "cat", group=sha("cat0"), verdict=verdict, best_id=sha("cat0")) for i in range(5)]
         _, rules = run(tmp_path, good() + copies)
         assert rules["max_duplicate_fraction"]["observed"] == pytest.approx(5 / 15, abs=1e-6)
         assert rules["max_duplicate_fraction"]["num_offenders"] == 5

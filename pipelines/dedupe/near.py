@@ -1,14 +1,14 @@
 """Near copies among thumbnails: hash, search, verify."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.dedupe.hashes import WHOLE, Thumbnails, crop_views, hash_view, mirror_mask
 from pipelines.dedupe.search import MAX_DISTANCE, HashIndex
-from pipelines.dedupe.verify import Candidates, score
+from pipelines.dedupe.verify import Candidates, verify
 
 # within the seven bits, these meet the crops that take up to about 12 % off each axis
 _CROPS = crop_views((0.06, 0.1))
@@ -24,10 +24,20 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NearPairs:
-    """P pairs of rows, first < second, sorted, each once, with their scores."""
+    """P pairs of rows, each once, sorted by their smaller row, then the larger.
 
-    first: npt.NDArray[np.int64]
-    second: npt.NDArray[np.int64]
+    Args:
+        moving: (P,) row that lies on the other as `warp` says.
+        fixed: (P,) row of the other, mirrored where `mirrored` says so.
+        mirrored: (P,).
+        warp: (P, 4) float32, as `pipelines.dedupe.verify.sample` takes it.
+        score: (P,).
+    """
+
+    moving: npt.NDArray[np.int64]
+    fixed: npt.NDArray[np.int64]
+    mirrored: npt.NDArray[np.bool_]
+    warp: npt.NDArray[np.float32]
     score: Floats
 
 
@@ -80,8 +90,7 @@ def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> Nea
     whole = hash_view(thumbnails, WHOLE)
     index = HashIndex(whole)
     limit = threshold(thumbnails, min_score)
-    keys: list[npt.NDArray[np.int64]] = []
-    scores: list[Floats] = []
+    parts: list[NearPairs] = []
     for view in (WHOLE, *_CROPS):
         hashes = whole if view is WHOLE else hash_view(thumbnails, view)
         for flipped in (False, True) if mirror else (False,):
@@ -90,13 +99,14 @@ def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> Nea
                 wanted = query < hit if view is WHOLE else query != hit
                 found.append(query[wanted] * num_images + hit[wanted])
             query, hit = np.divmod(np.unique(np.concatenate(found)), num_images)
-            judged = score(thumbnails, Candidates(query, hit, np.full(len(query), flipped), view))
-            good = judged >= limit
-            keys.append(np.minimum(query, hit)[good] * num_images + np.maximum(query, hit)[good])
-            scores.append(judged[good])
-    key, value = np.concatenate(keys), np.concatenate(scores)
-    unique, place = np.unique(key, return_inverse=True)
-    best = np.zeros(len(unique))
-    np.maximum.at(best, place, np.minimum(value, 1.0))
-    first, second = np.divmod(unique, num_images)
-    return NearPairs(first, second, best)
+            mirrored = np.full(len(query), flipped)
+            judged = verify(thumbnails, Candidates(query, hit, mirrored, view))
+            good = judged.score >= limit
+            score = np.minimum(judged.score[good], 1.0)
+            parts.append(NearPairs(query[good], hit[good], mirrored[good], judged.warp[good], score))
+    every = NearPairs(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(NearPairs)))
+    # the best score of each pair; among equal ones the first that was found
+    key = np.minimum(every.moving, every.fixed) * num_images + np.maximum(every.moving, every.fixed)
+    order = np.lexsort((np.arange(len(key)), -every.score, key))
+    chosen = order[np.unique(key[order], return_index=True)[1]]
+    return NearPairs(*(getattr(every, field.name)[chosen] for field in fields(NearPairs)))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 REJECT_COLUMNS = ("source", "source_path", "label", "reason", "detail")
 
-COLUMNS = ["image_id", "label", "width", "height", "contrast", "source", "source_path", "group", "verdict"]
+COLUMNS = ["image_id", "label", "width", "height", "contrast", "source", "source_path", "group", "verdict", "best_id"]
 """What the rules read of the manifest."""
 
 
@@ -32,7 +32,7 @@ class Frames:
             for one of this), written, spelling. Imbalance is missing where the class has no picture.
         run: one row: num_classes, and reject_fraction, duplicate_fraction, conflict_fraction in [0, 1].
         rejects: one row a file that ingest refused, with its reason.
-        duplicates: the files beyond the first of each duplicate group.
+        duplicates: the files that are copies of a better one.
         conflicts: the files of pictures under two labels.
     """
 
@@ -59,10 +59,10 @@ def read_frames(manifest: Path, rejects: Path) -> Frames:
     kept = files[files["verdict"] == "keep"]
     sides = kept[["width", "height"]]
     pictures = kept.assign(side=sides.min(axis=1), aspect=sides.max(axis=1) / sides.min(axis=1))
-    together = files[files["verdict"].isin(["keep", "copy"])]
-    # the kept picture counts as the first, whichever of its copies has the smaller path
-    together = together.sort_values(["group", "verdict"], ascending=[True, False], kind="stable")
-    duplicates = together[together.duplicated("group")]
+    taking_part = files[files["verdict"].isin(["keep", "copy"])]
+    # with `dedupe.copies: keep` a near copy is kept too; its group's best picture tells
+    is_copy = (taking_part["verdict"] == "copy") | (taking_part["best_id"] != taking_part["image_id"])
+    duplicates = taking_part[is_copy]
     conflicts = _conflicts(files)
     classes = _classes(files)
     num_files = max(len(files), 1)
@@ -132,8 +132,8 @@ def _classes(files: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _conflicts(files: "pd.DataFrame") -> "pd.DataFrame":
-    """Files that dedupe holds back for their two labels, or would hold back with `dedupe.conflicts: hold`."""
+    """Files held back for their two labels, and with `dedupe.conflicts: keep` equal files that have two."""
     taking_part = files[files["verdict"] != "drop"]
-    pairs = taking_part[["group", "label"]].drop_duplicates()
-    torn = pairs.loc[pairs.duplicated("group"), "group"]
-    return taking_part[(taking_part["verdict"] == "conflict") | taking_part["group"].isin(torn)]
+    pairs = taking_part[["image_id", "label"]].drop_duplicates()
+    torn = pairs.loc[pairs.duplicated("image_id"), "image_id"]
+    return taking_part[(taking_part["verdict"] == "conflict") | taking_part["image_id"].isin(torn)]
