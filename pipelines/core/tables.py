@@ -96,9 +96,14 @@ def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None
     """
     # pandas and arrow leave their own metadata; one key of ours, or none, keeps bytes stable
     metadata = {} if classes is None else {"classes": json.dumps(classes, ensure_ascii=False)}
-    table = table.replace_schema_metadata(metadata)
-    with whole_file(path) as file:
-        pq.write_table(table, file, version=_WRITER_VERSION, compression="zstd", store_schema=False)
+    table = table.replace_schema_metadata(None)
+    with (
+        whole_file(path) as file,
+        pq.ParquetWriter(file, table.schema, version=_WRITER_VERSION, compression="zstd", store_schema=False) as writer,
+    ):
+        writer.write_table(table)
+        # without arrow's own schema the table's metadata would not be written
+        writer.add_key_value_metadata(metadata)
 
 
 def read_table(path: Path, schema: pa.Schema, *, columns: list[str] | None = None) -> pa.Table:
