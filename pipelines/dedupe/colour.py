@@ -27,6 +27,8 @@ _LEVELS = 0.4
 _SURE_SCORE, _SURE_FACTOR = 0.998, 3.0
 # largest |Cb|, |Cr| in a grey picture: rounding
 _GREY = 1.5
+# two pictures of which one has no colour are copies from this score on
+_GREY_SCORE = 0.99
 
 
 def colours(pixels: Pixels) -> Colours:
@@ -43,7 +45,7 @@ def colours(pixels: Pixels) -> Colours:
 def same_colours(pairs: NearPairs, pair: int, moving: Colours, fixed: Colours, shorter_side: int) -> bool:
     """Whether the colours of a near pair may be those of one picture.
 
-    A picture without any colour says nothing: a grey copy of a coloured one is a copy.
+    A picture without any colour says nothing: a grey copy of a coloured one is a copy, if it is very like it.
 
     Args:
         pair: row of `pairs`.
@@ -51,7 +53,7 @@ def same_colours(pairs: NearPairs, pair: int, moving: Colours, fixed: Colours, s
         shorter_side: of the smaller picture, pixels.
     """
     if min(np.abs(moving).max(), np.abs(fixed).max()) <= _GREY:
-        return True
+        return bool(pairs.score[pair] >= _GREY_SCORE)
     if pairs.mirrored[pair]:
         fixed = fixed[:, :, ::-1]
     still = np.tile(np.array([1, 0, 1, 0], np.float32), (2, 1))

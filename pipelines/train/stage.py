@@ -172,9 +172,7 @@ def _check(
         )
 
 
-def _describe(
-    recipe: Recipe, *, member: str, fold: int, seed: int, index: PackIndex, device: str
-) -> dict[str, object]:
+def _describe(recipe: Recipe, *, member: str, fold: int, seed: int, index: PackIndex, device: str) -> dict[str, object]:
     from pipelines.train.models import MODELS
 
     spec = MODELS[recipe.model]

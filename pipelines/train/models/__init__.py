@@ -35,9 +35,7 @@ MODELS: dict[Literal["efficientnet_lite0", "resnet18"], ModelSpec] = {
         std=(128.0, 128.0, 128.0),
     ),
     # ImageNet's, as torchvision's weights expect
-    "resnet18": ModelSpec(
-        build=build_resnet18, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
-    ),
+    "resnet18": ModelSpec(build=build_resnet18, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
 }
 
 __all__ = ["MODELS", "EfficientNetLite0", "ModelSpec", "fold_batch_norm"]
