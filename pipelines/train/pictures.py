@@ -36,9 +36,7 @@ def to_float(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float()
 
 
-def normalise(
-    images: torch.Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> torch.Tensor:
+def normalise(images: torch.Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> torch.Tensor:
     """(B, 3, S, S), 0 to 255, to what the network was made for."""
     shape = (1, 3, 1, 1)
     return (images - torch.tensor(mean).to(images).view(shape)) / torch.tensor(std).to(images).view(shape)
