@@ -25,7 +25,9 @@ def leave(name: str, markdown: str) -> None:
     """Leave `markdown` as the newest version of the artifact `miwake-<name>`, with the run that is under way."""
     from prefect.artifacts import create_markdown_artifact
 
-    create_markdown_artifact(key=f"miwake-{name}", markdown=markdown, description=f"miwake: {name}, newest run")
+    create_markdown_artifact(
+        key=f"miwake-{name}", markdown=markdown, description=f"{name}: one page a run, the newest first"
+    )
 
 
 def stage_page(stage: str, layout: Layout, params: Params, *, with_picture: bool) -> str:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flows import guard
 from pipelines.core.errors import InputError, MiwakeError
@@ -72,13 +72,19 @@ def read_stages(root: Path) -> list[Stage]:
             # an edge leads from a stage to one whose output it reads; stages of *.dvc files run nothing
             graph = repo.index.graph
             upstream = {
-                stage.addressing: sorted(found.addressing for found in graph.successors(stage) if found.cmd)
+                _address(stage): sorted(_address(found) for found in graph.successors(stage) if found.cmd)
                 for stage in graph.nodes
                 if stage.cmd
             }
     except DvcException as error:
         raise InputError(f"{root}: DVC cannot read the stages: {error}; see `dvc stage list`") from error
     return in_order(upstream)
+
+
+def _address(stage: Any) -> str:
+    """How DVC addresses a stage from the repository's root; its own `addressing` is from the working folder."""
+    path = stage.path_in_repo
+    return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
 
 
 def in_order(upstream: Mapping[str, Iterable[str]]) -> list[Stage]:
@@ -162,8 +168,8 @@ class StageRunner:
             process = self._start(command(stage, force=force))
             tail: deque[str] = deque(maxlen=TAIL_LINES)
             outcome: Outcome = "ran"
+            assert process.stdout is not None
             try:
-                assert process.stdout is not None
                 for line in filter(None, map(str.rstrip, process.stdout)):
                     say(line)
                     tail.append(line)
@@ -171,6 +177,7 @@ class StageRunner:
                 status = process.wait()
             finally:
                 self._end(process)
+                process.stdout.close()
             seconds = time.monotonic() - started
         if self._stopped:
             raise StageStoppedError(f"{stage} was stopped after {seconds:.0f} s; `dvc repro` continues where it ended")

@@ -1,16 +1,17 @@
 """Scheduled retraining: the pipeline, then its new metrics against the committed ones."""
 
 import datetime
-import io
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+from ruamel.yaml.nodes import MappingNode
 
 from flows import artifacts, compare
 from flows.markdown import page, table
@@ -73,24 +74,33 @@ def write_snapshot(path: Path, snapshot: str) -> None:
     Raises:
         ParamsError: the file has no such key, or would no longer be valid; then it stays as it was.
     """
-    yaml = YAML()  # round-trip
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
     text = path.read_text(encoding="utf-8")
     try:
-        document = yaml.load(text)
-        document["ingest"]["snapshot"] = DoubleQuotedScalarString(snapshot)
-    except (YAMLError, KeyError, TypeError) as error:
+        start, end = value_span(YAML().compose(text), "ingest", "snapshot")
+    except (YAMLError, KeyError) as error:
         raise ParamsError(f"{path} has no ingest.snapshot to set: {error}") from error
-    buffer = io.StringIO()
-    yaml.dump(document, buffer)
-    write_text(path, buffer.getvalue())
+    # JSON's quotes and escapes are YAML's too; writing the whole document anew would turn `null` into nothing
+    write_text(path, text[:start] + json.dumps(snapshot, ensure_ascii=False) + text[end:])
     try:
         load_params(path)
     except ParamsError:
         write_text(path, text)
         raise
+
+
+def value_span(node: Any, *keys: str) -> tuple[int, int]:
+    """Where the value at `keys` begins and ends in the text of a YAML document, in characters.
+
+    Raises:
+        KeyError: there is no such value.
+    """
+    for key in keys:
+        pairs = node.value if isinstance(node, MappingNode) else []
+        found = [value for name, value in pairs if name.value == key]
+        if not found:
+            raise KeyError(key)
+        node = found[0]
+    return node.start_mark.index, node.end_mark.index
 
 
 def committed_text(root: Path, path: str) -> str | None:

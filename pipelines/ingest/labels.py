@@ -39,4 +39,6 @@ def _broken_rule(part: str) -> str | None:
 
 def printable(name: str) -> str:
     r"""A file name as valid Unicode: bytes that are not UTF-8 become \xNN."""
+    if name.isascii():
+        return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,7 +1,9 @@
 """Brings what was visited into its final order, one label at a time: shards, thumbnails, rows of the manifest."""
 
+import errno
 import io
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +43,9 @@ class Output:
         self._batches: list[pa.RecordBatch] = []
         self._waiting: list[tuple[Chunk, Visited]] = []
         self._num_held = 0
+        # one label is written while the next is visited: disk and processor work at the same time
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-output")
+        self._writing: Future[None] | None = None
 
     @property
     def num_shards(self) -> int:
@@ -49,7 +54,7 @@ class Output:
     def add(self, chunk: Chunk, visited: Visited) -> None:
         """Take what was found in a chunk; chunks come in order of label."""
         if self._waiting and self._waiting[0][0].label != chunk.label:
-            self._write_label()
+            self._write_behind()
         if isinstance(visited.data, list):
             size = sum(visited.sizes)
             if self._num_held + size > HELD_BYTES:
@@ -70,7 +75,8 @@ class Output:
 
     def finish(self) -> None:
         """Write the last label, the manifest and what was only known now."""
-        self._write_label()
+        self._write_behind()
+        self._wait()
         table = pa.Table.from_batches(self._batches, MANIFEST).combine_chunks()
         header = io.BytesIO()
         shape = (table.num_rows, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
@@ -81,25 +87,38 @@ class Output:
         self._thumbnails.write(header.getvalue())
         write_table(table, self.folder / "manifest.parquet")
 
-    def _write_label(self) -> None:
-        """Sort the rows of the waiting label, pack each content once, and forget them."""
+    def _write_behind(self) -> None:
+        """Hand the waiting label to the writer, once it is done with the one before: two are held at most."""
+        self._wait()
         waiting, self._waiting, self._num_held = self._waiting, [], 0
+        self._writing = self._writer.submit(self._write_label, waiting)
+
+    def _wait(self) -> None:
+        """Let the writer end what it has; its error, if any, is raised here."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write_label(self, waiting: list[tuple[Chunk, Visited]]) -> None:
+        """Sort the rows of one label, pack each content once, and forget them."""
         rows = _Rows(waiting)
         if rows.ids:
             label = waiting[0][0].label
-            order = sorted(range(len(rows.ids)), key=lambda i: (rows.ids[i], rows.sources[i], rows.paths[i]))
-            first = [i for at, i in enumerate(order) if not at or rows.ids[order[at - 1]] != rows.ids[i]]
-            ids = [rows.ids[i] for i in first]
-            places = self._shards.pack(
+            keys = sorted(zip(rows.ids, rows.sources, rows.paths, range(len(rows.ids)), strict=True))
+            order = [row for _, _, _, row in keys]
+            ids = sorted(set(rows.ids))
+            first = dict(reversed([(image_id, row) for image_id, _, _, row in keys]))
+            packed = [first[image_id] for image_id in ids]
+            shards, offsets = self._shards.pack(
                 label,
                 ids,
-                [EXTENSIONS[rows.sketches[i][2]] for i in first],
-                [rows.sizes[i] for i in first],
-                lambda at: rows.fetch(first[at]),
+                [EXTENSIONS[rows.formats[row]] for row in packed],
+                [rows.sizes[row] for row in packed],
+                map(rows.fetch, packed),
             )
-            place_of = dict(zip(ids, zip(*places, strict=True), strict=True))
-            self._batches.append(rows.batch(label, order, place_of))
-            self._thumbnails.write(rows.thumbnails[order].tobytes())
+            places = dict(zip(ids, zip(shards, offsets, strict=True), strict=True))
+            self._batches.append(rows.batch(label, places).take(pa.array(order)))
+            self._thumbnails.write(rows.thumbnails[order].data)
             self.num_classes += 1
         for _, visited in waiting:
             if isinstance(visited.data, Path):
@@ -111,32 +130,37 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._writer.shutdown()  # waits: files must not be closed below its hands
         self._stack.__exit__(kind, error, trace)
         if error is None:
             (self.folder / "spool.partial").rmdir()
 
 
 class _Rows:
-    """The N files of one label, side by side, in the order in which they were visited."""
+    """The N files of one label, column by column, in the order in which they were visited."""
 
     def __init__(self, waiting: list[tuple[Chunk, Visited]]) -> None:
         self.ids = [image_id for _, visited in waiting for image_id in visited.ids]
         self.sources = [chunk.source for chunk, visited in waiting for _ in visited.ids]
         self.paths = [printable(path) for _, visited in waiting for path in visited.paths]
         self.sizes = [size for _, visited in waiting for size in visited.sizes]
-        self.sketches = [row for _, visited in waiting for row in visited.sketches]
-        self.thumbnails = (
-            np.concatenate([visited.thumbnails for _, visited in waiting])
-            if waiting
-            else np.zeros((0, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-        )
+        self.widths = [width for _, visited in waiting for width in visited.sketches.widths]
+        self.heights = [height for _, visited in waiting for height in visited.sketches.heights]
+        self.formats = [name for _, visited in waiting for name in visited.sketches.formats]
+        self.modes = [mode for _, visited in waiting for mode in visited.sketches.modes]
+        self.orientations = [turn for _, visited in waiting for turn in visited.sketches.orientations]
+        self.frames = [number for _, visited in waiting for number in visited.sketches.frames]
+        self.thumbnails = np.concatenate(
+            [np.zeros((0, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)]
+            + [visited.sketches.thumbnails for _, visited in waiting]
+        )  # (N, 32, 32)
         self._data: list[bytes | tuple[Path, int]] = []
         for _, visited in waiting:
             if isinstance(visited.data, list):
                 self._data += visited.data
             else:
-                ends = np.cumsum(visited.sizes).tolist()
-                self._data += [(visited.data, end - size) for end, size in zip(ends, visited.sizes, strict=True)]
+                starts = np.cumsum([0, *visited.sizes[:-1]]).tolist()
+                self._data += [(visited.data, start) for start in starts]
 
     def fetch(self, row: int) -> bytes:
         """The bytes of one file."""
@@ -144,33 +168,31 @@ class _Rows:
         if isinstance(found, bytes):
             return found
         path, offset = found
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            return os.pread(descriptor, self.sizes[row], offset)
-        finally:
-            os.close(descriptor)
+        with path.open("rb", buffering=0) as spool:
+            data = os.pread(spool.fileno(), self.sizes[row], offset)
+        if len(data) != self.sizes[row]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return data
 
-    def batch(self, label: str, order: list[int], place_of: dict[str, tuple[str, int]]) -> pa.RecordBatch:
-        """The rows of the manifest, in `order`."""
-        ids = [self.ids[i] for i in order]
-        places = [place_of[image_id] for image_id in ids]
-        widths, heights, formats, modes, orientations, frames = zip(*(self.sketches[i] for i in order), strict=True)
+    def batch(self, label: str, places: dict[str, tuple[str, int]]) -> pa.RecordBatch:
+        """The N rows of the manifest, in the order of visiting."""
         brightness, contrast = grey_figures(self.thumbnails)
+        found = [places[image_id] for image_id in self.ids]
         columns = {
-            "image_id": ids,
-            "label": [label] * len(order),
-            "shard": [shard for shard, _ in places],
-            "offset": [offset for _, offset in places],
-            "size": [self.sizes[i] for i in order],
-            "format": formats,
-            "mode": modes,
-            "width": widths,
-            "height": heights,
-            "orientation": orientations,
-            "num_frames": frames,
-            "brightness": brightness[order],
-            "contrast": contrast[order],
-            "source": [self.sources[i] for i in order],
-            "source_path": [self.paths[i] for i in order],
+            "image_id": self.ids,
+            "label": pa.repeat(label, len(self.ids)),
+            "shard": [shard for shard, _ in found],
+            "offset": np.array([offset for _, offset in found]),
+            "size": np.array(self.sizes),
+            "format": self.formats,
+            "mode": self.modes,
+            "width": np.array(self.widths, np.int32),
+            "height": np.array(self.heights, np.int32),
+            "orientation": np.array(self.orientations, np.int8),
+            "num_frames": np.array(self.frames, np.int32),
+            "brightness": brightness,
+            "contrast": contrast,
+            "source": self.sources,
+            "source_path": self.paths,
         }
         return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in MANIFEST], schema=MANIFEST)

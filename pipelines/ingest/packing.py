@@ -5,7 +5,7 @@ numpy fills those in for a whole label at once: ten times faster, byte for byte 
 """
 
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +26,10 @@ EXTENSIONS = {
     "AVIF": "avif",
     "PPM": "ppm",
 }
-MAX_FILE_BYTES = (1 << 33) - 1
-"""the largest file whose size fits the 11 octal digits of a tar header"""
 
 _BLOCK = 512
 _WRITE_BYTES = 4 << 20
+_ZEROS = bytes(_BLOCK)
 _BLANK_ID = "0" * 64
 # where ustar keeps things in a header
 _NAME_BYTES, _SIZE, _CHECKSUM = 100, slice(124, 135), slice(148, 156)
@@ -61,7 +60,7 @@ class ShardWriter:
         ids: Sequence[str],
         extensions: Sequence[str],
         sizes: Sequence[int],
-        fetch: Callable[[int], bytes],
+        contents: Iterable[bytes],
     ) -> tuple[list[str], list[int]]:
         """Append the N files of one label.
 
@@ -70,7 +69,7 @@ class ShardWriter:
             ids: N image ids, ascending, each once.
             extensions: N suffixes without the dot.
             sizes: N sizes, bytes.
-            fetch: gives the bytes of file i.
+            contents: the bytes of the N files; asked for one at a time.
 
         Returns:
             For each file the name of its shard, and the offset of its first byte there.
@@ -78,25 +77,25 @@ class ShardWriter:
         headers = self._headers(label, ids, extensions, sizes)
         shards: list[str] = []
         offsets: list[int] = []
-        for row, (header, size) in enumerate(zip(headers, sizes, strict=True)):
+        for header, size, data in zip(headers, sizes, contents, strict=True):
             padding = -size % _BLOCK
             length = len(header) + size + padding
             if self._file is None or (self._position and self._position + length + 2 * _BLOCK > self.shard_bytes):
                 self._next_shard()
             shards.append(self._name)
             offsets.append(self._position + len(header))
-            self._held += (header, fetch(row), bytes(padding))
+            self._held += (header, data, _ZEROS[:padding])
             self._position += length
             self._num_held += length
             if self._num_held >= _WRITE_BYTES:
                 self._flush()
-        self._flush()  # what `fetch` gave must not be held past its label
+        self._flush()  # what `contents` gave must not be held past its label
         return shards, offsets
 
     def _headers(
         self, label: str, ids: Sequence[str], extensions: Sequence[str], sizes: Sequence[int]
     ) -> list[memoryview]:
-        found: list[memoryview] = [memoryview(b"")] * len(ids)
+        found = [memoryview(b"")] * len(ids)
         for extension in sorted(set(extensions)):
             rows = [row for row, own in enumerate(extensions) if own == extension]
             made = tar_headers(label, extension, [ids[row] for row in rows], [sizes[row] for row in rows])

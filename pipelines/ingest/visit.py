@@ -1,8 +1,10 @@
 """The one visit to each file: read, hash, decode, sketch. Runs in worker processes."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
 from pipelines.ingest.listing import Reader
 
 # files of one chunk beyond this wait on disk, not in memory
-INLINE_BYTES = 8 << 20
+INLINE_BYTES = 24 << 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,30 @@ class Chunk:
     spool: Path
 
 
+class Sketches(NamedTuple):
+    """M sketches as columns; each holds M values (see `Sketch`)."""
+
+    thumbnails: Pixels
+    """(M, 32, 32) uint8"""
+    widths: tuple[int, ...]
+    heights: tuple[int, ...]
+    formats: tuple[str, ...]
+    modes: tuple[str, ...]
+    orientations: tuple[int, ...]
+    frames: tuple[int, ...]
+
+
+def join_sketches(sketches: Sequence[Sketch]) -> Sketches:
+    """Turn rows into columns: a few long-lived objects for a chunk, not one a file."""
+    thumbnails = np.zeros((len(sketches), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+    if not sketches:
+        return Sketches(thumbnails, (), (), (), (), (), ())
+    small, *others = zip(*sketches, strict=True)
+    for row, thumbnail in enumerate(small):
+        thumbnails[row] = thumbnail
+    return Sketches(thumbnails, *others)
+
+
 @dataclass(frozen=True)
 class Visited:
     """What a visit found; the M accepted files in the order of `Chunk.paths`.
@@ -46,8 +72,7 @@ class Visited:
     Args:
         paths: M paths.
         ids: M sha256 of the files' bytes, 64 hex digits.
-        sketches: M sketches, without their thumbnails.
-        thumbnails: (M, 32, 32) uint8.
+        sketches: the M sketches, turned into columns.
         sizes: M sizes, bytes.
         data: the M files, or the file that holds them one after the other.
         rejects: path, reason and detail of the others.
@@ -55,8 +80,7 @@ class Visited:
 
     paths: list[str]
     ids: list[str]
-    sketches: list[tuple[int, int, str, str, int, int]]
-    thumbnails: Pixels
+    sketches: Sketches
     sizes: list[int]
     data: list[bytes] | Path
     rejects: list[tuple[str, str, str]]
@@ -94,12 +118,7 @@ def visit(chunk: Chunk) -> Visited:
             held, num_held, spilled = [], 0, True
     if spilled:
         append_files(spool, held)
-    thumbnails = np.zeros((len(paths), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-    for row, found in enumerate(sketches):
-        thumbnails[row] = found.thumbnail
-    return Visited(
-        paths, ids, [found[1:] for found in sketches], thumbnails, sizes, spool if spilled else held, rejects
-    )
+    return Visited(paths, ids, join_sketches(sketches), sizes, spool if spilled else held, rejects)
 
 
 def append_files(spool: Path, files: list[bytes]) -> None:
@@ -115,10 +134,10 @@ def grey_figures(thumbnails: Pixels) -> tuple[npt.NDArray[np.float32], npt.NDArr
 
     Sums are of whole numbers, so that no processor rounds them its own way.
     """
-    grey = thumbnails.reshape(len(thumbnails), -1)  # (N, 1024)
+    grey = thumbnails.reshape(len(thumbnails), -1).astype(np.int32)  # (N, 1024)
     total = grey.sum(axis=1, dtype=np.int64)  # (N,)
-    squares = np.einsum("np,np->n", grey, grey, dtype=np.int64, casting="safe")  # (N,)
+    squares = np.einsum("np,np->n", grey, grey).astype(np.int64)  # (N,); at most 1024 x 255², which int32 holds
     num_pixels = grey.shape[1]
     mean = total / num_pixels
-    deviation = np.sqrt((squares * num_pixels - total * total).astype(np.float64)) / num_pixels
+    deviation = np.sqrt(squares * num_pixels - total * total) / num_pixels
     return mean.astype(np.float32), deviation.astype(np.float32)

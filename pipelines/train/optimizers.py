@@ -28,8 +28,7 @@ def build_optimizer(params: Sgd | Adam, groups: Iterable[dict[str, object]]) -> 
         case Sgd():
             return torch.optim.SGD(groups, lr=params.learning_rate, momentum=params.momentum, nesterov=params.nesterov)
         case Adam():
-            # decay apart from the gradient (Loshchilov and Hutter, 2017); without decay it is Adam itself
-            return torch.optim.AdamW(groups, lr=params.learning_rate)
+            return torch.optim.Adam(groups, lr=params.learning_rate)
 
 
 def learning_rate_at(

@@ -118,7 +118,9 @@ def train_scratch(
     machine = {"device": str(device), "num_threads": num_threads, "num_classes": num_classes}
     key = json.dumps(settings | machine, sort_keys=True).encode()
     checkpoint = checkpoint_for(cache_dir, title, parts=[key, *train.digest_parts(), *val.digest_parts()])
-    _train_epochs(run, recipe, policy, spec, train, val, num_classes=num_classes, seed=seed, checkpoint=checkpoint, title=title)
+    _train_epochs(
+        run, recipe, policy, spec, train, val, num_classes=num_classes, seed=seed, checkpoint=checkpoint, title=title
+    )
     module.load_state_dict(run.best_weights)
     test = Pictures.read(reader, rows.test, recipe.image_size, device)
     return Outcome(

@@ -1,0 +1,168 @@
+"""From pairs to groups and verdicts: which picture stays, which are copies, and which are under dispute.
+
+A group is a star: the best picture not yet taken, and every picture that was itself compared with it and matches.
+So nothing is dropped because of a chain of half-alike pictures, and no two centres match each other.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture under one label.
+
+    Args:
+        image_id: sha256 of the file.
+        label: after relabel.csv.
+        decided: the label is a person's decision.
+        area: pixels.
+        size: bytes.
+    """
+
+    image_id: str
+    label: str
+    decided: bool
+    area: int
+    size: int
+
+    @property
+    def rank(self) -> tuple[int, int, str, str]:
+        """Sorts the best picture first: resolution, then bytes, then id."""
+        return (-self.area, -self.size, self.image_id, self.label)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of an item; fields as in the table DEDUPED."""
+
+    group: str
+    verdict: str
+    best_id: str
+
+
+def stars(ranks: Sequence[tuple[int, int, str, str]], edges: Iterable[tuple[int, int]]) -> list[int]:
+    """The centre of each of N nodes, by rank: a node that no better centre claims is a centre itself.
+
+    Args:
+        ranks: N, all different; smaller is better.
+        edges: pairs of nodes that match.
+    """
+    neighbours: dict[int, list[int]] = defaultdict(list)
+    for first, second in edges:
+        neighbours[first].append(second)
+        neighbours[second].append(first)
+    centres = [-1] * len(ranks)
+    for node in sorted(range(len(ranks)), key=ranks.__getitem__):
+        if centres[node] >= 0:
+            continue
+        centres[node] = node
+        for other in neighbours.get(node, ()):
+            if centres[other] < 0:
+                centres[other] = node
+    return centres
+
+
+def judge(
+    items: Sequence[Item],
+    nodes: Sequence[int],
+    edges: Sequence[tuple[int, int]],
+    *,
+    alike: Sequence[tuple[int, int]] = (),
+    drop_copies: bool,
+    hold_conflicts: bool,
+) -> list[Verdict]:
+    """The verdict of each item.
+
+    Args:
+        items: each (image_id, label) once.
+        nodes: the node of each item: items of one node have equal thumbnails and are all the same picture.
+        edges: pairs of nodes that match.
+        alike: pairs of nodes that match but for their colours: both stay, in one group.
+    """
+    num_nodes = max(nodes, default=-1) + 1
+    members: list[list[int]] = [[] for _ in range(num_nodes)]
+    for item, node in enumerate(nodes):
+        members[node].append(item)
+    for inside in members:
+        inside.sort(key=lambda item: items[item].rank)
+    centres = stars([items[inside[0]].rank for inside in members], edges)
+    star_items: dict[int, list[int]] = defaultdict(list)
+    for item, node in enumerate(nodes):
+        star_items[centres[node]].append(item)
+    disputed = _disputed(items, members, centres, star_items, edges) if hold_conflicts else set()
+
+    verdicts: list[str] = [""] * len(items)
+    best: list[str] = [""] * len(items)
+    for centre, inside in star_items.items():
+        inside.sort(key=lambda item: items[item].rank)
+        decided = {items[item].label for item in inside if items[item].decided}
+        first_of_label: dict[str, str] = {}
+        for item in inside:
+            label = items[item].label
+            if centre in disputed and label not in decided:
+                # under dispute there is no best of the label: the group's best picture is the one to look at
+                verdicts[item], best[item] = "conflict", items[inside[0]].image_id
+                continue
+            is_first = label not in first_of_label
+            best[item] = first_of_label.setdefault(label, items[item].image_id)
+            verdicts[item] = "keep" if is_first or not drop_copies else "copy"
+    groups = _groups(items, members, centres, star_items, [*edges, *alike], verdicts)
+    return [Verdict(*row) for row in zip(groups, verdicts, best, strict=True)]
+
+
+def _disputed(
+    items: Sequence[Item],
+    members: Sequence[Sequence[int]],
+    centres: Sequence[int],
+    star_items: dict[int, list[int]],
+    edges: Iterable[tuple[int, int]],
+) -> set[int]:
+    """Centres of the stars that hold two labels, or match a picture of another label in another star."""
+    found = {centre for centre, inside in star_items.items() if len({items[item].label for item in inside}) > 1}
+    for first, second in edges:
+        if centres[first] == centres[second]:
+            continue
+        both = [items[item] for node in (first, second) for item in members[node]]
+        # two labels that people gave stand beside each other: they looked, and saw two pictures
+        if len({item.label for item in both}) > 1 and not all(item.decided for item in both):
+            found |= {centres[first], centres[second]}
+    return found
+
+
+def _groups(
+    items: Sequence[Item],
+    members: Sequence[Sequence[int]],
+    centres: Sequence[int],
+    star_items: dict[int, list[int]],
+    edges: Iterable[tuple[int, int]],
+    verdicts: Sequence[str],
+) -> list[str]:
+    """The group of each item: its star, joined with the stars whose kept pictures match kept pictures of it.
+
+    With copies dropped, kept pictures of two stars match only where their labels dispute or their colours differ. With
+    copies kept, this is what keeps them from standing on both sides of a split.
+    """
+    kept = [any(verdicts[item] == "keep" for item in inside) for inside in members]
+    parent = {centre: centre for centre in star_items}
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for first, second in edges:
+        if kept[first] and kept[second]:
+            one, other = root(centres[first]), root(centres[second])
+            parent[max(one, other)] = min(one, other)
+    smallest: dict[int, str] = {}
+    for centre, inside in star_items.items():
+        name = min(items[item].image_id for item in inside)
+        smallest[root(centre)] = min(name, smallest.get(root(centre), name))
+    group = [""] * len(items)
+    for centre, inside in star_items.items():
+        for item in inside:
+            group[item] = smallest[root(centre)]
+    return group

@@ -1,0 +1,112 @@
+"""Near copies among thumbnails: hash, search, verify."""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.dedupe.hashes import WHOLE, Thumbnails, crop_views, hash_view, mirror_mask
+from pipelines.dedupe.search import MAX_DISTANCE, HashIndex
+from pipelines.dedupe.verify import Candidates, verify
+
+# within the seven bits, these meet the crops that take up to about 12 % off each axis
+_CROPS = crop_views((0.06, 0.1))
+# grey levels of standard deviation: below, a thumbnail is blank, and its correlations are those of noise
+MIN_CONTRAST = 3.0
+_RANDOM_PAIRS = 20_000
+_RANDOM_QUANTILE = 0.999
+# 1 - that quantile for photographs of anything (CIFAR-10: 0.2): there min_score is taken as it stands
+_USUAL_GAP = 0.2
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NearPairs:
+    """P pairs of rows, each once, sorted by their smaller row, then the larger.
+
+    Args:
+        moving: (P,) row that lies on the other as `warp` says.
+        fixed: (P,) row of the other, mirrored where `mirrored` says so.
+        mirrored: (P,).
+        warp: (P, 4) float32, as `pipelines.dedupe.verify.sample` takes it.
+        score: (P,).
+    """
+
+    moving: npt.NDArray[np.int64]
+    fixed: npt.NDArray[np.int64]
+    mirrored: npt.NDArray[np.bool_]
+    warp: npt.NDArray[np.float32]
+    score: Floats
+
+
+def contrast(thumbnails: Thumbnails) -> Floats:
+    """(N,) standard deviations, grey levels; exact sums, so the same everywhere."""
+    found = np.empty(len(thumbnails))
+    for start in range(0, len(thumbnails), 8192):
+        flat = thumbnails[start : start + 8192].reshape(-1, thumbnails.shape[1] * thumbnails.shape[2]).astype(np.int64)
+        total, squares = flat.sum(axis=1), (flat * flat).sum(axis=1)
+        found[start : start + 8192] = np.sqrt(flat.shape[1] * squares - total**2) / flat.shape[1]
+    return found
+
+
+def threshold(thumbnails: Thumbnails, min_score: float) -> float:
+    """The score from which a pair counts, for this set of pictures.
+
+    Product shots on white all resemble each other: pairs taken at random already correlate, so a copy must be
+    closer. The allowed distance 1 - min_score shrinks with the square of the gap between 1 and the score that one
+    random pair in a thousand reaches, since with the gap itself many guitars of one model still passed for copies;
+    and with the logarithm of N beyond 100,000, as chance pairs grow with N².
+
+    Args:
+        thumbnails: (N, 32, 32) uint8, none blank.
+    """
+    num_images = len(thumbnails)
+    if num_images < 100:
+        return min_score
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, num_images, (_RANDOM_PAIRS, 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    first = thumbnails[pairs[:, 0]].reshape(len(pairs), -1).astype(np.int64)
+    second = thumbnails[pairs[:, 1]].reshape(len(pairs), -1).astype(np.int64)
+    size = first.shape[1]
+    products = size * (first * second).sum(axis=1) - first.sum(axis=1) * second.sum(axis=1)
+    spread = (size * (first**2).sum(axis=1) - first.sum(axis=1) ** 2).astype(np.float64) * (
+        size * (second**2).sum(axis=1) - second.sum(axis=1) ** 2
+    )
+    usual = float(np.quantile(products / np.sqrt(spread), _RANDOM_QUANTILE))
+    crowded = max(1.0, math.log10(num_images) / 5)
+    return round(1 - (1 - min_score) * min(1.0, (1 - usual) / _USUAL_GAP) ** 2 / crowded, 4)
+
+
+def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> NearPairs:
+    """Every pair whose hashes meet and whose aligned score reaches the threshold.
+
+    Args:
+        thumbnails: (N, 32, 32) uint8, none blank, none equal to another.
+    """
+    num_images = len(thumbnails)
+    whole = hash_view(thumbnails, WHOLE)
+    index = HashIndex(whole)
+    limit = threshold(thumbnails, min_score)
+    parts: list[NearPairs] = []
+    for view in (WHOLE, *_CROPS):
+        hashes = whole if view is WHOLE else hash_view(thumbnails, view)
+        for flipped in (False, True) if mirror else (False,):
+            found = [np.zeros(0, np.int64)]
+            for query, hit in index.near(hashes ^ mirror_mask() if flipped else hashes, MAX_DISTANCE):
+                wanted = query < hit if view is WHOLE else query != hit
+                found.append(query[wanted] * num_images + hit[wanted])
+            query, hit = np.divmod(np.unique(np.concatenate(found)), num_images)
+            mirrored = np.full(len(query), flipped)
+            judged = verify(thumbnails, Candidates(query, hit, mirrored, view))
+            good = judged.score >= limit
+            score = np.minimum(judged.score[good], 1.0)
+            parts.append(NearPairs(query[good], hit[good], mirrored[good], judged.warp[good], score))
+    every = NearPairs(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(NearPairs)))
+    # the best score of each pair; among equal ones the first that was found
+    key = np.minimum(every.moving, every.fixed) * num_images + np.maximum(every.moving, every.fixed)
+    order = np.lexsort((np.arange(len(key)), -every.score, key))
+    chosen = order[np.unique(key[order], return_index=True)[1]]
+    return NearPairs(*(getattr(every, field.name)[chosen] for field in fields(NearPairs)))

@@ -1,0 +1,97 @@
+"""All pairs of 64-bit hashes that differ in at most seven bits: exact, in plain numpy.
+
+Multi-index hashing (Norouzi, Punjani and Fleet 2012): two hashes that differ in at most 7 bits differ in at most one
+bit of at least one of their four 16-bit quarters. So each quarter of a query is looked up with its 17 keys (itself,
+and each bit turned), and only what lies in those buckets is compared. A few thousand hashes are compared all with all.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.dedupe.hashes import Hashes
+
+MAX_DISTANCE = 7
+
+Indices = npt.NDArray[np.int64]
+
+_NUM_QUARTERS = 4
+_BRUTE_FORCE_BELOW = 3000
+# comparisons made at once: 2**21 keep the arrays of a step (about 50 MB) near the cache
+_BLOCK = 2**21
+
+
+class HashIndex:
+    """A set of N hashes, arranged for looking up all that are near others.
+
+    Args:
+        hashes: (N,) uint64.
+    """
+
+    def __init__(self, hashes: Hashes) -> None:
+        self.hashes = hashes
+        self._order: list[npt.NDArray[np.int32]] = []
+        self._starts: list[Indices] = []
+        if len(hashes) < _BRUTE_FORCE_BELOW:
+            return
+        for quarter in range(_NUM_QUARTERS):
+            keys = _quarter(hashes, quarter)
+            self._order.append(np.argsort(keys, kind="stable").astype(np.int32))
+            self._starts.append(np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**16))]))
+
+    def near(self, queries: Hashes, distance: int) -> Iterator[tuple[Indices, Indices]]:
+        """Every pair (query, indexed hash) that differs in at most `distance` bits, in parts; a pair may come twice.
+
+        Args:
+            queries: (Q,) uint64.
+            distance: at most MAX_DISTANCE.
+        """
+        if distance > MAX_DISTANCE:
+            raise ValueError(f"distance {distance}: the search is exact up to {MAX_DISTANCE} bits only")
+        if not self._order:
+            yield from self._compare_all(queries, distance)
+            return
+        for quarter in range(_NUM_QUARTERS):
+            yield from self._compare_buckets(queries, distance, quarter)
+
+    def _compare_all(self, queries: Hashes, distance: int) -> Iterator[tuple[Indices, Indices]]:
+        step = max(1, _BLOCK // max(1, len(self.hashes)))
+        for start in range(0, len(queries), step):
+            distances = np.bitwise_count(queries[start : start + step, None] ^ self.hashes[None])
+            query, found = np.nonzero(distances <= distance)
+            yield query + start, found
+
+    def _compare_buckets(self, queries: Hashes, distance: int, quarter: int) -> Iterator[tuple[Indices, Indices]]:
+        order, starts = self._order[quarter], self._starts[quarter]
+        indexed = self.hashes[order]
+        keys = _quarter(queries, quarter)
+        # queries of one key follow each other, so that each bucket is read while it is in the cache
+        by_key = np.argsort(keys, kind="stable")
+        keys = keys[by_key]
+        for turned in (0, *(1 << bit for bit in range(16))):
+            first = starts[keys ^ turned]
+            sizes = starts[(keys ^ turned) + 1] - first
+            for part in _parts(sizes):
+                size = sizes[part]
+                query = np.repeat(by_key[part], size)
+                place = np.arange(len(query)) + np.repeat(first[part] - (np.cumsum(size) - size), size)
+                hit = np.flatnonzero(np.bitwise_count(queries[query] ^ indexed[place]) <= distance)
+                yield query[hit], order[place[hit]].astype(np.int64)
+
+
+def _quarter(hashes: Hashes, quarter: int) -> Indices:
+    """16 of the 64 bits, as whole numbers."""
+    found: Indices = ((hashes >> np.uint64(16 * quarter)) & np.uint64(0xFFFF)).astype(np.int64)
+    return found
+
+
+def _parts(sizes: Indices) -> Iterator[slice]:
+    """Slices of the queries such that each makes about `_BLOCK` comparisons, and at least one query."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        done = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, done + _BLOCK, side="right")))
+        yield slice(start, stop)
+        start = stop

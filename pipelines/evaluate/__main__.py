@@ -1,0 +1,22 @@
+"""`python -m pipelines.evaluate`: writes data/evaluate from the predictions in data/train."""
+
+from pipelines.core.layout import Layout
+from pipelines.core.params import Params
+from pipelines.core.stage import run_stage
+from pipelines.evaluate.stage import EvaluateArtifact, evaluate
+
+
+def main(params: Params, layout: Layout) -> EvaluateArtifact:
+    return evaluate(
+        params.evaluate,
+        members=params.train.members,
+        folds=params.train.folds,
+        train_dir=layout.stage("train"),
+        index=layout.pack_index,
+        manifest=layout.manifest,
+        out_dir=layout.stage("evaluate"),
+    )
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", main)

@@ -1,0 +1,203 @@
+"""The flaws that the sample source plants, what is true of each, and the bytes that they consist of."""
+
+import io
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipelines.core.files import write_csv
+from pipelines.core.images import Pixels, decode
+from pipelines.core.params.ingest import SampleSource
+from pipelines.ingest.sample.dice import Dice
+from pipelines.ingest.sample.models import CLASSES, LOOK_ALIKES
+from pipelines.ingest.sample.names import file_name
+from pipelines.ingest.sample.picture import draw, encode, resized
+
+EXTRA = 50_000_000
+"""index of the first planted file of a class: far from the pictures, so that more pictures never meet a flaw"""
+
+NEAR_KINDS = ("resized", "recompressed", "cropped", "mirrored", "brightness")
+CONFLICT_KINDS = ("bytes", "recompressed")
+BROKEN_KINDS = ("truncated", "empty", "garbage", "corrupt-png")
+FOREIGN_KINDS = ("note", "html", "ds_store", "thumbs")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One planted flaw; a row of truth.csv.
+
+    Args:
+        source_path: the planted file, below the source.
+        flaw: exact_copy, near_copy, label_conflict, wrong_label, broken_file or foreign_file.
+        original_path: the picture that it is a copy of, else "".
+        true_label: the model that is really shown; "" for what shows none.
+        detail: which kind of the flaw.
+    """
+
+    source_path: str
+    flaw: str
+    original_path: str
+    true_label: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to make one planted file: `model` and `index` say which picture is behind it."""
+
+    row: Planted
+    model: str
+    index: int
+
+
+@lru_cache(maxsize=8)
+def plan(params: SampleSource) -> dict[str, _Plan]:
+    """Every planted file by its path. Each picture is copied at most once, so that every row has one original."""
+    flaws = params.flaws
+    dice = Dice(params.seed, "flaws")
+    slots = dict.fromkeys(CLASSES, EXTRA)
+    originals = _originals(params, dice, flaws.exact_copies + flaws.near_copies + flaws.label_conflicts)
+    plans: dict[str, _Plan] = {}
+
+    def plant(
+        label: str, flaw: str, model: str, index: int, *, copied: bool, truth: str, detail: str, ext: str
+    ) -> None:
+        path = file_name(params.seed, label, slots[label], ext)
+        slots[label] += 1
+        original = file_name(params.seed, model, index) if copied else ""
+        plans[path] = _Plan(Planted(path, flaw, original, truth, detail), model, index)
+
+    for _ in range(flaws.exact_copies):
+        model, index = originals.pop()
+        plant(model, "exact_copy", model, index, copied=True, truth=model, detail="bytes", ext="jpg")
+    for i in range(flaws.near_copies):
+        model, index = originals.pop()
+        kind = NEAR_KINDS[i % len(NEAR_KINDS)]
+        plant(model, "near_copy", model, index, copied=True, truth=model, detail=kind, ext="jpg")
+    for i in range(flaws.label_conflicts):
+        model, index = originals.pop()
+        label, kind = dice.pick(LOOK_ALIKES[model])[0], CONFLICT_KINDS[i % len(CONFLICT_KINDS)]
+        plant(label, "label_conflict", model, index, copied=True, truth=model, detail=kind, ext="jpg")
+    for i in range(flaws.wrong_labels):
+        model = dice.pick(CLASSES)
+        label = dice.pick(LOOK_ALIKES[model])[0]
+        plant(label, "wrong_label", model, EXTRA + i, copied=False, truth=model, detail="filed elsewhere", ext="jpg")
+    for i in range(flaws.broken_files):
+        model, kind = dice.pick(CLASSES), BROKEN_KINDS[i % len(BROKEN_KINDS)]
+        ext = "png" if kind == "corrupt-png" else "jpg"
+        plant(model, "broken_file", model, 2 * EXTRA + i, copied=False, truth="", detail=kind, ext=ext)
+    for i in range(flaws.foreign_files):
+        model, kind = dice.pick(CLASSES), FOREIGN_KINDS[i % len(FOREIGN_KINDS)]
+        if kind == "html":
+            plant(model, "foreign_file", model, i, copied=False, truth="", detail=kind, ext="jpg")
+            continue
+        path = _free_path(plans, model, kind)
+        plans[path] = _Plan(Planted(path, "foreign_file", "", "", kind), model, i)
+    return plans
+
+
+def _originals(params: SampleSource, dice: Dice, count: int) -> list[tuple[str, int]]:
+    """`count` different pictures, drawn without a list of all of them: there may be a million."""
+    chosen: dict[tuple[str, int], None] = {}
+    if 2 * count > len(CLASSES) * params.images_per_class:
+        return dice.shuffled([(model, i) for model in CLASSES for i in range(params.images_per_class)])[:count]
+    while len(chosen) < count:
+        chosen[dice.pick(CLASSES), dice.whole(0, params.images_per_class - 1)] = None
+    return list(chosen)
+
+
+def _free_path(plans: dict[str, _Plan], label: str, kind: str) -> str:
+    """A natural name for a foreign file; a number is added where the folder has one already."""
+    stem, ext = {"note": ("notes", ".txt"), "ds_store": (".DS_Store", ""), "thumbs": ("Thumbs", ".db")}[kind]
+    number, path = 1, f"{label}/{stem}{ext}"
+    while path in plans:
+        number += 1
+        path = f"{label}/{stem} ({number}){ext}"
+    return path
+
+
+def planted(params: SampleSource) -> list[Planted]:
+    """What is planted, sorted by path."""
+    plans = plan(params)
+    return [plans[path].row for path in sorted(plans)]
+
+
+def write_truth(params: SampleSource, path: Path) -> None:
+    """Write truth.csv: `source_path,flaw,original_path,true_label,detail`, sorted by path."""
+    rows = ([r.source_path, r.flaw, r.original_path, r.true_label, r.detail] for r in planted(params))
+    write_csv(path, ("source_path", "flaw", "original_path", "true_label", "detail"), rows)
+
+
+def planted_bytes(params: SampleSource, plan: _Plan) -> bytes:
+    """The file that `plan` describes."""
+    row = plan.row
+    if row.flaw == "foreign_file":
+        return _foreign(row, Dice(params.seed, "foreign", row.source_path))
+    data = draw(params, plan.model, plan.index)
+    if row.flaw == "broken_file":
+        return _broken(row.detail, data, Dice(params.seed, "broken", row.source_path))
+    if row.flaw == "near_copy":
+        pixels = decode(data, max_pixels=2**24).pixels
+        return NEAR[row.detail](pixels, Dice(params.seed, "near", row.source_path))
+    if row.flaw == "label_conflict" and row.detail == "recompressed":
+        return encode(decode(data, max_pixels=2**24).pixels, 60)
+    return data
+
+
+def _cropped(pixels: Pixels, dice: Dice) -> bytes:
+    """5 to 8 % off one side, and off each of the others by a coin."""
+    cuts = [dice.whole(5, 8) if dice.chance(0.4) else 0 for _ in range(4)]
+    cuts[dice.whole(0, 3)] = dice.whole(5, 8)
+    height, width = pixels.shape[:2]
+    top, left = max(height * cuts[0] // 100, int(cuts[0] > 0)), max(width * cuts[1] // 100, int(cuts[1] > 0))
+    low, right = max(height * cuts[2] // 100, int(cuts[2] > 0)), max(width * cuts[3] // 100, int(cuts[3] > 0))
+    return encode(pixels[top : height - low, left : width - right], 90)
+
+
+def _brightness(pixels: Pixels, dice: Dice) -> bytes:
+    percent = dice.pick((72, 80, 120, 130))
+    return encode(np.minimum(pixels.astype(np.int32) * percent // 100, 255).astype(np.uint8), 90)
+
+
+NEAR: dict[str, Callable[[Pixels, Dice], bytes]] = {
+    "resized": lambda pixels, _: encode(resized(pixels, 75), 90),
+    "recompressed": lambda pixels, _: encode(pixels, 40),
+    "cropped": _cropped,
+    "mirrored": lambda pixels, _: encode(pixels[:, ::-1], 90),
+    "brightness": _brightness,
+}
+
+
+def _broken(kind: str, data: bytes, dice: Dice) -> bytes:
+    if kind == "truncated":
+        return data[: len(data) * dice.whole(35, 60) // 100]
+    if kind == "empty":
+        return b""
+    if kind == "garbage":
+        return dice.noise(len(data))
+    file = io.BytesIO()
+    Image.fromarray(decode(data, max_pixels=2**24).pixels).save(file, "PNG")
+    png = bytearray(file.getvalue())
+    start = png.index(b"IDAT") + 4
+    # the stream's own header: neither a reader that checks the sum of the chunk nor one that skips it gets a picture
+    png[start : start + 2] = b"\xff\xff"
+    return bytes(png)
+
+
+def _foreign(row: Planted, dice: Dice) -> bytes:
+    label = row.source_path.split("/")[0]
+    if row.detail == "note":
+        return f"{label}: ask the shop for a better photograph of the headstock ({dice.whole(100, 999)}).\n".encode()
+    if row.detail == "html":
+        return (
+            "<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head>\n"
+            f"<body><h1>Not Found</h1><p>item {dice.whole(10_000, 99_999)}</p></body></html>\n"
+        ).encode()
+    if row.detail == "ds_store":
+        return b"\x00\x00\x00\x01Bud1" + zlib.compress(label.encode()) + dice.noise(64)
+    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504) + dice.noise(64)

@@ -1,0 +1,134 @@
+"""Everything the report tells of, read once: what the seven stages before it wrote."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines.core.errors import InputError
+from pipelines.core.params.train import TrainParams
+from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, read_classes, read_table
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the stages found.
+
+    Args:
+        classes: K labels in order of class_index.
+        metrics: evaluate's metrics.json.
+        counts: (K, K) confusion counts; rows are the truth.
+        image_ids: (N,) test pictures.
+        actual: (N,) their true classes.
+        probabilities: (N, K) float32.
+        manifest: DEDUPED.
+        index: PACK_INDEX.
+        suspects, duplicates, rejects: rows of the CSV tables of that name.
+        truth: rows of truth.csv; None for pictures that nobody planted.
+        expectations: validate's expectations.json.
+        histories: (member, fold) to the columns of history.csv; the first is the x axis.
+    """
+
+    classes: list[str]
+    metrics: dict[str, Any]
+    counts: npt.NDArray[np.int64]
+    image_ids: list[str]
+    actual: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+    manifest: pa.Table
+    index: pa.Table
+    suspects: list[Row]
+    duplicates: list[Row]
+    rejects: list[Row]
+    truth: list[Row] | None
+    expectations: dict[str, Any]
+    histories: dict[tuple[str, int], dict[str, list[float]]]
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether any picture comes from the sample source."""
+        return any(source.endswith("-sample") for source in self.manifest["source"].unique().to_pylist())
+
+
+def read_inputs(
+    train: TrainParams,
+    *,
+    ingest_dir: Path,
+    dedupe_dir: Path,
+    validate_dir: Path,
+    augment_dir: Path,
+    train_dir: Path,
+    evaluate_dir: Path,
+) -> Inputs:
+    """Read all of it; members and folds come from params, never from what happens to lie in a folder.
+
+    Raises:
+        InputError: a file is missing or does not fit the others.
+    """
+    classes = read_classes(augment_dir / "index.parquet")
+    predictions = evaluate_dir / "predictions.parquet"
+    table = read_table(predictions, PREDICTIONS)
+    if read_classes(predictions) != classes:
+        raise InputError(f"{predictions} was made for other classes than the pack's: run `dvc repro evaluate`")
+    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    truth = ingest_dir / "truth.csv"
+    return Inputs(
+        classes=classes,
+        metrics=_json(evaluate_dir / "metrics.json"),
+        counts=_confusion(evaluate_dir / "confusion.csv", classes),
+        image_ids=table["image_id"].to_pylist(),
+        actual=table["class_index"].to_numpy().astype(np.int64),
+        probabilities=probabilities.reshape(table.num_rows, len(classes)),
+        manifest=read_table(dedupe_dir / "manifest.parquet", DEDUPED),
+        index=read_table(augment_dir / "index.parquet", PACK_INDEX),
+        suspects=_csv(evaluate_dir / "suspects.csv"),
+        duplicates=_csv(dedupe_dir / "duplicates.csv"),
+        rejects=_csv(ingest_dir / "rejected.csv"),
+        truth=_csv(truth) if truth.exists() else None,
+        expectations=_json(validate_dir / "expectations.json"),
+        histories={
+            (member, fold): _history(train_dir / f"{member}-{fold}" / "history.csv")
+            for member in train.members
+            for fold in train.folds
+        },
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        # surrogateescape: names of files need not be UTF-8
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
+
+
+def _csv(path: Path) -> list[Row]:
+    # a lone surrogate cannot be written as UTF-8; a person sees the replacement sign instead
+    text = _text(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return list(csv.DictReader(text.splitlines(keepends=True)))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(_text(path))
+    return loaded
+
+
+def _confusion(path: Path, classes: list[str]) -> npt.NDArray[np.int64]:
+    lines = list(csv.reader(_text(path).splitlines(keepends=True)))
+    if not lines or lines[0][1:] != classes or [line[0] for line in lines[1:]] != classes:
+        raise InputError(f"{path} counts other classes than the pack's: run `dvc repro evaluate`")
+    return np.asarray([line[1:] for line in lines[1:]], np.int64)
+
+
+def _history(path: Path) -> dict[str, list[float]]:
+    found = _csv(path)
+    if not found:
+        return {}
+    return {name: [float(row[name]) if row[name] else float("nan") for row in found] for name in found[0]}

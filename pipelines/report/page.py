@@ -1,0 +1,35 @@
+"""index.html from its templates: one file that needs no network, no server and no script to be read."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipelines.report.wording import count, decimal, percent, percent_range
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_page(context: dict[str, Any]) -> str:
+    """The whole page. Everything from the data is escaped; only our own style, script and SVG are not."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": percent, "decimal": decimal, "count": count}
+    environment.globals |= {"percent_range": percent_range}
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template("index.html.j2").render(
+        **context,
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+    )

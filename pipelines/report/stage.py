@@ -1,0 +1,202 @@
+"""Report: read what every stage found, write what a person should know of it."""
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from pipelines.core.files import empty_folder, write_bytes, write_text
+from pipelines.core.params.report import ReportParams
+from pipelines.core.params.train import TrainParams
+from pipelines.report.actions import Action, what_to_fix
+from pipelines.report.confusion import NUMBERS_UP_TO, Pair, confused_pairs, matrix_cells, order_classes
+from pipelines.report.curves import curve_svg
+from pipelines.report.data_card import class_counts, data_card, planted, refused
+from pipelines.report.galleries import pair_anchors, pair_galleries, suspect_gallery, twins
+from pipelines.report.heatmap import draw_heatmap
+from pipelines.report.inputs import Inputs, read_inputs
+from pipelines.report.page import render_page
+from pipelines.report.pictures import Pictures
+from pipelines.report.summary import summary_markdown
+from pipelines.report.wording import best_and_worst, headline, most_confused
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "scikit-learn",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "great-expectations",
+    "dvc",
+    "prefect",
+)
+
+
+@dataclass(frozen=True)
+class ReportArtifact:
+    """What report wrote: index.html, confusion_matrix.png, summary.md."""
+
+    page: Path
+    matrix: Path
+    summary: Path
+
+    def __str__(self) -> str:
+        return f"{self.page} ({self.page.stat().st_size / 1e6:.1f} MB)"
+
+
+def report(
+    params: ReportParams,
+    *,
+    train: TrainParams,
+    max_pixels: int,
+    ingest_dir: Path,
+    dedupe_dir: Path,
+    validate_dir: Path,
+    augment_dir: Path,
+    train_dir: Path,
+    evaluate_dir: Path,
+    out_dir: Path,
+) -> ReportArtifact:
+    """Write the report.
+
+    Args:
+        params: the section `report`.
+        train: the section `train`: which members and folds there are, and how they were made.
+        max_pixels: larger originals are not opened, as in ingest.
+        ingest_dir, dedupe_dir, validate_dir, augment_dir, train_dir, evaluate_dir: what these stages wrote.
+        out_dir: emptied first.
+
+    Raises:
+        InputError: something that a stage writes is missing, or does not fit the rest.
+    """
+    inputs = read_inputs(
+        train,
+        ingest_dir=ingest_dir,
+        dedupe_dir=dedupe_dir,
+        validate_dir=validate_dir,
+        augment_dir=augment_dir,
+        train_dir=train_dir,
+        evaluate_dir=evaluate_dir,
+    )
+    pictures = Pictures(
+        inputs.manifest,
+        inputs.index,
+        ingest_dir=ingest_dir,
+        augment_dir=augment_dir,
+        size=params.picture_size,
+        max_pixels=max_pixels,
+    )
+    order = order_classes(inputs.counts)
+    pairs = confused_pairs(inputs.counts)
+    actions = what_to_fix(inputs, pairs)
+    png, legend = draw_heatmap(inputs.counts, inputs.classes, order)
+    page = render_page(
+        {
+            **_results(params, inputs, pairs, actions),
+            **_matrix(params, inputs, pairs, order),
+            **_data(params, inputs, pictures),
+            "legend": legend,
+            "pairs": pair_galleries(inputs, pairs[: params.confused_pairs], params, pictures),
+            "num_pairs": len(pairs),
+            "suspects": suspect_gallery(inputs.suspects, params.gallery, pictures),
+            "num_suspects": len(inputs.suspects),
+            "curves": _curves(inputs),
+            "train": train,
+            "recipes": {m: train.recipes[m].model_dump(mode="json") for m in train.members},
+            "versions": _versions(),
+        }
+    )
+    empty_folder(out_dir)
+    write_bytes(out_dir / "confusion_matrix.png", png)
+    write_text(out_dir / "summary.md", summary_markdown(params.title, inputs, pairs, actions, legend))
+    write_text(out_dir / "index.html", page)
+    return ReportArtifact(out_dir / "index.html", out_dir / "confusion_matrix.png", out_dir / "summary.md")
+
+
+def _results(params: ReportParams, inputs: Inputs, pairs: list[Pair], actions: list[Action]) -> dict[str, Any]:
+    """What the first screen and the table of classes say."""
+    counts = inputs.counts
+    taken_for = {}
+    for k, label in enumerate(inputs.classes):
+        mistakes = [(int(n), inputs.classes[j]) for j, n in enumerate(counts[k]) if j != k and n]
+        taken_for[label] = sorted(mistakes, key=lambda m: (-m[0], m[1]))[:2]
+    return {
+        "title": params.title,
+        "metrics": inputs.metrics,
+        "is_drawn": inputs.is_drawn,
+        "headline": headline(inputs.metrics, int(counts.trace())),
+        "more": [s for s in (best_and_worst(inputs.metrics), most_confused(inputs, pairs)) if s],
+        "actions": actions,
+        "taken_for": taken_for,
+    }
+
+
+def _matrix(params: ReportParams, inputs: Inputs, pairs: list[Pair], order: list[int]) -> dict[str, Any]:
+    targets = pair_anchors(pairs[: params.confused_pairs]) if params.pictures_per_pair else {}
+    shown = {key: anchor for key, anchor in targets.items() if inputs.counts[key]}
+    share = inputs.counts / inputs.counts.sum(axis=1, keepdims=True).clip(1)
+    off_diagonal = [float(share[a, b]) for a in order for b in order if a != b]
+    return {
+        "names": [inputs.classes[k] for k in order],
+        "totals": [int(inputs.counts[k].sum()) for k in order],
+        "cells": matrix_cells(inputs.counts, order, shown),
+        "has_numbers": len(order) <= NUMBERS_UP_TO,
+        "largest_mistake": max(off_diagonal, default=0.0),
+    }
+
+
+def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str, Any]:
+    conflicts = [row for row in inputs.duplicates if row["verdict"] == "conflict"]
+    copies = [row for row in inputs.duplicates if row["verdict"] == "copy"]
+    alike = [row for row in inputs.duplicates if row["kind"] == "alike"]
+    return {
+        "card": data_card(inputs),
+        "class_counts": class_counts(inputs),
+        "rules": inputs.expectations["rules"],
+        "refused": refused(inputs),
+        "num_rejects": len(inputs.rejects),
+        "conflicts": twins(conflicts, params.gallery, pictures),
+        "num_conflicts": len(conflicts),
+        "copies": twins(copies, params.gallery, pictures),
+        "num_copies": len(copies),
+        "copy_kinds": {k: sum(row["kind"] == k for row in copies) for k in ("exact", "pixels", "near")},
+        "alike": twins(alike, params.gallery, pictures),
+        "num_alike": len(alike),
+        "planted": planted(inputs),
+    }
+
+
+def _curves(inputs: Inputs) -> list[tuple[str, Markup, Markup]]:
+    """Per member: its name, and its panels for loss and accuracy; every fold a line."""
+    found = []
+    for member in dict.fromkeys(member for member, _ in inputs.histories):
+        runs = [history for (name, _), history in inputs.histories.items() if name == member and history]
+        if not runs:
+            continue
+        x_name = next(iter(runs[0]))
+        xs = max((run[x_name] for run in runs), key=len)
+        panels = [
+            curve_svg(
+                xs,
+                {side: [run[f"{side}_{what}"] for run in runs] for side in ("train", "val")},
+                x_name=x_name,
+                title=str(escape(f"{what} of {member} against {x_name}, training and validation")),
+            )
+            for what in ("loss", "accuracy")
+        ]
+        # our own markup around numbers and names that params restrict to a-z, 0-9 and _
+        found.append((member, Markup(panels[0]), Markup(panels[1])))
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

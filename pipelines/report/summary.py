@@ -1,0 +1,120 @@
+"""summary.md: the report in a page of GitHub-flavoured Markdown, for pull requests and the orchestrator's pages."""
+
+import re
+from typing import Any
+
+from pipelines.report.actions import Action
+from pipelines.report.confusion import Pair
+from pipelines.report.inputs import Inputs
+from pipelines.report.wording import best_and_worst, decimal, headline, most_confused, percent, percent_range
+
+NUM_CLASSES, NUM_PAIRS = 10, 5
+
+
+def summary_markdown(
+    title: str, inputs: Inputs, pairs: list[Pair], actions: list[Action], legend: dict[str, str]
+) -> str:
+    """The whole file.
+
+    Args:
+        legend: what numbers stand for in confusion_matrix.png.
+    """
+    metrics = inputs.metrics
+    num_right = int(inputs.counts.trace())
+    sentences = [headline(metrics, num_right), best_and_worst(metrics), most_confused(inputs, pairs)]
+    blocks = [
+        f"# {escape(title)}",
+        " ".join(escape(s) for s in sentences if s),
+        *(
+            ["> The pictures are drawn, not photographed: the sample that comes with miwake."]
+            if inputs.is_drawn
+            else []
+        ),
+        _figures(metrics),
+        *_classes(metrics),
+        *_pairs(inputs, pairs),
+        *_actions(actions),
+        *_legend(legend),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """`text` with nothing that Markdown, a table or HTML would read as its own."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|#~!$])", r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Texts (already escaped) as a table; the first column to the left, the others to the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    confidence = f"{100 * metrics['confidence']:g} % interval"
+    rows = [
+        [name, percent(metrics[key]["value"]), percent_range(metrics[key]["low"], metrics[key]["high"])]
+        for name, key in (
+            ("Accuracy", "accuracy"),
+            ("Balanced accuracy", "balanced_accuracy"),
+            ("Macro F1", "macro_f1"),
+            ("Calibration error", "expected_calibration_error"),
+        )
+    ]
+    loss = metrics["log_loss"]
+    rows.append(["Log loss", decimal(loss["value"]), f"{decimal(loss['low'])} to {decimal(loss['high'])}"])
+    return table(["Figure", "Value", confidence], rows)
+
+
+def _classes(metrics: dict[str, Any]) -> list[str]:
+    known = [(label, c) for label, c in metrics["per_class"].items() if c["recall"] is not None]
+    hardest = sorted(known, key=lambda item: (item[1]["recall"], item[0]))[:NUM_CLASSES]
+    if not hardest:
+        return []
+    rows = [
+        [
+            escape(label),
+            f"{c['num_images']:,}",
+            percent(c["recall"]),
+            percent_range(c["recall_low"], c["recall_high"]),
+            percent(c["precision"]),
+        ]
+        for label, c in hardest
+    ]
+    title = "## Classes" if len(known) <= NUM_CLASSES else f"## The {NUM_CLASSES} hardest of {len(known)} classes"
+    return [title, table(["Class", "Test pictures", "Recall", "Interval", "Precision"], rows)]
+
+
+def _pairs(inputs: Inputs, pairs: list[Pair]) -> list[str]:
+    if not pairs:
+        return []
+    rows = [
+        [
+            f"{escape(inputs.classes[p.first])} and {escape(inputs.classes[p.second])}",
+            f"{p.mistakes:,}",
+            f"{p.first_as_second:,} as the second, {p.second_as_first:,} as the first",
+        ]
+        for p in pairs[:NUM_PAIRS]
+    ]
+    return ["## Most confused", table(["Pair", "Mistakes", "Taken for the other"], rows)]
+
+
+def _actions(actions: list[Action]) -> list[str]:
+    if not actions:
+        return []
+    lines = [
+        f"{i}. **{escape(a.what)}.** {escape(a.why)}" + (f" *Where: {escape(a.where)}.*" if a.where else "")
+        for i, a in enumerate(actions, 1)
+    ]
+    return ["## What to fix first", "\n".join(lines)]
+
+
+def _legend(legend: dict[str, str]) -> list[str]:
+    if not legend:
+        return []
+    rows = [[name, escape(label)] for name, label in legend.items()]
+    return [
+        "Labels that no font here can draw stand as numbers in confusion_matrix.png:",
+        table(["In the picture", "Label"], rows),
+    ]

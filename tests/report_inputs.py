@@ -1,0 +1,278 @@
+"""Fabricates what the seven stages before report write, by their contracts, for any classes: input for tests of report."""
+
+import hashlib
+import io
+import json
+import math
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from pipelines.core.files import write_csv, write_json
+from pipelines.core.params import load_params
+from pipelines.core.params.evaluate import EvaluateParams
+from pipelines.core.params.report import ReportParams
+from pipelines.core.params.train import TrainParams
+from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, write_table
+from pipelines.evaluate import evaluate
+from pipelines.report import ReportArtifact, report
+
+Draw = Callable[[int, int], bytes]
+"""(class index, number) to the bytes of an image file"""
+ROOT = Path(__file__).parent.parent
+
+
+def drawn_picture(class_index: int, number: int) -> bytes:
+    """A 40 x 30 picture: a colour per class, a stripe per number."""
+    pixels = np.full((30, 40, 3), 230, np.uint8)
+    pixels[5:25, 5:35] = [(class_index * 53) % 256, (class_index * 97) % 256, 120]
+    pixels[:, number % 40] = number % 256
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Fabricated:
+    """A folder with data/ as the pipeline leaves it before report."""
+
+    root: Path
+    train: TrainParams
+
+    def report(self, **changes: Any) -> ReportArtifact:
+        values = {"title": "Look-alikes", "confused_pairs": 6, "pictures_per_pair": 3, "gallery": 12}
+        params = ReportParams.model_validate({**values, "picture_size": 160, **changes})
+        data = self.root / "data"
+        return report(
+            params,
+            train=self.train,
+            max_pixels=100_000_000,
+            **{f"{s}_dir": data / s for s in ("ingest", "dedupe", "validate", "augment", "train", "evaluate")},
+            out_dir=data / "report",
+        )
+
+
+@dataclass(frozen=True)
+class _File:
+    label: str
+    class_index: int
+    data: bytes
+    path: str
+    subset: str
+    offset: int
+
+    @property
+    def image_id(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def fabricate(
+    root: Path,
+    labels: Sequence[str],
+    *,
+    per_class: int = 20,
+    mistakes: float = 0.12,
+    flaws: bool = True,
+    members: Sequence[str] = ("lite0_frozen",),
+    draw: Draw = drawn_picture,
+    pack_size: int = 48,
+    source: str = "0-sample",
+) -> Fabricated:
+    """Write data/ below `root`.
+
+    Args:
+        mistakes: fraction of predictions that name a neighbouring class.
+        flaws: whether there are duplicates, conflicts, rejects and a truth.csv.
+    """
+    data = root / "data"
+    rng = np.random.default_rng(len(labels))
+    files = _pack(data, labels, per_class, draw)
+    used = sorted(files, key=lambda f: (f.label, f.image_id))
+    _manifest(data, files, flaws, source)
+    _packs(data, labels, used, pack_size)
+    _flaws(data, files if flaws else [], source)
+    train = load_params(ROOT / "params.yaml").train.model_copy(update={"members": tuple(members), "folds": (0,)})
+    for member in members:
+        _member(data, labels, used, member, mistakes, rng, frozen=train.recipes[member].tuning == "frozen")
+    _expectations(data, flaws)
+    evaluate(
+        EvaluateParams(seed=1, bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6),
+        members=members,
+        folds=(0,),
+        train_dir=data / "train",
+        index=data / "augment" / "index.parquet",
+        manifest=data / "dedupe" / "manifest.parquet",
+        out_dir=data / "evaluate",
+    )
+    return Fabricated(root, train)
+
+
+def _pack(data: Path, labels: Sequence[str], per_class: int, draw: Draw) -> list[_File]:
+    """One shard with every picture; a fifth is test, a fifth val."""
+    found = []
+    (data / "ingest").mkdir(parents=True)
+    with tarfile.open(data / "ingest" / "images-00000.tar", "w", format=tarfile.GNU_FORMAT) as shard:
+        for k, label in enumerate(labels):
+            for i in range(per_class):
+                content = draw(k, i)
+                info = tarfile.TarInfo(f"{k}/{hashlib.sha256(content).hexdigest()}.png")
+                info.size = len(content)
+                offset = shard.offset + 512
+                shard.addfile(info, io.BytesIO(content))
+                subset = ("test", "val", "train", "train", "train")[i % 5]
+                found.append(_File(label, k, content, f"{label}/{i:04}.png", subset, offset))
+    return found
+
+
+def _manifest(data: Path, files: list[_File], flaws: bool, source: str) -> None:
+    rows = []
+    for n, f in enumerate(files):
+        with Image.open(io.BytesIO(f.data)) as image:
+            width, height, kind = image.width, image.height, image.format
+        # the second picture of all is a copy of the first, the last one a conflict with the first
+        twin = flaws and n in (0, 1, len(files) - 1)
+        verdict = "conflict" if flaws and n == len(files) - 1 else "copy" if twin and n else "keep"
+        rows.append(
+            {
+                **{"image_id": f.image_id, "label": f.label, "shard": "images-00000.tar", "offset": f.offset},
+                **{"size": len(f.data), "format": kind, "mode": "RGB", "width": width, "height": height},
+                **{"orientation": 1, "num_frames": 1, "brightness": 128.0, "contrast": 40.0, "source": source},
+                **{"source_path": f.path, "original_label": f.label, "verdict": verdict, "decision": ""},
+                **{"group": files[0].image_id if twin else f.image_id, "best_id": f.image_id},
+            }
+        )
+    rows.sort(key=lambda r: (r["label"], r["image_id"]))
+    write_table(pa.Table.from_pylist(rows, schema=DEDUPED), data / "dedupe" / "manifest.parquet")
+
+
+def _packs(data: Path, labels: Sequence[str], used: list[_File], size: int) -> None:
+    (data / "augment").mkdir(parents=True)
+    rows = []
+    for subset in ("test", "train", "val"):
+        members = [f for f in used if f.subset == subset]
+        pack = np.empty((len(members), size, size, 3), np.uint8)
+        for i, f in enumerate(members):
+            with Image.open(io.BytesIO(f.data)) as image:
+                pack[i] = np.asarray(image.convert("RGB").resize((size, size)))
+            rows.append(
+                {
+                    **{"image_id": f.image_id, "label": f.label, "class_index": f.class_index, "group": f.image_id},
+                    **{"subset": subset, "fold": 0 if subset == "val" else -1, "position": i},
+                }
+            )
+        np.save(data / "augment" / f"{subset}.npy", pack)
+    index = pa.Table.from_pylist(rows, schema=PACK_INDEX)
+    write_table(index, data / "augment" / "index.parquet", classes=list(labels))
+
+
+def _flaws(data: Path, files: list[_File], source: str) -> None:
+    """duplicates.csv, rejected.csv and truth.csv; empty, and no truth, for no files."""
+    duplicates, rejects, truth = [], [], []
+    if files:
+        first, second, last = files[0], files[1], files[-1]
+        duplicates = [_twins(first, second, "near", 0.962, "copy"), _twins(first, last, "exact", 1.0, "conflict")]
+        rejects = [
+            (source, "<b>odd</b>/x.jpg", "odd", "truncated", "ends after 812 of 4,096 bytes"),
+            (source, "odd/readme.txt", "odd", "not-an-image", "text"),
+            (source, "odd/empty.jpg", "odd", "empty-file", "0 bytes"),
+        ]
+        truth = [
+            (second.path, "near_copy", first.path, first.label, "mirrored"),
+            (last.path, "label_conflict", first.path, first.label, ""),
+            (files[5].path, "wrong_label", "", files[-1].label, ""),
+            ("<b>odd</b>/x.jpg", "broken_file", "", "odd", ""),
+            ("odd/readme.txt", "foreign_file", "", "odd", ""),
+            ("odd/missed.txt", "foreign_file", "", "odd", ""),
+        ]
+        header = ("source_path", "flaw", "original_path", "true_label", "detail")
+        write_csv(data / "ingest" / "truth.csv", header, truth)
+    columns = "image_a,image_b,path_a,path_b,label_a,label_b,kind,score,verdict"
+    write_csv(data / "dedupe" / "duplicates.csv", columns.split(","), duplicates)
+    write_csv(data / "ingest" / "rejected.csv", ("source", "source_path", "label", "reason", "detail"), rejects)
+
+
+def _twins(a: _File, b: _File, kind: str, score: float, verdict: str) -> tuple[object, ...]:
+    return (a.image_id, b.image_id, a.path, b.path, a.label, b.label, kind, score, verdict)
+
+
+def _member(
+    data: Path,
+    labels: Sequence[str],
+    used: list[_File],
+    member: str,
+    mistakes: float,
+    rng: np.random.Generator,
+    *,
+    frozen: bool,
+) -> None:
+    """Predictions that confuse neighbouring classes, and a plausible history."""
+    folder, num_classes = data / "train" / f"{member}-0", len(labels)
+    predicted = sorted((f for f in used if f.subset != "train"), key=lambda f: (f.subset, f.image_id))
+    logits = rng.normal(0, 1, (len(predicted), num_classes))
+    for i, f in enumerate(predicted):
+        logits[i, f.class_index] += 5
+        if num_classes > 1 and rng.random() < mistakes:
+            step = 1 if f.class_index % 2 == 0 or rng.random() < 0.15 else -1
+            logits[i, (f.class_index + step) % num_classes] += rng.choice([5.5, 6.0, 8.0])
+    table = pa.table(
+        {
+            "image_id": [f.image_id for f in predicted],
+            "subset": [f.subset for f in predicted],
+            "class_index": pa.array([f.class_index for f in predicted], pa.int32()),
+            "probabilities": pa.array(list(_softmax(logits)), pa.list_(pa.float32())),
+        },
+        schema=PREDICTIONS,
+    )
+    write_table(table, folder / "predictions.parquet", classes=list(labels))
+    header = ["train_loss", "val_loss", "train_accuracy", "val_accuracy"]
+    if frozen:
+        strengths = [0.0001, 0.001, 0.01, 0.1, 1.0]
+        rows = [
+            (c, 2.2 - 0.5 * i, 2.25 - 0.55 * i + 0.08 * i * i, 0.6 + 0.095 * i, 0.58 + 0.13 * i - 0.013 * i * i)
+            for i, c in enumerate(strengths)
+        ]
+        write_csv(folder / "history.csv", ["inverse_strength", *header], rows)
+    else:
+        rows = [
+            (
+                e,
+                2.5 * math.exp(-e / 9),
+                2.4 * math.exp(-e / 8) + 0.35 + e / 200,
+                1 - math.exp(-e / 7),
+                0.88 - 0.8 * math.exp(-e / 6),
+            )
+            for e in range(1, 31)
+        ]
+        write_csv(folder / "history.csv", ["epoch", *header, "learning_rate"], [(*r, 0.05) for r in rows])
+
+
+def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float32)
+
+
+def _expectations(data: Path, flaws: bool) -> None:
+    rules = [
+        ("min_classes", "at least 2 classes", "error", True, 2, 13, 0),
+        ("max_imbalance", "the largest class at most 10 times the smallest", "warn", True, 10.0, 1.0, 0),
+        (
+            "max_conflict_fraction",
+            "at most 2 % of the pictures under two labels",
+            "warn",
+            not flaws,
+            0.02,
+            0.0312341,
+            6,
+        ),
+    ]
+    keys = ("rule", "description", "severity", "success", "limit", "observed", "num_offenders")
+    listed = [dict(zip(keys, rule, strict=True)) | {"offenders": []} for rule in rules]
+    value = {"success": True, "num_errors": 0, "num_warnings": int(flaws), "rules": listed}
+    write_json(data / "validate" / "expectations.json", json.loads(json.dumps(value)))

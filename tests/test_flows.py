@@ -1,0 +1,515 @@
+"""Prefect's side: DVC's stages as tasks, what they leave behind, retraining and the server."""
+
+import ast
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import artifacts, markdown
+from flows.bridge import (
+    DvcBusyError,
+    Stage,
+    StageFailedError,
+    StageRunner,
+    StageStoppedError,
+    failure,
+    in_order,
+    read_outcome,
+    read_stages,
+    select,
+)
+from flows.settings import prefect_environment
+from pipelines.core.errors import InputError, MiwakeError, ParamsError
+from pipelines.core.files import write_csv, write_json, write_text
+from pipelines.core.layout import Layout
+from pipelines.core.params import load_params
+
+ROOT = Path(__file__).resolve().parent.parent
+
+STAGE = """
+import sys, time, subprocess
+from pathlib import Path
+name, mode = sys.argv[1], Path("mode.txt").read_text().strip()
+print(name, "begins")
+if mode == "sleep":
+    # a child of its own, as a training with workers has
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    Path("pids.txt").write_text(f"{child.pid}")
+    time.sleep(300)
+if mode == "fail":
+    print("the third picture is broken")
+    sys.exit(3)
+out = Path("data") / name.replace("@", "/")
+out.mkdir(parents=True, exist_ok=True)
+(out / "out.txt").write_text(name)
+if name == "evaluate":
+    import json
+    figure = {"value": 0.8, "low": 0.7, "high": 0.9}
+    (out / "metrics.json").write_text(json.dumps({"num_images": 2, "num_classes": 2, "confidence": 0.95,
+        "accuracy": figure, "balanced_accuracy": figure, "macro_f1": figure, "members": {}, "per_class": {}}))
+"""
+
+DVC_YAML = """
+stages:
+  ingest:
+    cmd: python stage.py ingest
+    deps: [mode.txt, stage.py]
+    outs: [data/ingest]
+  train:
+    matrix:
+      member: [a, b]
+      fold: [0]
+    cmd: python stage.py train@${item.member}-${item.fold}
+    deps: [data/ingest]
+    outs: ["data/train/${item.member}-${item.fold}"]
+  evaluate:
+    cmd: python stage.py evaluate
+    deps: [data/train]
+    outs: [data/evaluate]
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repository of four small stages: ingest, train@a-0, train@b-0 and evaluate."""
+    return make_repo(tmp_path / "repo")
+
+
+def make_repo(folder: Path) -> Path:
+    (folder / ".dvc").mkdir(parents=True)
+    write_text(folder / ".dvc" / "config", "[core]\n    analytics = false\n    no_scm = true\n")
+    write_text(folder / "stage.py", STAGE)
+    write_text(folder / "dvc.yaml", DVC_YAML)
+    write_text(folder / "mode.txt", "work\n")
+    write_text(folder / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return folder
+
+
+# the bridge -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
+def test_the_stages_come_from_dvc_itself_dependencies_first(repo: Path) -> None:
+    assert read_stages(repo) == [
+        Stage("ingest", ()),
+        Stage("train@a-0", ("ingest",)),
+        Stage("train@b-0", ("ingest",)),
+        Stage("evaluate", ("train@a-0", "train@b-0")),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
+def test_the_eight_stages_of_the_house_are_found() -> None:
+    groups = list(dict.fromkeys(stage.group for stage in read_stages(ROOT)))
+    assert groups == ["ingest", "dedupe", "validate", "split", "augment", "train", "evaluate", "report"]
+
+
+def test_a_folder_without_dvc_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="DVC cannot read the stages"):
+        read_stages(tmp_path)
+
+
+def test_stages_that_do_not_need_each_other_are_ordered_by_name() -> None:
+    found = in_order({"c": ["a"], "b": ["a"], "a": [], "d": ["b", "c"]})
+    assert [stage.name for stage in found] == ["a", "b", "c", "d"]
+
+
+def test_a_target_brings_what_it_reads_and_nothing_else() -> None:
+    stages = in_order({"a": [], "t@x": ["a"], "t@y": ["a"], "z": ["t@x", "t@y"]})
+    assert [stage.name for stage in select(stages, ["t@y"])] == ["a", "t@y"]
+    assert [stage.name for stage in select(stages, ["t"])] == ["a", "t@x", "t@y"]
+    assert select(stages, []) == stages
+
+
+def test_an_unknown_target_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(InputError, match="no stage is named trian; dvc.yaml has ingest, train"):
+        select([Stage("ingest", ()), Stage("train@a-0", ("ingest",))], ["trian"])
+
+
+def test_only_dvcs_own_words_about_this_stage_tell_the_outcome() -> None:
+    assert read_outcome("Stage 'a' is cached - skipping run, checking out outputs", "a") == "cached"
+    assert read_outcome("Stage 'a' didn't change, skipping", "a") == "unchanged"
+    assert read_outcome("Stage 'ab' didn't change, skipping", "a") is None
+    assert read_outcome("the stage says: Stage 'a' didn't change, skipping", "a") is None
+
+
+def test_a_stage_ran_then_is_unchanged_then_cached(repo: Path) -> None:
+    runner = StageRunner(repo, jobs=1)
+    said: list[str] = []
+    assert runner.run("ingest", force=False, say=said.append).outcome == "ran"
+    assert "ingest begins" in said
+    assert runner.run("ingest", force=False, say=said.append).outcome == "unchanged"
+    (repo / "data" / "ingest" / "out.txt").write_text("somebody changed it")
+    assert runner.run("ingest", force=False, say=said.append).outcome == "cached"
+    assert (repo / "data" / "ingest" / "out.txt").read_text() == "ingest"
+
+
+def test_a_failure_ends_with_the_lines_that_the_stage_printed(repo: Path) -> None:
+    write_text(repo / "mode.txt", "fail\n")
+    with pytest.raises(StageFailedError, match=r"(?s)ingest failed; its last lines:.*the third picture is broken.*3"):
+        StageRunner(repo, jobs=1).run("ingest", force=False, say=lambda _line: None)
+
+
+@pytest.mark.parametrize(
+    ("status", "line", "kind"),
+    [
+        (255, "ERROR: failed to reproduce 'a': 'x' is busy, it is being blocked by:", DvcBusyError),
+        (255, "ERROR: Unable to acquire lock. Most likely another DVC process is running", DvcBusyError),
+        (255, "ERROR: failed to run: python stage.py, exited with 1", StageFailedError),
+        (143, "", StageStoppedError),
+    ],
+)
+def test_only_a_busy_dvc_counts_as_busy(status: int, line: str, kind: type[MiwakeError]) -> None:
+    assert type(failure("a", status, [line])) is kind
+
+
+def test_stopping_ends_the_stage_and_its_children(repo: Path) -> None:
+    write_text(repo / "mode.txt", "sleep\n")
+    runner, errors = StageRunner(repo, jobs=1), []
+
+    def work() -> None:
+        try:
+            runner.run("ingest", force=False, say=lambda _line: None)
+        except StageStoppedError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    child = wait_for_pid(repo)
+    runner.stop()
+    thread.join(20)
+    assert len(errors) == 1
+    assert "was stopped after" in errors[0]
+    assert not is_alive(child)
+    with pytest.raises(StageStoppedError, match="before this stage started"):
+        runner.run("ingest", force=False, say=lambda _line: None)
+
+
+def test_a_run_that_is_killed_leaves_no_stage_behind(repo: Path) -> None:
+    """SIGKILL cannot be caught: the guard sees that its caller is gone."""
+    write_text(repo / "mode.txt", "sleep\n")
+    code = "from flows.bridge import *; StageRunner(Path.cwd(), jobs=1).run('ingest', force=False, say=print)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=repo, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
+    )
+    child = wait_for_pid(repo)
+    process.kill()
+    process.wait()
+    eventually(lambda: not is_alive(child), 15)
+
+
+def wait_for_pid(repo: Path) -> int:
+    eventually(lambda: (repo / "pids.txt").exists() and (repo / "pids.txt").read_text() != "", 30)
+    return int((repo / "pids.txt").read_text())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def eventually(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
+# the pages ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_label_cannot_break_out_of_its_cell() -> None:
+    assert markdown.cell("a|b\n<script>*x*") == r"a\|b &lt;script&gt;\*x\*"
+
+
+def test_a_table_aligns_numbers_and_says_what_it_left_out() -> None:
+    assert markdown.table(["class", "n:"], [("a", 1), ("b", 2)], limit=1, more="x.csv").splitlines() == [
+        "| class | n |",
+        "|---|--:|",
+        "| a | 1 |",
+        "",
+        "1 more in `x.csv`.",
+    ]
+
+
+def test_a_page_never_grows_beyond_what_the_ui_can_list() -> None:
+    text = markdown.page("Long", "字 line\n" * 100_000)
+    assert len(text.encode()) <= markdown.MAX_BYTES
+    assert text.endswith("The rest is left out: a page holds 300 kB.\n")
+
+
+def test_a_large_picture_is_made_smaller_until_it_fits(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    text = markdown.picture(tmp_path / "noise.png", "noise")
+    assert text.startswith("![noise](data:image/png;base64,iVBOR")
+    assert len(text) < 250_000
+
+
+def test_the_pairs_that_are_confused_most_come_first() -> None:
+    """Row is the actual class: two of ten a were taken for b."""
+    assert artifacts.confused_pairs(["a", "b"], [[8, 2], [5, 5]]) == [("b", "a", 5, 10), ("a", "b", 2, 10)]
+    assert artifacts.confused_pairs(["a", "b"], [[8, 0], [0, 5]]) == []
+
+
+def test_every_stage_without_files_has_a_page_that_says_so(tmp_path: Path) -> None:
+    params = load_params(ROOT / "params.yaml")
+    for stage in artifacts.PAGES:
+        page = artifacts.stage_page(stage, Layout(tmp_path), params, with_picture=True)
+        assert "does not exist: the stage did not write it" in page or "not trained" in page
+
+
+def test_the_evaluation_page_shows_picture_metrics_and_pairs(tmp_path: Path) -> None:
+    from PIL import Image
+
+    layout = write_evaluation(tmp_path)
+    (tmp_path / "data" / "report").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "data" / "report" / "confusion_matrix.png")
+    params = load_params(ROOT / "params.yaml")
+    page = artifacts.stage_page("evaluate", layout, params, with_picture=True)
+    assert "](data:image/png;base64," in page
+    assert "| accuracy | 0.800 | 0.700 to 0.900 |" in page
+    assert "| b | a | 5 of 10 | 50% |" in page
+    assert page.index("| b | 10 | 0.500 |") < page.index("| a | 10 | 0.800 |")
+    old = artifacts.stage_page("evaluate", layout, params, with_picture=False)
+    assert "data:image" not in old
+    assert "drawn by the stage `report`" in old
+
+
+def write_evaluation(root: Path) -> Layout:
+    figure = {"value": 0.8, "low": 0.7, "high": 0.9}
+    folder = root / "data" / "evaluate"
+    per_class = {
+        label: {"num_images": 10, "precision": 0.5, "recall": recall, "recall_low": 0.1, "recall_high": 0.9, "f1": 0.5}
+        for label, recall in (("a", 0.8), ("b", 0.5))
+    }
+    write_json(
+        folder / "metrics.json",
+        {
+            "num_images": 20,
+            "num_classes": 2,
+            "confidence": 0.95,
+            **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), figure),
+            "members": {},
+            "per_class": per_class,
+        },
+    )
+    write_csv(folder / "confusion.csv", ["actual", "a", "b"], [["a", 8, 2], ["b", 5, 5]])
+    return Layout(root)
+
+
+def test_the_evaluation_page_waits_for_the_report_that_draws_its_picture() -> None:
+    from flows.pipeline import pages_after
+
+    assert pages_after("evaluate", ["train", "evaluate", "report"]) == []
+    assert pages_after("report", ["train", "evaluate", "report"]) == ["evaluate", "report"]
+    assert pages_after("evaluate", ["train", "evaluate"]) == ["evaluate"]
+
+
+# the flows ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_pipeline_names_the_stage_its_lines_and_what_could_not_run() -> None:
+    from flows.pipeline import StageOutcome, explain
+
+    text = explain(
+        [
+            StageOutcome("ingest", "ran", "ran in 1.0 s"),
+            StageOutcome("train@a-0", "failed", "train@a-0 failed; its last lines:\nNaN"),
+            StageOutcome("evaluate", "not run", "a stage that it reads failed"),
+        ]
+    )
+    assert text.startswith("3 stages: 1 ran, 1 failed, 1 not run\n\ntrain@a-0 failed; its last lines:\nNaN")
+    assert "Not run: evaluate." in text
+
+
+def test_each_repository_has_a_slot_of_its_own_with_a_name_that_prefect_takes(tmp_path: Path) -> None:
+    from flows.pipeline import slot_name
+
+    assert slot_name(tmp_path / "a") != slot_name(tmp_path / "b")
+    assert re.fullmatch(r"miwake-my-guitars-[0-9a-f]{8}", slot_name(tmp_path / "my / guitars".replace(" / ", " & ")))
+
+
+def test_a_new_snapshot_changes_one_line_of_the_params(repo: Path) -> None:
+    from flows.retrain import write_snapshot
+
+    path = repo / "params.yaml"
+    before = path.read_text(encoding="utf-8").splitlines()
+    write_snapshot(path, "2026-11-21")
+    after = path.read_text(encoding="utf-8").splitlines()
+    assert [line for line in after if line not in before] == ['  snapshot: "2026-11-21"']
+    assert len(after) == len(before)
+    assert load_params(path).ingest.snapshot == "2026-11-21"
+
+
+def test_a_snapshot_that_params_refuse_leaves_the_file_as_it_was(repo: Path) -> None:
+    from flows.retrain import write_snapshot
+
+    path = repo / "params.yaml"
+    before = path.read_bytes()
+    with pytest.raises(ParamsError, match="ingest.snapshot"):
+        write_snapshot(path, "")
+    assert path.read_bytes() == before
+    write_text(path, "ingest: 3\n")
+    with pytest.raises(ParamsError, match="has no ingest.snapshot to set"):
+        write_snapshot(path, "2026-11-21")
+
+
+def test_metrics_are_compared_with_the_last_commit(tmp_path: Path) -> None:
+    from flows.retrain import committed_text
+
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    assert committed_text(tmp_path, "m.json") is None
+    write_text(tmp_path / "m.json", "old")
+    git("add", ".")
+    git("commit", "-m", "old")
+    write_text(tmp_path / "m.json", "new")
+    assert committed_text(tmp_path, "m.json") == "old"
+    assert committed_text(tmp_path, "other.json") is None
+
+
+def test_the_schedule_of_the_params_is_checked_field_by_field() -> None:
+    from pipelines.core.params.retrain import RetrainParams
+
+    for cron in ("0 3 * * 1", "*/5 0-6 1,15 jan-mar mon-fri", "59 23 31 12 7"):
+        assert RetrainParams(cron=cron, timezone="Asia/Tokyo", refresh=False).cron == cron
+    for cron, what in (("60 3 * * 1", "'60' is no minute"), ("0 3 0 * *", "'0' is no day"), ("0 9-3 * * *", "hour")):
+        with pytest.raises(ValueError, match=what):
+            RetrainParams(cron=cron, timezone="UTC", refresh=False)
+    with pytest.raises(ValueError, match="'Asia/Kyoto' is no time zone; write UTC or an IANA name"):
+        RetrainParams(cron="0 3 * * 1", timezone="Asia/Kyoto", refresh=False)
+
+
+def test_prefect_stays_at_home_and_tells_nobody(tmp_path: Path) -> None:
+    found = prefect_environment(tmp_path)
+    assert found["PREFECT_HOME"] == str(tmp_path.resolve() / ".prefect")
+    assert (found["DO_NOT_TRACK"], found["PREFECT_SERVER_ANALYTICS_ENABLED"]) == ("1", "false")
+
+
+def test_no_module_touches_prefect_before_serve_has_set_it_up() -> None:
+    """Prefect reads its settings while it is imported."""
+    code = "import sys, flows.serve, flows.bridge; print(sorted({'prefect', 'dvc'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ast.literal_eval(found.stdout) == []
+
+
+# the server -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """`python -m flows.serve` on a free port, on a repository that retrains every minute: its folder and address."""
+    repo = make_repo(tmp_path_factory.mktemp("served") / "repo")
+    params = (repo / "params.yaml").read_text(encoding="utf-8")
+    write_text(repo / "params.yaml", re.sub(r"cron: .*", 'cron: "* * * * *"', params))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    with (repo / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.serve", "--port", str(port)],
+            cwd=repo,
+            env={**clean, "PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}/api"
+    try:
+        eventually(
+            lambda: "miwake is served from" in (repo / "serve.log").read_text() or process.poll() is not None, 100
+        )
+        assert process.poll() is None, (repo / "serve.log").read_text()
+        yield repo, address
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(40)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server outlived flows.serve"
+
+
+def call(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """POST when there is a body, else GET; again while SQLite is busy, which the server answers with 503."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{address}{path}", data, {"content-type": "application/json"})
+    for _ in range(10):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code != 503:
+                    raise
+            time.sleep(0.5)
+    raise AssertionError(f"{path}: the server is busy")
+
+
+def runs(address: str, flow: str, *states: str) -> list[Any]:
+    found = {"flows": {"name": {"any_": [flow]}}, "flow_runs": {"state": {"type": {"any_": list(states)}}}}
+    answer: list[Any] = call(address, "/flow_runs/filter", found)
+    return answer
+
+
+def start(address: str, **parameters: object) -> str:
+    """Start the deployment of `pipeline`, as a click on Run does; the id of the run."""
+    found = call(address, "/deployments/filter", {"flows": {"name": {"any_": ["pipeline"]}}})
+    created = call(address, f"/deployments/{found[0]['id']}/create_flow_run", {"parameters": parameters})
+    return str(created["id"])
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_scheduled_run_appears_runs_every_stage_and_leaves_its_pages(served: tuple[Path, str]) -> None:
+    repo, address = served
+    eventually(lambda: len(runs(address, "retrain", "COMPLETED", "FAILED", "CRASHED")) > 0, 110)
+    run = runs(address, "retrain", "COMPLETED", "FAILED", "CRASHED")[0]
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    assert run["auto_scheduled"]
+    tasks = call(address, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    assert {task["name"] for task in tasks} == {"ingest", "train@a-0", "train@b-0", "evaluate"}
+    assert {task["state_name"] for task in tasks} <= {"Ran", "Cached", "Unchanged"}
+    page = call(address, "/artifacts/miwake-retrain/latest")
+    assert "First run: accuracy 80.0%" in page["data"]
+    assert (repo / ".prefect" / "prefect.db").exists()
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_cancelled_run_leaves_no_process_and_frees_the_repository(served: tuple[Path, str]) -> None:
+    repo, address = served
+    eventually(lambda: not runs(address, "retrain", "RUNNING"), 40)
+    write_text(repo / "mode.txt", "sleep\n")
+    run = start(address)
+    child = wait_for_pid(repo)
+    call(address, f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    eventually(lambda: not is_alive(child), 30)
+    eventually(lambda: call(address, f"/flow_runs/{run}")["state_type"] == "CANCELLED", 30)
+    write_text(repo / "mode.txt", "fail\n")
+    failed = start(address, stages=["ingest"])
+    eventually(lambda: call(address, f"/flow_runs/{failed}")["state_type"] in ("FAILED", "COMPLETED", "CRASHED"), 60)
+    message = call(address, f"/flow_runs/{failed}")["state"]["message"]
+    assert "the third picture is broken" in message
