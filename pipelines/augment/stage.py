@@ -105,7 +105,7 @@ def augment(
 
 def _locate(splits: Path, ingest_dir: Path) -> list[_Row]:
     """The pictures of the split, sorted by (label, image_id), and where their bytes lie."""
-    where = {}
+    where: dict[str, tuple[str, int, int, int]] = {}
     columns = ["image_id", "shard", "offset", "size", "width", "height"]
     for row in rows(read_table(ingest_dir / "manifest.parquet", MANIFEST, columns=columns)):
         # a picture that came under two labels is packed twice; any of the copies serves

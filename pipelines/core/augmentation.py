@@ -48,8 +48,7 @@ def _column(values: object, images: torch.Tensor, *, dtype: torch.dtype | None =
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
     """(B, 1, H, W)"""
-    red, green, blue = images.split(1, dim=1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
 
 
 def _blend(base: torch.Tensor, images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ class FeatureKey:
 
 def hash_pictures(reader: PackReader, rows: Rows) -> list[bytes]:
     """The sha256 of each packed picture."""
-    return [hashlib.sha256(np.ascontiguousarray(reader.picture(int(row)))).digest() for row in rows]
+    return [hashlib.sha256(reader.picture(int(row)).data).digest() for row in rows]
 
 
 def cached_features(

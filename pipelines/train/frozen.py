@@ -45,8 +45,8 @@ def train_frozen(
     """Compute or recall features, fit a head for every strength, keep the one with the least validation loss."""
     every = np.concatenate([rows.train, rows.val, rows.test])
     features = _features(recipe, reader, every, device, num_threads, cache_dir / "features")  # (V, N, D)
-    cuts = [len(rows.train), len(rows.val), len(rows.test)]
-    train, val, test = features.split(cuts, dim=1)
+    first_val, first_test = len(rows.train), len(rows.train) + len(rows.val)
+    train, val, test = features[:, :first_val], features[:, first_val:first_test], features[:, first_test:]
     labels = torch.from_numpy(reader.index.class_index)
     fits = fit_heads(
         train,
@@ -89,7 +89,7 @@ def _features(
         nonlocal backbone
         if backbone is None:  # a run that finds everything in the cache never builds it
             backbone = fold_batch_norm(load_backbone()).to(device)
-            backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            backbone = backbone.to(memory_format=torch.channels_last)
         return backbone.features(images)
 
     digest = hashlib.sha256(weights_path().read_bytes()).hexdigest()

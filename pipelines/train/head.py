@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 MAX_ITERATIONS = 1000
-GRADIENT_TOLERANCE = 1e-6
+GRADIENT_TOLERANCE = 1e-5
 """largest entry of the gradient at which the fit ends; losses of neighbouring strengths differ by 1e-3 and more"""
 HISTORY_SIZE = 20
 FLAT = 1e-3
@@ -77,41 +77,69 @@ def fit_heads(
     std = torch.where(std > FLAT, std, torch.ones_like(std))
     rows = (rows - mean) / std
     targets = labels.repeat(features.shape[0])  # (V * N,)
-    weight = torch.zeros(num_classes, rows.shape[1], dtype=torch.float64)
+    axes, spread = _principal_axes(rows)
+    projected = rows @ axes  # (V * N, R)
+    weight = torch.zeros(num_classes, projected.shape[1], dtype=torch.float64)
     bias = torch.zeros(num_classes, dtype=torch.float64)
     fits = []
     for inverse_strength in sorted(inverse_strengths):
-        weight, bias = _minimise(rows, targets, weight, bias, penalty=1.0 / (inverse_strength * len(labels)))
-        head = LinearHead(weight, bias, mean, std)
+        penalty = 1.0 / (inverse_strength * len(labels))
+        weight, bias = _minimise(projected, targets, weight, bias, penalty=penalty, spread=spread)
+        head = LinearHead(weight @ axes.T, bias, mean, std)
         train_loss, train_accuracy = score(mean_probabilities(head, features), labels)
         val_loss, val_accuracy = score(mean_probabilities(head, val_features), val_labels)
         fits.append(HeadFit(inverse_strength, head, train_loss, val_loss, train_accuracy, val_accuracy))
     return fits
 
 
+def _principal_axes(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The axes along which centred rows vary, and how much: (D, R) orthonormal columns and (R,) variances.
+
+    The best weights lie in their span, and a turn of the axes does not change |W|, so nothing is lost.
+    """
+    variances, axes = torch.linalg.eigh(rows.T @ rows / len(rows))
+    kept = variances > variances.max() * 1e-10
+    return axes[:, kept], variances[kept]
+
+
 def _minimise(
-    rows: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, penalty: float
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    penalty: float,
+    spread: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The minimum of mean loss + penalty * |W|^2 / 2, by L-BFGS from (weight, bias)."""
-    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    """The minimum of mean loss + penalty * |W|^2 / 2, by L-BFGS from (weight, bias).
+
+    Along principal axis i the curvature is about `p (1 - p) * spread[i] + penalty`. Steps are taken in weights
+    scaled by its root, which makes all directions alike: a tenth of the iterations of the plain weights.
+    """
+    with torch.no_grad():
+        chances = F.linear(rows, weight, bias).softmax(dim=1)
+        curvature = (chances * (1.0 - chances)).mean()
+    scale = (curvature * spread + penalty).rsqrt()  # (R,)
+    scaled, bias = (weight / scale).requires_grad_(), bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight, bias],
+        [scaled, bias],
         max_iter=MAX_ITERATIONS,
         max_eval=2 * MAX_ITERATIONS,
         tolerance_grad=GRADIENT_TOLERANCE,
-        tolerance_change=1e-12,
+        tolerance_change=1e-10,
         history_size=HISTORY_SIZE,
         line_search_fn="strong_wolfe",
     )
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
+        weight = scaled * scale
         loss = F.cross_entropy(F.linear(rows, weight, bias), targets) + 0.5 * penalty * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()
+    return (scaled * scale).detach(), bias.detach()
 
 
 def mean_probabilities(head: LinearHead, features: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from pipelines.core.errors import InputError
+from pipelines.core.params.train import ScratchRecipe
 from pipelines.train.head import LinearHead
-from pipelines.train.models import MODELS, EfficientNetLite0, ModelSpec, fold_batch_norm
+from pipelines.train.models import MODELS, EfficientNetLite0, ModelSpec, build_network, fold_batch_norm
 from pipelines.train.pictures import normalise, resize, to_float
 
 FORMAT = 1
@@ -116,11 +117,12 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
         backbone.load_state_dict(body, strict=True)
         module: nn.Module = FrozenClassifier(fold_batch_norm(backbone), LinearHead.from_tensors(head))
     else:
-        module = spec.build(len(classes), info["image_size"], info["recipe"]["dropout"])
+        recipe = ScratchRecipe.model_validate_json(json.dumps(info["recipe"]))
+        module = build_network(recipe, len(classes))
         module.load_state_dict(tensors, strict=True)
     place = torch.device(device)
     module = module.eval().to(place)
-    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = module.to(memory_format=torch.channels_last)
     module.requires_grad_(False)
     return Member(module, spec, info, classes, info["image_size"], tuple(info["views"]), place)
 

@@ -1,6 +1,7 @@
 """What training a member gives, whatever the recipe, and how it is written."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Outcome:
         info: what the tensors mean; plain JSON values.
         history_header, history: history.csv; the first column is the x axis.
         val, test: (N, K) float32 probabilities of the fold's validation and test pictures, in the order of its rows.
+        finish: called once everything is written: what was kept for a killed run may go.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -33,7 +35,7 @@ class Outcome:
     history: list[tuple[float, ...]]
     val: Probabilities
     test: Probabilities
-    notes: list[str] = field(default_factory=list)
+    finish: Callable[[], None] = lambda: None
 
 
 def write_outcome(outcome: Outcome, *, index: PackIndex, rows: FoldRows, out_dir: Path) -> None:

@@ -83,6 +83,7 @@ def train(
     outcome.info.update(_describe(recipe, member=member, fold=fold, seed=params.seed, index=index, device=device.type))
     empty_folder(out_dir)
     write_outcome(outcome, index=index, rows=rows, out_dir=out_dir)
+    outcome.finish()
     right = int((outcome.val.argmax(axis=1) == index.class_index[rows.val]).sum())
     accuracy = right / len(rows.val)
     return TrainArtifact(out_dir, member, fold, len(rows.train), len(rows.val), accuracy, device.type)
@@ -125,7 +126,9 @@ def _train(
         rows=rows,
         device=device,
         seed=params.seed,
+        num_threads=params.num_threads,
         title=f"{member}-{fold}",
+        cache_dir=cache_dir,
     )
 
 
