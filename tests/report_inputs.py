@@ -1,4 +1,4 @@
-"""Fabricates what the seven stages before report write, by their contracts, for any classes: input for tests of report."""
+"""Fabricates what the seven stages before report write, by their contracts, for any classes: for tests of report."""
 
 import hashlib
 import io

@@ -44,7 +44,7 @@ class ReportArtifact:
     summary: Path
 
     def __str__(self) -> str:
-        return f"{self.page} ({self.page.stat().st_size / 1e6:.1f} MB)"
+        return f"{self.page.name} ({self.page.stat().st_size / 1e6:.1f} MB)"
 
 
 def report(
