@@ -102,7 +102,8 @@ def test_every_picture_is_packed_into_its_subset(tmp_path: Path) -> None:
     assert train.shape == (2, 16, 16, 3)
     assert train[0, 0, 0].tolist() == [10, 20, 30]
     assert train[1, 0, 0].tolist() == [70, 80, 90]
-    assert Image.open(paths["out_dir"] / "preview.png").size[0] > 100
+    with Image.open(paths["out_dir"] / "preview.png") as sheet:
+        assert sheet.width > 100
 
 
 def test_folds_leave_an_empty_val_pack(tmp_path: Path) -> None:
@@ -204,7 +205,10 @@ def test_no_file_and_no_rows_are_no_crops(tmp_path: Path) -> None:
         (f"{HEADER}{ID},0,0,1\n", "line 2: 4 values; write 5"),
         (f"{HEADER}xyz,0,0,1,1\n", "line 2: image_id 'xyz' is no sha256"),
         (f"{HEADER}{ID},0,0,one,1\n", "line 2: right 'one' is no number"),
-        (f"{HEADER}{ID},0,0,224,1\n", "line 2: right 224 is outside of 0 to 1; write fractions of the side, not pixels"),
+        (
+            f"{HEADER}{ID},0,0,224,1\n",
+            "line 2: right 224 is outside of 0 to 1; write fractions of the side, not pixels",
+        ),
         (f"{HEADER}{ID},nan,0,1,1\n", "line 2: left nan is outside of 0 to 1"),
         (f"{HEADER}{ID},0.6,0,0.5,1\n", "line 2: left 0.6 is not less than right 0.5"),
         (f"{HEADER}{ID},0,0.5,1,0.5\n", "line 2: top 0.5 is not less than bottom 0.5"),
@@ -274,7 +278,7 @@ def test_making_smaller_averages_and_does_not_pick() -> None:
 def test_extreme_shapes_become_squares(fit: Any, shape: tuple[int, int, int]) -> None:
     square = to_square(np.full(shape, 200, np.uint8), crop=WHOLE, fit=fit, image_size=16)
     assert square.shape == (16, 16, 3)
-    assert (square[8] == 200).any()
+    assert (square[7:9, 7:9] == 200).any()
 
 
 def test_a_crop_of_less_than_a_pixel_keeps_one() -> None:
@@ -285,9 +289,7 @@ def test_a_crop_of_less_than_a_pixel_keeps_one() -> None:
 # draws --------------------------------------------------------------------------------------
 
 KEYS = picture_keys(np.array([f"{i * 7919:064x}"[::-1] for i in range(1000)]))
-STRONG = policy(
-    flip=0.5, rotation=30.0, shift=0.2, zoom=0.5, brightness=0.5, contrast=0.5, saturation=0.5, erase=0.5
-)
+STRONG = policy(flip=0.5, rotation=30.0, shift=0.2, zoom=0.5, brightness=0.5, contrast=0.5, saturation=0.5, erase=0.5)
 
 
 def fields(draws: object) -> dict[str, np.ndarray[Any, Any]]:
@@ -408,8 +410,8 @@ def test_a_shift_moves_right_and_down_and_leaves_grey() -> None:
     images = photo(40)
     found = change(images, policy(shift=0.5), shift_x=0.25, shift_y=0.1)
     assert (found[..., 4:, 10:] - images[..., :-4, :-10]).abs().max() < 0.01
-    assert (found[..., :10] == 128).all()
-    assert (found[..., :4, :] == 128).all()
+    assert (found[..., :10] - 128).abs().max() < 0.01
+    assert (found[..., :4, :] - 128).abs().max() < 0.01
 
 
 def test_a_zoom_agrees_with_pillow() -> None:
