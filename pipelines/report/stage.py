@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pipelines.core.files import empty_folder, write_bytes, write_text
 from pipelines.core.params.report import ReportParams
@@ -44,7 +44,7 @@ class ReportArtifact:
     summary: Path
 
     def __str__(self) -> str:
-        return f"{self.page.name} ({self.page.stat().st_size / 1e6:.1f} MB)"
+        return f"{self.page} ({self.page.stat().st_size / 1e6:.1f} MB)"
 
 
 def report(
@@ -150,8 +150,7 @@ def _matrix(params: ReportParams, inputs: Inputs, pairs: list[Pair], order: list
 
 def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str, Any]:
     conflicts = [row for row in inputs.duplicates if row["verdict"] == "conflict"]
-    copies = [row for row in inputs.duplicates if row["verdict"] == "copy"]
-    alike = [row for row in inputs.duplicates if row["kind"] == "alike"]
+    copies = [row for row in inputs.duplicates if row["verdict"] != "conflict"]
     return {
         "card": data_card(inputs),
         "class_counts": class_counts(inputs),
@@ -163,8 +162,6 @@ def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str,
         "copies": twins(copies, params.gallery, pictures),
         "num_copies": len(copies),
         "copy_kinds": {k: sum(row["kind"] == k for row in copies) for k in ("exact", "pixels", "near")},
-        "alike": twins(alike, params.gallery, pictures),
-        "num_alike": len(alike),
         "planted": planted(inputs),
     }
 
@@ -183,7 +180,7 @@ def _curves(inputs: Inputs) -> list[tuple[str, Markup, Markup]]:
                 xs,
                 {side: [run[f"{side}_{what}"] for run in runs] for side in ("train", "val")},
                 x_name=x_name,
-                title=str(escape(f"{what} of {member} against {x_name}, training and validation")),
+                title=f"{what} of {member} against {x_name}, training and validation",
             )
             for what in ("loss", "accuracy")
         ]
