@@ -74,6 +74,6 @@ $(INSTALLED): requirements.lock
 		fi; \
 		echo "Making the environment in $(VENV) with $$($$found --version) and pip: some minutes, about 6 GB ..."; \
 		$$found -m venv $(VENV); \
-		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+		$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock; \
 	fi; \
 	touch $@

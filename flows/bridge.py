@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flows import guard
 from pipelines.core.errors import InputError, MiwakeError
@@ -72,13 +72,19 @@ def read_stages(root: Path) -> list[Stage]:
             # an edge leads from a stage to one whose output it reads; stages of *.dvc files run nothing
             graph = repo.index.graph
             upstream = {
-                stage.addressing: sorted(found.addressing for found in graph.successors(stage) if found.cmd)
+                _address(stage): sorted(_address(found) for found in graph.successors(stage) if found.cmd)
                 for stage in graph.nodes
                 if stage.cmd
             }
     except DvcException as error:
         raise InputError(f"{root}: DVC cannot read the stages: {error}; see `dvc stage list`") from error
     return in_order(upstream)
+
+
+def _address(stage: Any) -> str:
+    """How DVC addresses a stage from the repository's root; its own `addressing` is from the working folder."""
+    path = stage.path_in_repo
+    return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
 
 
 def in_order(upstream: Mapping[str, Iterable[str]]) -> list[Stage]:

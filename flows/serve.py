@@ -1,6 +1,7 @@
 """`python -m flows.serve`: Prefect's server and UI on this machine, both flows served, until Ctrl-C."""
 
 import argparse
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -122,13 +123,18 @@ def is_healthy(address: str) -> bool:
 def serve_flows(root: Path, address: str) -> None:
     """Serve both flows until the process is told to end; runs that are under way end too."""
     # Prefect reads its settings, the server's address among them, while it is imported
-    from prefect import serve
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import RunnerDeployment
+    from prefect.runner import Runner
     from prefect.schedules import Cron
 
     from flows.pipeline import pipeline
     from flows.retrain import retrain
+
+    class InterruptibleRunner(Runner):
+        def handle_sigterm(self, *_: object, **__: object) -> None:
+            # Prefect's own way leaves at once, with tracebacks, and the schedules not paused
+            signal.raise_signal(signal.SIGINT)
 
     params = load_params(Layout(root).params).retrain
     by_hand = pipeline.to_deployment(
@@ -146,9 +152,12 @@ def serve_flows(root: Path, address: str) -> None:
     )
     assert isinstance(by_hand, RunnerDeployment)  # the other type is for callers that await
     assert isinstance(scheduled, RunnerDeployment)
-    print(welcome(root, address, params.cron, params.timezone), flush=True)
     # schedules pause when this ends, so that the next start does not run everything that was missed
-    serve(by_hand, scheduled, print_starting_message=False, pause_on_shutdown=True)
+    runner = InterruptibleRunner(pause_on_shutdown=True)
+    for deployment in (by_hand, scheduled):
+        runner.add_deployment(deployment)
+    print(welcome(root, address, params.cron, params.timezone), flush=True)
+    asyncio.run(runner.start())
 
 
 def welcome(root: Path, address: str, cron: str, timezone: str) -> str:
@@ -173,6 +182,7 @@ def main() -> None:
     root = Path.cwd()
     # SIGTERM unwinds like Ctrl-C, so that the server is ended too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes a background process ignore it
     set_up_prefect(root)
     try:
         load_params(Layout(root).params)

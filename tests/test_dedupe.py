@@ -72,7 +72,7 @@ def write_ingest(folder: Path, files: list[File]) -> Path:
                     "size": len(data),
                 }
                 | {"format": picture.format, "mode": picture.mode, "width": picture.width, "height": picture.height}
-                | {"orientation": 1, "num_frames": 1, "brightness": float(thumbnails[row].mean())}
+                | {"size": len(data), "orientation": 1, "num_frames": 1, "brightness": float(thumbnails[row].mean())}
                 | {"contrast": float(thumbnails[row].std()), "source": "0-folder", "source_path": path}
             )
             shard.write(data)
@@ -128,7 +128,7 @@ def framed(picture: Image.Image) -> Image.Image:
 
 def marked(picture: Image.Image) -> Image.Image:
     copy = picture.copy()
-    copy.paste((255, 255, 255), (118, 140, 150, 150))
+    copy.paste(Image.blend(copy, Image.new("RGB", copy.size, "white"), 0.5).crop((120, 144, 148, 150)), (120, 144))
     return copy
 
 
@@ -192,6 +192,33 @@ def test_equal_pixels_in_another_file_are_found_by_decoding(tmp_path: Path) -> N
     result = run(tmp_path, files, near=False)
     kinds = {tuple(sorted((pair["path_a"], pair["path_b"]))): pair["kind"] for pair in result.pairs}
     assert kinds == {("a", "b"): "pixels", ("c", "d"): "pixels"}
+
+
+def in_another_finish(picture: Image.Image) -> Image.Image:
+    """The same grey picture in other colours, and not quite the same: what a shop's next guitar looks like."""
+    y, cb, cr = picture.filter(ImageFilter.GaussianBlur(4)).convert("YCbCr").split()
+    return Image.merge("YCbCr", (y, cr, ImageOps.invert(cb))).convert("RGB")
+
+
+def test_look_alikes_in_other_colours_stay_and_share_a_group(tmp_path: Path) -> None:
+    pictures = [drawn(1), in_another_finish(drawn(1)), drawn(2)]
+    files = [File("a", f"{n}.png", png(picture)) for n, picture in enumerate(pictures)]
+    result = run(tmp_path, files)
+    assert set(result.verdicts().values()) == {"keep"}
+    assert result.artifact.num_alike == 1
+    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("alike", "keep")]
+    assert result.rows["0.png"]["group"] == result.rows["1.png"]["group"] != result.rows["2.png"]["group"]
+
+
+def test_look_alikes_in_other_colours_are_no_conflict(tmp_path: Path) -> None:
+    files = [File("a", "0.png", png(drawn(1))), File("b", "1.png", png(in_another_finish(drawn(1))))]
+    assert run(tmp_path, files).verdicts() == {"0.png": "keep", "1.png": "keep"}
+
+
+def test_a_grey_copy_and_a_brighter_one_are_copies(tmp_path: Path) -> None:
+    bright = ImageEnhance.Brightness(drawn(1)).enhance(1.15)
+    files = [File("a", f"{n}.jpg", jpeg(p)) for n, p in enumerate([drawn(1), ImageOps.grayscale(drawn(1)), bright])]
+    assert sorted(run(tmp_path, files).verdicts().values()) == ["copy", "copy", "keep"]
 
 
 def test_blank_pictures_do_not_resemble_each_other(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -452,11 +453,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
 
 
 def call(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """POST when there is a body, else GET."""
+    """POST when there is a body, else GET; again while SQLite is busy, which the server answers with 503."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{address}{path}", data, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    for _ in range(10):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code != 503:
+                    raise
+            time.sleep(0.5)
+    raise AssertionError(f"{path}: the server is busy")
 
 
 def runs(address: str, flow: str, *states: str) -> list[Any]:

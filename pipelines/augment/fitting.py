@@ -30,15 +30,15 @@ def to_square(pixels: Pixels, *, crop: Crop, fit: Fit, image_size: int) -> Pixel
     height, width = pixels.shape[:2]
     left, right = _whole_pixels(crop.left, crop.right, width)
     top, bottom = _whole_pixels(crop.top, crop.bottom, height)
-    box: tuple[float, float, float, float] = (left, top, right, bottom)
-    size = (image_size, image_size)
     if fit == "crop":
-        box = _middle_square(left, top, right, bottom)
-    elif fit == "letterbox":
+        left, top, right, bottom = _middle_square(left, top, right, bottom)
+    size = (image_size, image_size)
+    if fit == "letterbox":
         size = _inside(right - left, bottom - top, image_size)
-    image = Image.fromarray(pixels)
-    if box != (0, 0, width, height) or size != (width, height):
-        image = image.resize(size, Image.Resampling.BICUBIC, box=box)
+    # cut first: Pillow's resize with a box lets pixels from beyond it bleed in
+    image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
     small = np.asarray(image)
     if size == (image_size, image_size):
         return small
@@ -54,9 +54,9 @@ def _whole_pixels(low: float, high: float, side: int) -> tuple[int, int]:
     return first, max(round(high * side), first + 1)
 
 
-def _middle_square(left: int, top: int, right: int, bottom: int) -> tuple[float, float, float, float]:
+def _middle_square(left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
     side = min(right - left, bottom - top)
-    x, y = (left + right - side) / 2, (top + bottom - side) / 2
+    x, y = (left + right - side) // 2, (top + bottom - side) // 2
     return (x, y, x + side, y + side)
 
 

@@ -34,7 +34,7 @@ class AugmentArtifact:
     image_size: int
 
     def __str__(self) -> str:
-        return f"{self.num_images} pictures of {self.num_classes} classes at {self.image_size} px in {self.folder}"
+        return f"{self.num_images} pictures of {self.num_classes} classes at {self.image_size} px"
 
 
 class _Row(NamedTuple):
@@ -105,13 +105,11 @@ def augment(
 
 def _locate(splits: Path, ingest_dir: Path) -> list[_Row]:
     """The pictures of the split, sorted by (label, image_id), and where their bytes lie."""
-    where = {}
+    where: dict[str, tuple[str, int, int, int]] = {}
     columns = ["image_id", "shard", "offset", "size", "width", "height"]
     for row in rows(read_table(ingest_dir / "manifest.parquet", MANIFEST, columns=columns)):
         # a picture that came under two labels is packed twice; any of the copies serves
-        where.setdefault(
-            row["image_id"], (row["shard"], row["offset"], row["size"], row["width"] * row["height"])
-        )
+        where.setdefault(row["image_id"], (row["shard"], row["offset"], row["size"], row["width"] * row["height"]))
     found = []
     for row in rows(read_table(splits, SPLITS)):
         if row["image_id"] not in where:
@@ -139,9 +137,7 @@ def _check_crops(crops: dict[str, Crop], ingest_dir: Path, path: Path) -> None:
         )
 
 
-def _chunks(
-    params: AugmentParams, members: Sequence[_Row], crops: dict[str, Crop], ingest_dir: Path
-) -> list[_Chunk]:
+def _chunks(params: AugmentParams, members: Sequence[_Row], crops: dict[str, Crop], ingest_dir: Path) -> list[_Chunk]:
     chunks = []
     for start in range(0, len(members), CHUNK_IMAGES):
         part = tuple(members[start : start + CHUNK_IMAGES])

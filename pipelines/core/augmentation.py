@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
@@ -48,8 +49,7 @@ def _column(values: object, images: torch.Tensor, *, dtype: torch.dtype | None =
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
     """(B, 1, H, W)"""
-    red, green, blue = images.split(1, dim=1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
 
 
 def _blend(base: torch.Tensor, images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
@@ -72,7 +72,7 @@ def _move(images: torch.Tensor, draws: Draws) -> torch.Tensor:
 
     # double precision of the draws is kept up to here
     radians = draws.angle * (math.pi / 180.0)
-    cos, sin = row(torch.as_tensor(radians).cos() / draws.zoom), row(torch.as_tensor(radians).sin() / draws.zoom)
+    cos, sin = row(np.cos(radians) / draws.zoom), row(np.sin(radians) / draws.zoom)
     x = x - row(2.0 * draws.shift_x)  # (B, 1, W)
     y = y - row(2.0 * draws.shift_y)  # (B, H, 1)
     mirror = row(1.0 - 2.0 * draws.flip)

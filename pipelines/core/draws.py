@@ -5,6 +5,7 @@ nothing, and nothing has to be saved to resume. The hash is the finaliser of Spl
 "Fast splittable pseudorandom number generators", 2014), chained over the parts of the key.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 # one stream of numbers for each use: a new change takes a new number, and the old ones draw as before
 FLIP, ROTATION, SHIFT_X, SHIFT_Y, ZOOM, BRIGHTNESS, CONTRAST, SATURATION = range(8)
 ERASE, ERASE_AREA, ERASE_ASPECT, ERASE_X, ERASE_Y = range(8, 13)
+ORDER = 100
 
 ERASE_AREAS = (0.02, 0.2)
 """smallest and largest share of the picture that is greyed out"""
@@ -79,7 +81,7 @@ def draw(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Keys) -> Dra
 
     area = between(*ERASE_AREAS, ERASE_AREA)
     # as often twice as wide as half as wide: uniform in the logarithm
-    aspect = np.exp(between(*np.log(ERASE_ASPECTS), ERASE_ASPECT))
+    aspect = np.exp(between(math.log(ERASE_ASPECTS[0]), math.log(ERASE_ASPECTS[1]), ERASE_ASPECT))
     width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
     erased = chance(policy.erase, ERASE)
     return Draws(

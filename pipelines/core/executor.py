@@ -7,12 +7,10 @@ is left to pay for starting them: small data sets never wait for a pool.
 
 import collections
 import math
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +22,7 @@ Result = TypeVar("Result")
 # a spawned worker imports for about 0.4 s before its first chunk
 POOL_PAYS_SECONDS = 2.0
 # enough to keep workers busy while the parent packs a result; more would only hold memory
-CHUNKS_IN_FLIGHT = 3
+CHUNKS_IN_FLIGHT = 2
 
 
 def num_workers() -> int:
@@ -83,6 +81,9 @@ def map_chunks(
         yield function(chunks[done])
         done += 1
     if done < len(chunks):
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
         # spawn: forking a process that has threads (BLAS, arrow) may deadlock
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(chunks) - done), mp_context=context) as pool:
@@ -100,7 +101,7 @@ def _ordered(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool as error:
+    except BrokenExecutor as error:
         raise MiwakeError(
             "a worker process was killed, most likely because memory ran out: set MIWAKE_WORKERS to a smaller "
             "number (1 needs the least) and run again"

@@ -6,7 +6,9 @@ rarer plug-ins (EPS starts a program) see no hostile bytes.
 
 import importlib
 import io
+import logging
 import os
+import re
 import struct
 import threading
 import warnings
@@ -47,6 +49,7 @@ _HINTS = {
 }
 
 _stderr_lock = threading.Lock()
+_pillow_logger = logging.getLogger("PIL")
 
 
 class Stored(NamedTuple):
@@ -65,6 +68,8 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
         ImageError: as `pipelines.core.images.decode` says.
     """
     name = identify(data)
+    if name == "PNG":
+        _check_png(data)
     with _open(data, name, max_pixels) as image:
         if name == "PNG":
             # reading its EXIF decodes the pixels, and Pillow forgives the second try what failed in the first
@@ -82,6 +87,27 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
             raise _judge(data, name, error) from error
 
 
+def _check_png(data: bytes) -> None:
+    """Compare the checksums of a PNG's critical chunks, which Pillow skips for the pixels themselves.
+
+    Raises:
+        ImageError: `broken`. A file that ends early is left to Pillow.
+    """
+    view = memoryview(data)
+    position = 8
+    while position + 12 <= len(data):
+        end = position + 8 + _big_endian(data, position)
+        kind = data[position + 4 : position + 8]
+        critical = kind[:1].isupper()
+        if critical and end + 4 <= len(data) and zlib.crc32(view[position + 4 : end]) != _big_endian(data, end):
+            raise ImageError("broken", f"the checksum of its {kind.decode('ascii', 'backslashreplace')} chunk is wrong")
+        position = end + 4
+
+
+def _big_endian(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 4], "big")
+
+
 def read_orientation(data: bytes) -> int:
     """The EXIF orientation of a JPEG, 1 to 8; 1 where its EXIF cannot be read."""
     try:
@@ -91,9 +117,13 @@ def read_orientation(data: bytes) -> int:
         return 1
 
 
-def shrink(grey: Image.Image, side: int) -> npt.NDArray[np.uint8]:
-    """Average an image of mode L down (or repeat it up) to (side, side) uint8."""
-    return np.asarray(grey.resize((side, side), Image.Resampling.BOX))
+def shrink(grey: Image.Image, side: int, extent: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """Average the first `extent` (width, height) pixels of an image of mode L down to (side, side) uint8.
+
+    Hamming is nearly the plain average of an area; Pillow's own BOX counts whole pixels in or out and is off by
+    2 grey levels on average where the sizes do not divide. It computes in whole numbers: the same on any processor.
+    """
+    return np.asarray(grey.resize((side, side), Image.Resampling.HAMMING, box=(0, 0, *extent)))
 
 
 def identify(data: bytes) -> str:
@@ -145,6 +175,9 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> Iterator[Image.Imag
     """Read the header of a file of format `name`; Pillow's own limit follows `max_pixels` meanwhile."""
     if name in _PLUGINS:
         importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
+    if not _pillow_logger.handlers:
+        # without any handler, Python prints what Pillow logs of damaged files
+        _pillow_logger.addHandler(logging.NullHandler())
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -231,7 +264,8 @@ def _judge(data: bytes, name: str, error: BaseException) -> ImageError:
     if isinstance(error, ImageError):
         return error
     if isinstance(error, Image.DecompressionBombError):
-        return ImageError("too-many-pixels", str(error))
+        announced = re.search(r"\d+", str(error))
+        return ImageError("too-many-pixels", f"announces {announced[0] if announced else 'too many'} pixels")
     if name == "JPEG" and (bits := _jpeg_bits(data)) not in (None, 8):
         return ImageError("unsupported-depth", f"a JPEG of {bits} bits a sample; save it with 8")
     message = str(error) or type(error).__name__
@@ -240,6 +274,8 @@ def _judge(data: bytes, name: str, error: BaseException) -> ImageError:
         message = f"announces itself as {name}, but its header cannot be read"
         if name in ("BMP", "PPM"):  # two letters are not much of an announcement
             return ImageError("not-an-image", f"starts with {data[:12]!r}")
+    if message.startswith("decoder error"):  # libtiff gives Pillow no reason
+        message = f"its {name} data cannot be decoded"
     if isinstance(error, EOFError) or any(word in message.lower() for word in ("truncated", "unexpected end")):
         return ImageError("truncated", message)
     return ImageError("broken", message)

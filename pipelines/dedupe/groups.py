@@ -69,6 +69,7 @@ def judge(
     nodes: Sequence[int],
     edges: Sequence[tuple[int, int]],
     *,
+    alike: Sequence[tuple[int, int]] = (),
     drop_copies: bool,
     hold_conflicts: bool,
 ) -> list[Verdict]:
@@ -78,6 +79,7 @@ def judge(
         items: each (image_id, label) once.
         nodes: the node of each item: items of one node have equal thumbnails and are all the same picture.
         edges: pairs of nodes that match.
+        alike: pairs of nodes that match but for their colours: both stay, in one group.
     """
     num_nodes = max(nodes, default=-1) + 1
     members: list[list[int]] = [[] for _ in range(num_nodes)]
@@ -106,7 +108,7 @@ def judge(
             is_first = label not in first_of_label
             best[item] = first_of_label.setdefault(label, items[item].image_id)
             verdicts[item] = "keep" if is_first or not drop_copies else "copy"
-    groups = _groups(items, members, centres, star_items, edges, verdicts)
+    groups = _groups(items, members, centres, star_items, [*edges, *alike], verdicts)
     return [Verdict(*row) for row in zip(groups, verdicts, best, strict=True)]
 
 
@@ -139,8 +141,8 @@ def _groups(
 ) -> list[str]:
     """The group of each item: its star, joined with the stars whose kept pictures match kept pictures of it.
 
-    With copies dropped, kept pictures of two stars match only where their labels dispute. With copies kept, this is
-    what keeps them from standing on both sides of a split.
+    With copies dropped, kept pictures of two stars match only where their labels dispute or their colours differ. With
+    copies kept, this is what keeps them from standing on both sides of a split.
     """
     kept = [any(verdicts[item] == "keep" for item in inside) for inside in members]
     parent = {centre: centre for centre in star_items}

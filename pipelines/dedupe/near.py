@@ -1,17 +1,17 @@
 """Near copies among thumbnails: hash, search, verify."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.dedupe.hashes import WHOLE, Thumbnails, crop_views, hash_view, mirror_mask
 from pipelines.dedupe.search import MAX_DISTANCE, HashIndex
-from pipelines.dedupe.verify import Candidates, score
+from pipelines.dedupe.verify import Candidates, verify
 
-# crops that take 6 % off each axis meet, within the seven bits, those that take 0 to 10 % off
-_CROPS = crop_views((0.06,))
+# within the seven bits, these meet the crops that take up to about 12 % off each axis
+_CROPS = crop_views((0.06, 0.1))
 # grey levels of standard deviation: below, a thumbnail is blank, and its correlations are those of noise
 MIN_CONTRAST = 3.0
 _RANDOM_PAIRS = 20_000
@@ -24,10 +24,20 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NearPairs:
-    """P pairs of rows, first < second, sorted, each once, with their scores."""
+    """P pairs of rows, each once, sorted by their smaller row, then the larger.
 
-    first: npt.NDArray[np.int64]
-    second: npt.NDArray[np.int64]
+    Args:
+        moving: (P,) row that lies on the other as `warp` says.
+        fixed: (P,) row of the other, mirrored where `mirrored` says so.
+        mirrored: (P,).
+        warp: (P, 4) float32, as `pipelines.dedupe.verify.sample` takes it.
+        score: (P,).
+    """
+
+    moving: npt.NDArray[np.int64]
+    fixed: npt.NDArray[np.int64]
+    mirrored: npt.NDArray[np.bool_]
+    warp: npt.NDArray[np.float32]
     score: Floats
 
 
@@ -45,8 +55,9 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
     """The score from which a pair counts, for this set of pictures.
 
     Product shots on white all resemble each other: pairs taken at random already correlate, so a copy must be
-    closer. The allowed distance 1 - min_score shrinks with the gap between 1 and the score that one random pair
-    in a thousand reaches, and with the logarithm of N beyond 100,000, as chance pairs grow with N².
+    closer. The allowed distance 1 - min_score shrinks with the square of the gap between 1 and the score that one
+    random pair in a thousand reaches, since with the gap itself many guitars of one model still passed for copies;
+    and with the logarithm of N beyond 100,000, as chance pairs grow with N².
 
     Args:
         thumbnails: (N, 32, 32) uint8, none blank.
@@ -66,7 +77,7 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
     )
     usual = float(np.quantile(products / np.sqrt(spread), _RANDOM_QUANTILE))
     crowded = max(1.0, math.log10(num_images) / 5)
-    return round(1 - (1 - min_score) * min(1.0, (1 - usual) / _USUAL_GAP) / crowded, 4)
+    return round(1 - (1 - min_score) * min(1.0, (1 - usual) / _USUAL_GAP) ** 2 / crowded, 4)
 
 
 def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> NearPairs:
@@ -79,8 +90,7 @@ def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> Nea
     whole = hash_view(thumbnails, WHOLE)
     index = HashIndex(whole)
     limit = threshold(thumbnails, min_score)
-    keys: list[npt.NDArray[np.int64]] = []
-    scores: list[Floats] = []
+    parts: list[NearPairs] = []
     for view in (WHOLE, *_CROPS):
         hashes = whole if view is WHOLE else hash_view(thumbnails, view)
         for flipped in (False, True) if mirror else (False,):
@@ -89,13 +99,14 @@ def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> Nea
                 wanted = query < hit if view is WHOLE else query != hit
                 found.append(query[wanted] * num_images + hit[wanted])
             query, hit = np.divmod(np.unique(np.concatenate(found)), num_images)
-            judged = score(thumbnails, Candidates(query, hit, np.full(len(query), flipped), view))
-            good = judged >= limit
-            keys.append(np.minimum(query, hit)[good] * num_images + np.maximum(query, hit)[good])
-            scores.append(judged[good])
-    key, value = np.concatenate(keys), np.concatenate(scores)
-    unique, place = np.unique(key, return_inverse=True)
-    best = np.zeros(len(unique))
-    np.maximum.at(best, place, np.minimum(value, 1.0))
-    first, second = np.divmod(unique, num_images)
-    return NearPairs(first, second, best)
+            mirrored = np.full(len(query), flipped)
+            judged = verify(thumbnails, Candidates(query, hit, mirrored, view))
+            good = judged.score >= limit
+            score = np.minimum(judged.score[good], 1.0)
+            parts.append(NearPairs(query[good], hit[good], mirrored[good], judged.warp[good], score))
+    every = NearPairs(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(NearPairs)))
+    # the best score of each pair; among equal ones the first that was found
+    key = np.minimum(every.moving, every.fixed) * num_images + np.maximum(every.moving, every.fixed)
+    order = np.lexsort((np.arange(len(key)), -every.score, key))
+    chosen = order[np.unique(key[order], return_index=True)[1]]
+    return NearPairs(*(getattr(every, field.name)[chosen] for field in fields(NearPairs)))

@@ -12,10 +12,11 @@ import pyarrow as pa
 from pipelines.core.decisions import Decisions, read_decisions
 from pipelines.core.errors import InputError
 from pipelines.core.files import empty_folder, write_csv
-from pipelines.core.images import decode
+from pipelines.core.images import Pixels, decode
 from pipelines.core.params.dedupe import DedupeParams
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import DEDUPED, MANIFEST, read_table, write_table
+from pipelines.dedupe.colour import colours, same_colours
 from pipelines.dedupe.groups import Item, Verdict, judge
 from pipelines.dedupe.hashes import SIDE, Thumbnails
 from pipelines.dedupe.near import MIN_CONTRAST, contrast, near_pairs
@@ -35,6 +36,8 @@ class DedupeArtifact:
     num_exact: int
     num_pixels: int
     num_near: int
+    num_alike: int
+    """near pairs whose colours differ: both stay, in one group"""
     num_conflicts: int
     num_dropped: int
     """rows with a drop decision"""
@@ -43,7 +46,8 @@ class DedupeArtifact:
     def __str__(self) -> str:
         return (
             f"{self.num_kept} of {self.num_images} pictures kept; {self.num_groups} groups of copies "
-            f"({self.num_exact} exact, {self.num_pixels} equal-pixel and {self.num_near} near pairs), "
+            f"({self.num_exact} exact, {self.num_pixels} equal-pixel and {self.num_near} near pairs; "
+            f"{self.num_alike} pairs alike but for their colours stay, never split), "
             f"{self.num_conflicts} held for their labels, {self.num_dropped} dropped by decision"
         )
 
@@ -96,12 +100,19 @@ def dedupe(params: DedupeParams, *, ingest_dir: Path, decisions_dir: Path, out_d
         if not rows.dropped[row]:
             first_row.setdefault(key, row)
     standing = list(first_row.values())
-    nodes, pairs, edges = _find(params, rows, standing, manifest, thumbnails, ingest_dir)
+    nodes, pairs, edges, alike = _find(params, rows, standing, manifest, thumbnails, ingest_dir)
     items = [
         Item(rows.image_id[row], rows.label[row], rows.decided[row], rows.width[row] * rows.height[row], rows.size[row])
         for row in standing
     ]
-    judged = judge(items, nodes, edges, drop_copies=params.copies == "drop", hold_conflicts=params.conflicts == "hold")
+    judged = judge(
+        items,
+        nodes,
+        edges,
+        alike=alike,
+        drop_copies=params.copies == "drop",
+        hold_conflicts=params.conflicts == "hold",
+    )
     verdict_of = dict(zip(first_row, judged, strict=True))
     verdicts = [_row_verdict(rows, row, first_row, verdict_of) for row in range(manifest.num_rows)]
     pairs += [
@@ -148,8 +159,8 @@ def _rows(manifest: pa.Table, decisions: Decisions) -> _Rows:
 
 def _find(
     params: DedupeParams, rows: _Rows, standing: list[int], manifest: pa.Table, thumbnails: Thumbnails, folder: Path
-) -> tuple[list[int], list[_Pair], list[tuple[int, int]]]:
-    """The node of each standing row, every pair among them, and the edges between nodes.
+) -> tuple[list[int], list[_Pair], list[tuple[int, int]], list[tuple[int, int]]]:
+    """The node of each standing row, every pair among them, and the edges between nodes: of copies, of look-alikes.
 
     A node is a set of rows with equal bytes, equal pixels, or equal thumbnails that are not blank.
     """
@@ -189,15 +200,28 @@ def _find(
         for key in keys:
             node_of.setdefault(key, node)
     if not params.near:
-        return nodes, pairs, []
+        return nodes, pairs, [], []
     able = [node for node, leader in enumerate(leaders) if not blank[leader]]
     near = near_pairs(seen[[leaders[node] for node in able]], min_score=params.min_score, mirror=params.mirror)
-    edges = [(able[one], able[other]) for one, other in zip(near.first.tolist(), near.second.tolist(), strict=True)]
-    pairs += [
-        _Pair(standing[leaders[one]], standing[leaders[other]], "near", value)
-        for (one, other), value in zip(edges, near.score.tolist(), strict=True)
-    ]
-    return nodes, pairs, edges
+    ends = sorted({int(end) for ends in (near.moving, near.fixed) for end in ends})
+    row_of = [standing[leaders[node]] for node in able]
+    with ShardReader(folder) as shards:
+        seen_in = {end: colours(_pixels(rows, row_of[end], manifest, shards)) for end in ends}
+    edges: list[tuple[int, int]] = []
+    alike: list[tuple[int, int]] = []
+    for pair, (moving, fixed) in enumerate(zip(near.moving.tolist(), near.fixed.tolist(), strict=True)):
+        first, second = row_of[moving], row_of[fixed]
+        shorter = min(rows.width[first], rows.height[first], rows.width[second], rows.height[second])
+        copy = same_colours(near, pair, seen_in[moving], seen_in[fixed], shorter)
+        (edges if copy else alike).append((able[moving], able[fixed]))
+        pairs.append(_Pair(first, second, "near" if copy else "alike", float(near.score[pair])))
+    return nodes, pairs, edges, alike
+
+
+def _pixels(rows: _Rows, row: int, manifest: pa.Table, shards: ShardReader) -> Pixels:
+    place = manifest.slice(row, 1).select(["shard", "offset", "size"]).to_pylist()[0]
+    # ingest decoded it within the limits of its params: no second limit is needed
+    return decode(shards.read(**place), max_pixels=rows.width[row] * rows.height[row]).pixels
 
 
 def _digest(thumbnail: Thumbnails) -> bytes:
@@ -221,12 +245,9 @@ def _pixel_digests(
     found: dict[int, bytes] = {}
     with ShardReader(folder) as shards:
         for item in suspects:
-            row = standing[item]
-            place = manifest.slice(row, 1).select(["shard", "offset", "size"]).to_pylist()[0]
-            # ingest decoded it within the limits of its params: no second limit is needed
-            picture = decode(shards.read(**place), max_pixels=rows.width[row] * rows.height[row])
-            shape: npt.NDArray[np.int64] = np.array(picture.pixels.shape)
-            found[item] = hashlib.sha256(shape.tobytes() + picture.pixels.tobytes()).digest()
+            pixels = _pixels(rows, standing[item], manifest, shards)
+            shape: npt.NDArray[np.int64] = np.array(pixels.shape)
+            found[item] = hashlib.sha256(shape.tobytes() + pixels.tobytes()).digest()
     return found
 
 
@@ -269,6 +290,8 @@ def _csv_rows(rows: _Rows, pairs: list[_Pair]) -> list[tuple[object, ...]]:
         ends = sorted((pair.first, pair.second), key=lambda row: (rows.image_id[row], rows.path[row], rows.label[row]))
         first, second = ends
         verdict = "copy" if rows.label[first] == rows.label[second] else "conflict"
+        if pair.kind == "alike":
+            verdict = "keep"
         found.append(
             (
                 rows.image_id[first],
@@ -299,6 +322,7 @@ def _artifact(out_dir: Path, rows: _Rows, pairs: list[_Pair], verdicts: list[Ver
         num_exact=kinds.count("exact"),
         num_pixels=kinds.count("pixels"),
         num_near=kinds.count("near"),
+        num_alike=kinds.count("alike"),
         num_conflicts=found.count("conflict"),
         num_dropped=found.count("drop"),
         num_kept=found.count("keep"),

@@ -24,6 +24,8 @@ _INNER = slice(_MARGIN, SIDE - _MARGIN)
 _MAX_ZOOM, _MAX_SHIFT = 0.18, 4.0
 # keeps a part of one single grey from dividing by zero
 _TINY = 1e-3
+# where the compared pixels lie, from the centre
+_GRID: Floats = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2)[_INNER]
 
 
 @dataclass(frozen=True)
@@ -43,26 +45,40 @@ class Candidates:
     view: View
 
 
-def score(thumbnails: Thumbnails, candidates: Candidates) -> npt.NDArray[np.float64]:
-    """(P,) scores in [-1, 1], four decimals: the better of the pair as found and the pair aligned further."""
+@dataclass(frozen=True)
+class Verdicts:
+    """How alike P pairs are, and how the first lies on the second where they are most alike.
+
+    Args:
+        score: (P,) in [-1, 1], four decimals.
+        warp: (P, 4) float32 of `sample`.
+    """
+
+    score: npt.NDArray[np.float64]
+    warp: Floats
+
+
+def verify(thumbnails: Thumbnails, candidates: Candidates) -> Verdicts:
+    """The better of each pair as found and the pair aligned further."""
     scores = np.empty(len(candidates.first))
+    warps = np.empty((len(candidates.first), 4), np.float32)
     for start in range(0, len(scores), _CHUNK):
         part = slice(start, start + _CHUNK)
         moving = thumbnails[candidates.first[part]].astype(np.float32)
         fixed = thumbnails[candidates.second[part]].astype(np.float32)
         flipped = candidates.mirrored[part]
         fixed[flipped] = fixed[flipped][:, :, ::-1]
-        scores[part] = _aligned_score(moving, fixed, candidates.view)
-    rounded: npt.NDArray[np.float64] = np.round(scores, 4)
-    return rounded
+        scores[part], warps[part] = _align(moving, fixed, candidates.view)
+    return Verdicts(np.round(scores, 4), warps)
 
 
-def _aligned_score(moving: Floats, fixed: Floats, view: View) -> Floats:
-    """Correlation of the inner part of `fixed` with the part of `moving` that fits it best, both (P, 32, 32)."""
+def _align(moving: Floats, fixed: Floats, view: View) -> tuple[Floats, Floats]:
+    """Correlation (P,) of the inner part of `fixed` with the part of `moving` that fits it best, both (P, 32, 32),
+    and the warp (P, 4) that brings it there."""
     target = _standardise(fixed[:, _INNER, _INNER])
     slope_y: Floats = np.gradient(fixed, axis=1)
     slope_x: Floats = np.gradient(fixed, axis=2)
-    grid = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2)[_INNER]
+    grid = _GRID
     slope_x, slope_y = slope_x[:, _INNER, _INNER], slope_y[:, _INNER, _INNER]
     # how the target changes with zoom and shift along x, then along y: (P, 4, M)
     steepest = np.stack([slope_x * grid, slope_x, slope_y * grid[:, None], slope_y], axis=1)
@@ -87,10 +103,12 @@ def _aligned_score(moving: Floats, fixed: Floats, view: View) -> Floats:
     )  # zoom x, shift x, zoom y, shift y
     warp = np.repeat(start[None], len(fixed), axis=0)
     best = np.full(len(fixed), -1.0, np.float32)
+    best_warp = warp.copy()
     for iteration in range(_ITERATIONS + 1):
-        seen = _standardise(_sample(moving, warp, grid))
+        seen = _standardise(sample(moving, warp))
         found = (seen * target).sum(axis=1)
-        best = np.maximum(best, found)
+        better = found > best
+        best[better], best_warp[better] = found[better], warp[better]
         if iteration == _ITERATIONS:
             break
         # the error in grey levels of the target
@@ -102,11 +120,21 @@ def _aligned_score(moving: Floats, fixed: Floats, view: View) -> Floats:
         warp[:, 1::2] -= warp[:, 0::2] * shift
         warp[:, 0::2] = np.clip(warp[:, 0::2], start[0::2] - _MAX_ZOOM, start[0::2] + _MAX_ZOOM)
         warp[:, 1::2] = np.clip(warp[:, 1::2], start[1::2] - _MAX_SHIFT, start[1::2] + _MAX_SHIFT)
-    return best
+    return best, best_warp
 
 
-def _sample(pictures: Floats, warp: Floats, grid: Floats) -> Floats:
-    """(P, m, m) values at zoom * grid + shift from the centre, linearly between pixels, the edge repeated outside."""
+def sample(pictures: Floats, warp: Floats) -> Floats:
+    """The compared part of P pictures, as `warp` says where it lies.
+
+    Args:
+        pictures: (P, 32, 32) float32.
+        warp: (P, 4) float32: zoom and shift (pixels) along x, then along y; 1, 0, 1, 0 is the inner part
+            itself.
+
+    Returns:
+        (P, 28, 28) values at zoom * place + shift from the centre, linearly between pixels, the edge repeated outside.
+    """
+    grid = _GRID
     rows_at = np.clip(warp[:, 2:3] * grid + warp[:, 3:4] + (SIDE - 1) / 2, 0, SIDE - 1)  # (P, m)
     columns_at = np.clip(warp[:, 0:1] * grid + warp[:, 1:2] + (SIDE - 1) / 2, 0, SIDE - 1)
     low = np.minimum(rows_at.astype(np.int64), SIDE - 2)[:, :, None]

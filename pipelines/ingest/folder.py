@@ -90,7 +90,8 @@ def list_folder(params: FolderSource, *, source: str, root: Path, max_file_bytes
     if not folder.is_dir():
         raise InputError(f"{where} is a file; name the folder that holds a folder for each class")
     try:
-        next(os.scandir(folder), None)
+        with os.scandir(folder):
+            pass
     except OSError as error:
         raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
     walk = _Walk(str(folder), os.path.realpath(folder), params, source, [], [], [_Folder("", "", (), False)])

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,9 @@ class Output:
         self._batches: list[pa.RecordBatch] = []
         self._waiting: list[tuple[Chunk, Visited]] = []
         self._num_held = 0
+        # one label is written while the next is visited: disk and processor work at the same time
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-output")
+        self._writing: Future[None] | None = None
 
     @property
     def num_shards(self) -> int:
@@ -50,7 +54,7 @@ class Output:
     def add(self, chunk: Chunk, visited: Visited) -> None:
         """Take what was found in a chunk; chunks come in order of label."""
         if self._waiting and self._waiting[0][0].label != chunk.label:
-            self._write_label()
+            self._write_behind()
         if isinstance(visited.data, list):
             size = sum(visited.sizes)
             if self._num_held + size > HELD_BYTES:
@@ -71,7 +75,8 @@ class Output:
 
     def finish(self) -> None:
         """Write the last label, the manifest and what was only known now."""
-        self._write_label()
+        self._write_behind()
+        self._wait()
         table = pa.Table.from_batches(self._batches, MANIFEST).combine_chunks()
         header = io.BytesIO()
         shape = (table.num_rows, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
@@ -82,9 +87,20 @@ class Output:
         self._thumbnails.write(header.getvalue())
         write_table(table, self.folder / "manifest.parquet")
 
-    def _write_label(self) -> None:
-        """Sort the rows of the waiting label, pack each content once, and forget them."""
+    def _write_behind(self) -> None:
+        """Hand the waiting label to the writer, once it is done with the one before: two are held at most."""
+        self._wait()
         waiting, self._waiting, self._num_held = self._waiting, [], 0
+        self._writing = self._writer.submit(self._write_label, waiting)
+
+    def _wait(self) -> None:
+        """Let the writer end what it has; its error, if any, is raised here."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write_label(self, waiting: list[tuple[Chunk, Visited]]) -> None:
+        """Sort the rows of one label, pack each content once, and forget them."""
         rows = _Rows(waiting)
         if rows.ids:
             label = waiting[0][0].label
@@ -102,7 +118,7 @@ class Output:
             )
             places = dict(zip(ids, zip(shards, offsets, strict=True), strict=True))
             self._batches.append(rows.batch(label, places).take(pa.array(order)))
-            self._thumbnails.write(rows.thumbnails[order].tobytes())
+            self._thumbnails.write(rows.thumbnails[order].data)
             self.num_classes += 1
         for _, visited in waiting:
             if isinstance(visited.data, Path):
@@ -114,6 +130,7 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._writer.shutdown()  # waits: files must not be closed below its hands
         self._stack.__exit__(kind, error, trace)
         if error is None:
             (self.folder / "spool.partial").rmdir()
@@ -163,16 +180,16 @@ class _Rows:
         found = [places[image_id] for image_id in self.ids]
         columns = {
             "image_id": self.ids,
-            "label": [label] * len(self.ids),
+            "label": pa.repeat(label, len(self.ids)),
             "shard": [shard for shard, _ in found],
-            "offset": [offset for _, offset in found],
-            "size": self.sizes,
+            "offset": np.array([offset for _, offset in found]),
+            "size": np.array(self.sizes),
             "format": self.formats,
             "mode": self.modes,
-            "width": self.widths,
-            "height": self.heights,
-            "orientation": self.orientations,
-            "num_frames": self.frames,
+            "width": np.array(self.widths, np.int32),
+            "height": np.array(self.heights, np.int32),
+            "orientation": np.array(self.orientations, np.int8),
+            "num_frames": np.array(self.frames, np.int32),
             "brightness": brightness,
             "contrast": contrast,
             "source": self.sources,

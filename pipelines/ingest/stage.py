@@ -1,9 +1,11 @@
 """Ingest: sources → shards, manifest, thumbnails, rejects. Each file is opened once; none is lost without a word."""
 
 import errno
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from pipelines.ingest.output import Output
 from pipelines.ingest.visit import Chunk, visit
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
-FILES_PER_CHUNK = 256
+FILES_PER_CHUNK = 64
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -67,7 +69,8 @@ def ingest(params: IngestParams, *, root: Path, out_dir: Path, workers: int | No
     ]
     empty_folder(out_dir)
     try:
-        return _run(params, listings, out_dir, workers)
+        with _no_garbage():
+            return _run(params, listings, out_dir, workers)
     except OSError as error:
         empty_folder(out_dir)
         if error.errno in _NO_SPACE:
@@ -79,6 +82,19 @@ def ingest(params: IngestParams, *, root: Path, out_dir: Path, workers: int | No
     except BaseException:
         empty_folder(out_dir)
         raise
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Rest the cycle collector: it walks the records of all files again and again, a fifth of the time of 60,000
+    small ones, and finds nothing, because they hold no cycles."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _list(

@@ -14,7 +14,7 @@ from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
 from pipelines.ingest.listing import Reader
 
 # files of one chunk beyond this wait on disk, not in memory
-INLINE_BYTES = 8 << 20
+INLINE_BYTES = 24 << 20
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ def grey_figures(thumbnails: Pixels) -> tuple[npt.NDArray[np.float32], npt.NDArr
 
     Sums are of whole numbers, so that no processor rounds them its own way.
     """
-    grey = thumbnails.reshape(len(thumbnails), -1)  # (N, 1024)
+    grey = thumbnails.reshape(len(thumbnails), -1).astype(np.int32)  # (N, 1024)
     total = grey.sum(axis=1, dtype=np.int64)  # (N,)
-    squares = np.einsum("np,np->n", grey, grey, dtype=np.int64, casting="safe")  # (N,)
+    squares = np.einsum("np,np->n", grey, grey).astype(np.int64)  # (N,); at most 1024 x 255², which int32 holds
     num_pixels = grey.shape[1]
     mean = total / num_pixels
-    deviation = np.sqrt((squares * num_pixels - total * total).astype(np.float64)) / num_pixels
+    deviation = np.sqrt(squares * num_pixels - total * total) / num_pixels
     return mean.astype(np.float32), deviation.astype(np.float32)

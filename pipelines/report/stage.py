@@ -43,7 +43,7 @@ class ReportArtifact:
     summary: Path
 
     def __str__(self) -> str:
-        return f"{self.page} ({self.page.stat().st_size / 1e6:.1f} MB)"
+        return f"{self.page.name} ({self.page.stat().st_size / 1e6:.1f} MB)"
 
 
 def report(
@@ -149,7 +149,8 @@ def _matrix(params: ReportParams, inputs: Inputs, pairs: list[Pair], order: list
 
 def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str, Any]:
     conflicts = [row for row in inputs.duplicates if row["verdict"] == "conflict"]
-    copies = [row for row in inputs.duplicates if row["verdict"] != "conflict"]
+    copies = [row for row in inputs.duplicates if row["verdict"] == "copy"]
+    alike = [row for row in inputs.duplicates if row["kind"] == "alike"]
     return {
         "card": data_card(inputs),
         "class_counts": class_counts(inputs),
@@ -161,6 +162,8 @@ def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str,
         "copies": twins(copies, params.gallery, pictures),
         "num_copies": len(copies),
         "copy_kinds": {k: sum(row["kind"] == k for row in copies) for k in ("exact", "pixels", "near")},
+        "alike": twins(alike, params.gallery, pictures),
+        "num_alike": len(alike),
         "planted": planted(inputs),
     }
 

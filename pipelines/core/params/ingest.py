@@ -34,7 +34,8 @@ class SampleSource(Section):
     image_size: Annotated[int, Field(ge=16, le=2048)]
     """width and height of each drawn picture, pixels"""
     difficulty: Fraction
-    """0: every model as its textbook picture; 1: look-alikes nearly melt into each other"""
+    """0: every model as its textbook picture (a frozen backbone gets about 99 % right); 0.3: about 90 %; 1: look-alikes
+    nearly melt into each other"""
     flaws: SampleFlaws
 
     @model_validator(mode="after")

@@ -49,6 +49,8 @@ class ScratchRecipe(Section):
     model: Literal["resnet18"]
     image_size: Annotated[int, Field(ge=8, le=1024)]
     """side of the pictures the network sees, pixels"""
+    stem: Literal["standard", "small"]
+    """first layers: as published, or for pictures up to about 32 px, at full resolution and 16 times the work"""
     augmentation: Name
     """one of augment.policies"""
     optimizer: Annotated[Sgd | Adam, Field(discriminator="kind")]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from pipelines.ingest.sample.dice import Dice
 from pipelines.ingest.sample.hardware import BRIDGES, CHROME, CONTROLS, CREAM, DARK, PICKUPS, WHITE
@@ -59,14 +59,14 @@ def look(model: str, dice: Dice, difficulty: float) -> Look:
     other_name, closeness = dice.pick(LOOK_ALIKES[model])
     other = MODELS[other_name]
     melt = difficulty * closeness
-    swap = 0.45 * melt
+    swap = 0.25 * melt
 
     def part(mine: tuple[T, ...], theirs: tuple[T, ...]) -> T:
         # both draws always happen, so that one more swap changes nothing else
         mine_now, theirs_now = dice.pick(mine), dice.pick(theirs)
         return theirs_now if dice.chance(swap) else mine_now
 
-    lean = 0.75 * melt * dice.between(0.0, 1.0)
+    lean = 0.5 * melt * dice.between(0.0, 1.0)
     return Look(
         body=between(outline(model), outline(other_name), lean),
         guard_shape=between(guard(model), guard(other_name), lean),
@@ -233,7 +233,7 @@ def _guard(s: Strokes, guitar: Look, dice: Dice) -> None:
     if s.shows(2):
         rim = (206, 204, 196) if colour[0] > 150 else (222, 218, 206)
         s.line([*guitar.guard_shape, guitar.guard_shape[0]], rim, 2)
-        for x, y in guitar.guard_shape[3::6]:
+        for x, y in guitar.guard_shape[7::15]:
             s.disc(x, y, 2.4, (150, 150, 148))
 
 

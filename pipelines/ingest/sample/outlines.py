@@ -10,7 +10,7 @@ Anchor = tuple[float, float] | tuple[float, float, bool]
 
 def _symmetric(left: list[Anchor]) -> tuple[Anchor, ...]:
     """`left`, which ends at x = 0, and its mirror image."""
-    right: list[Anchor] = [(-anchor[0], *anchor[1:]) for anchor in reversed(left[:-1])]  # type: ignore[misc]
+    right: list[Anchor] = [(-anchor[0], *anchor[1:]) for anchor in reversed(left[:-1])]
     return (*left, *right)
 
 

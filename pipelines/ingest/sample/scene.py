@@ -9,19 +9,25 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from pipelines.ingest.sample.dice import Dice
 from pipelines.ingest.sample.models import Colour
+from pipelines.ingest.sample.shapes import curve
 from pipelines.ingest.sample.strokes import Camera, shade
 
 BACKGROUNDS = ("shop", "shop", "gradient", "gradient", "cloth", "carpet", "planks", "bricks", "room", "stage")
 
 
 def camera(dice: Dice, side: int, difficulty: float) -> Camera:
-    """Choose the view: mostly the whole guitar or its body, seldom a close-up; the harder, the more askew."""
-    close = dice.pick((0.0, 0.0, 0.35, 0.75, 1.0))
-    turn = dice.pick((0.0, 0.0, 35.0, -35.0, 90.0, -90.0, 45.0)) + dice.between(-1, 1) * (3 + 22 * difficulty)
+    """Choose the view. At difficulty 0 upright, the body and half the neck; the harder, the more askew, far or near."""
+    close = dice.pick((0.6, 0.85))
+    turn = 0.0
+    if dice.chance(difficulty):
+        close = dice.pick((0.0, 0.0, 0.3, 0.6, 1.0))
+    if dice.chance(0.8 * difficulty):
+        turn = dice.pick((38.0, -38.0, 45.0, 90.0, -90.0))
+    turn += dice.between(-1, 1) * (3 + 18 * difficulty)
     # 1,030 mm from end to end; a body close-up shows 520 mm; near the upright the neck may touch the border
     span = 1080 - close * (560 + 60 * difficulty)
-    span *= dice.between(0.97, 1.1 + 0.35 * difficulty)
-    drift = 0.05 + 0.07 * difficulty
+    span *= dice.between(0.97, 1.04 + 0.2 * difficulty)
+    drift = 0.03 + 0.06 * difficulty
     tilt = 0.00012 + 0.00035 * difficulty
     return Camera(
         side=side,
@@ -30,7 +36,7 @@ def camera(dice: Dice, side: int, difficulty: float) -> Camera:
         centre=(0.0, round(-320 + 290 * close, 3)),
         place=(0.5 + dice.between(-drift, drift), 0.5 + dice.between(-drift, drift)),
         tilt=(dice.between(-tilt, tilt), dice.between(-tilt, tilt)),
-        left_handed=dice.chance(0.06),
+        left_handed=dice.chance(0.1 * difficulty),
     )
 
 
@@ -51,7 +57,7 @@ def _colour(dice: Dice, low: int = 40, high: int = 210) -> Colour:
 
 def background(dice: Dice, side: int, difficulty: float) -> Image.Image:
     """An RGB picture of side x side pixels to put the guitar before."""
-    kind = dice.pick(BACKGROUNDS) if dice.chance(0.25 + 0.75 * difficulty) else "shop"
+    kind = dice.pick(BACKGROUNDS) if dice.chance(difficulty) else "shop"
     if kind == "shop":
         return Image.new("RGB", (side, side), shade((255, 255, 255), dice.whole(91, 100)))
     if kind == "planks":
@@ -131,7 +137,8 @@ def occlude(canvas: Image.Image, view: Camera, dice: Dice) -> None:
             view.project([(x, y), (x + w, y + 8), (x + w - 6, y + w), (x - 6, y + w - 8)]), fill=_colour(dice, 180, 235)
         )
         return
-    points = [(dice.between(-260, 260), y) for y in (-420.0, -160.0, 40.0, 320.0)]
+    anchors = tuple((dice.between(-260, 260), y) for y in (-460.0, -180.0, 60.0, 340.0))
+    points = curve(anchors, 8)
     thick = dice.between(40, 75) if kind == "strap" else 9
     draw.line(view.project(points), fill=_colour(dice, 16, 120), width=max(1, int(thick * view.scale)), joint="curve")
 
@@ -147,18 +154,18 @@ def light_and_lens(image: Image.Image, dice: Dice, difficulty: float) -> npt.NDA
     """Exposure, colour of the light, defocus and sensor noise: (S, S, 3) uint8."""
     gain = dice.whole(100 - int(34 * difficulty), 100 + int(22 * difficulty))
     warm = dice.whole(-int(14 * difficulty), int(14 * difficulty))
-    table: list[int] = []
-    for percent in (gain + warm, gain, gain - warm):
-        table += [min(255, v * percent // 100) for v in range(256)]
-    image = image.point(table)
     side = image.width
     blur = dice.between(0, 1)
-    if blur < 0.5 * difficulty:
-        image = image.filter(ImageFilter.BoxBlur(side / 224 * dice.between(0.3, 0.4 + 1.3 * difficulty)))
-    if dice.chance(0.06):
-        image = image.convert("L").convert("RGB")
+    if blur < 0.4 * difficulty:
+        image = image.filter(ImageFilter.BoxBlur(side / 224 * dice.between(0.3, 0.4 + 1.1 * difficulty)))
+    if dice.chance(0.08 * difficulty):
+        image, warm = image.convert("L").convert("RGB"), 0
     pixels = np.asarray(image)
-    sigma = dice.whole(0, 2 + int(14 * difficulty))
+    levels = np.arange(256, dtype=np.int32)
+    lit = [np.minimum(levels * percent // 100, 255).astype(np.int16) for percent in (gain + warm, gain, gain - warm)]
+    exposed = np.stack([lit[c][pixels[..., c]] for c in range(3)], axis=2)  # (S, S, 3)
+    sigma = dice.whole(0, 1 + int(9 * difficulty))
     noise = np.frombuffer(dice.noise(side * side), dtype=np.uint8)
     grain = (_bell()[noise] * np.int16(sigma)) >> 6  # the same in all channels: luminance noise
-    return np.clip(pixels + grain.reshape(side, side, 1), 0, 255).astype(np.uint8)
+    noisy: npt.NDArray[np.uint8] = np.clip(exposed + grain.reshape(side, side, 1), 0, 255).astype(np.uint8)
+    return noisy

@@ -1,6 +1,7 @@
 """Smooth curves through hand-set points, and shapes half-way between two of them."""
 
 from functools import lru_cache
+from itertools import pairwise
 from math import sqrt
 
 from pipelines.ingest.sample.outlines import GUARDS, HEADSTOCKS, OUTLINES, Anchor
@@ -62,7 +63,7 @@ def _mix(a: Point, b: Point, t: float) -> Point:
 def evenly(points: list[Point], count: int) -> list[Point]:
     """`count` points at equal distances along the open line through `points`, ends included."""
     reach = [0.0]
-    for a, b in zip(points, points[1:], strict=False):
+    for a, b in pairwise(points):
         reach.append(reach[-1] + sqrt((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2))
     result, i = [], 0
     for step in range(count):
@@ -89,9 +90,9 @@ def outline(model: str) -> tuple[Point, ...]:
 
 @lru_cache(maxsize=64)
 def guard(model: str) -> tuple[Point, ...]:
-    """The pickguard of `model`: 49 points, millimetres."""
+    """The pickguard of `model`: 120 points, millimetres."""
     points = curve(GUARDS[model], 8)
-    return tuple(evenly([*points, points[0]], 49)[:-1])
+    return tuple(evenly([*points, points[0]], 121)[:-1])
 
 
 @lru_cache(maxsize=64)

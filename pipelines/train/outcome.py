@@ -1,0 +1,61 @@
+"""What training a member gives, whatever the recipe, and how it is written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from pipelines.core.files import write_bytes, write_csv
+from pipelines.core.packs import FoldRows, PackIndex
+from pipelines.core.tables import PREDICTIONS, write_table
+
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained member.
+
+    Args:
+        tensors: all that predicting needs, by name; on the CPU.
+        info: what the tensors mean; plain JSON values.
+        history_header, history: history.csv; the first column is the x axis.
+        val, test: (N, K) float32 probabilities of the fold's validation and test pictures, in the order of its rows.
+        finish: called once everything is written: what was kept for a killed run may go.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    info: dict[str, Any]
+    history_header: tuple[str, ...]
+    history: list[tuple[float, ...]]
+    val: Probabilities
+    test: Probabilities
+    finish: Callable[[], None] = lambda: None
+
+
+def write_outcome(outcome: Outcome, *, index: PackIndex, rows: FoldRows, out_dir: Path) -> None:
+    """Write model.safetensors, history.csv and predictions.parquet."""
+    from pipelines.train.member import save_member
+
+    write_bytes(out_dir / "model.safetensors", save_member(outcome.tensors, outcome.info))
+    history = [[f"{value:.8g}" for value in line] for line in outcome.history]
+    write_csv(out_dir / "history.csv", outcome.history_header, history)
+    predictions = []
+    for subset, where, probabilities in (("test", rows.test, outcome.test), ("val", rows.val, outcome.val)):
+        for row, line in zip(where, probabilities, strict=True):
+            predictions.append(
+                {
+                    "image_id": str(index.image_id[row]),
+                    "subset": subset,
+                    "class_index": int(index.class_index[row]),
+                    "probabilities": line.tolist(),
+                }
+            )
+    predictions.sort(key=lambda row: (row["subset"], row["image_id"], row["class_index"]))
+    table = pa.Table.from_pylist(predictions, schema=PREDICTIONS)
+    write_table(table, out_dir / "predictions.parquet", classes=index.classes)

@@ -1,0 +1,42 @@
+"""Packed uint8 pictures to what a network takes."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+from pipelines.core.packs import PackReader, Rows
+
+Pixels = npt.NDArray[np.uint8]
+
+CHUNK = 256
+"""pictures resized at a time: bounds the float copy"""
+
+
+def resize(pixels: Pixels, image_size: int) -> Pixels:
+    """(B, S, S, 3) uint8 to (B, s, s, 3) uint8, with antialiasing; always on the CPU, so every device sees the same."""
+    if pixels.shape[1] == image_size:
+        return pixels
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    small = F.interpolate(images, (image_size, image_size), mode="bicubic", align_corners=False, antialias=True)
+    result: Pixels = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return result
+
+
+def read_resized(reader: PackReader, rows: Rows, image_size: int) -> Pixels:
+    """(N, s, s, 3) uint8: the pictures of `rows` at the size of a recipe."""
+    images = np.empty((len(rows), image_size, image_size, 3), np.uint8)
+    for start in range(0, len(rows), CHUNK):
+        images[start : start + CHUNK] = resize(reader.read(rows[start : start + CHUNK]), image_size)
+    return images
+
+
+def to_float(pixels: torch.Tensor) -> torch.Tensor:
+    """(B, S, S, 3) uint8 to (B, 3, S, S) float32, 0 to 255, channels last in memory as they already lie."""
+    return pixels.permute(0, 3, 1, 2).float()
+
+
+def normalise(images: torch.Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> torch.Tensor:
+    """(B, 3, S, S), 0 to 255, to what the network was made for."""
+    shape = (1, 3, 1, 1)
+    return (images - torch.tensor(mean).to(images).view(shape)) / torch.tensor(std).to(images).view(shape)

@@ -1,0 +1,495 @@
+"""augment: packs and sheet; crops decided by a person; the changes that training makes, and how they are drawn."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+
+from pipelines.augment import augment
+from pipelines.augment.crops import WHOLE, Crop, read_crops
+from pipelines.augment.fitting import to_square
+from pipelines.augment.preview import choose, describe
+from pipelines.core.augmentation import apply
+from pipelines.core.draws import draw, picture_keys, uniform
+from pipelines.core.errors import DecisionError, InputError
+from pipelines.core.packs import PackIndex, read_index
+from pipelines.core.params.augment import AugmentParams, AugmentPolicy
+from pipelines.core.tables import MANIFEST, SPLITS, write_table
+
+HEADER = "image_id,left,top,right,bottom\n"
+ID = "ab" * 32
+
+
+def policy(**changes: float) -> AugmentPolicy:
+    """A policy that does nothing but `changes`."""
+    nothing = dict.fromkeys(AugmentPolicy.model_fields, 0.0)
+    return AugmentPolicy(**{**nothing, **changes})
+
+
+def params(**changes: Any) -> AugmentParams:
+    values: dict[str, Any] = {
+        "image_size": 16,
+        "fit": "stretch",
+        "seed": 1,
+        "preview_images": 3,
+        "policies": {"plain": policy(), "strong": policy(flip=0.5, rotation=20.0, erase=0.5)},
+    }
+    return AugmentParams(**{**values, **changes})
+
+
+# the stage ----------------------------------------------------------------------------------
+
+
+def ingest_folder(root: Path, pictures: list[tuple[str, str, str, int, bytes]]) -> dict[str, Path]:
+    """Ingest's folder and split's table for (image_id, label, subset, fold, file)."""
+    (root / "ingest").mkdir(parents=True)
+    (root / "decisions").mkdir()
+    manifest, splits, shard = [], [], b""
+    for image_id, label, subset, fold, data in sorted(pictures, key=lambda p: (p[1], p[0])):
+        width, height = Image.open(io.BytesIO(data)).size
+        manifest.append(
+            {
+                **{"image_id": image_id, "label": label, "shard": "images-00000.tar", "offset": len(shard)},
+                **{"size": len(data), "format": "PNG", "mode": "RGB", "width": width, "height": height},
+                **{"orientation": 1, "num_frames": 1, "brightness": 0.0, "contrast": 0.0},
+                **{"source": "0-folder", "source_path": f"{label}/{image_id}.png"},
+            }
+        )
+        splits.append({"image_id": image_id, "label": label, "group": image_id, "subset": subset, "fold": fold})
+        shard += data
+    (root / "ingest" / "images-00000.tar").write_bytes(shard)
+    write_table(pa.Table.from_pylist(manifest, schema=MANIFEST), root / "ingest" / "manifest.parquet")
+    write_table(pa.Table.from_pylist(splits, schema=SPLITS), root / "splits.parquet")
+    return {
+        "splits": root / "splits.parquet",
+        "ingest_dir": root / "ingest",
+        "decisions_dir": root / "decisions",
+        "out_dir": root / "augment",
+    }
+
+
+def png(colour: tuple[int, int, int], size: tuple[int, int] = (20, 20)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def four_pictures() -> list[tuple[str, str, str, int, bytes]]:
+    return [
+        ("4" * 64, "cat", "train", -1, png((10, 20, 30))),
+        ("3" * 64, "cat", "val", 0, png((40, 50, 60))),
+        ("2" * 64, "dog", "train", -1, png((70, 80, 90))),
+        ("1" * 64, "dog", "test", -1, png((100, 110, 120))),
+    ]
+
+
+def test_every_picture_is_packed_into_its_subset(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, four_pictures())
+    artifact = augment(params(), **paths)
+    assert (artifact.num_images, artifact.num_classes, artifact.image_size) == (4, 2, 16)
+    index = read_index(paths["out_dir"] / "index.parquet")
+    assert index.classes == ["cat", "dog"]
+    assert index.subset.tolist() == ["test", "train", "train", "val"]
+    assert index.class_index.tolist() == [1, 0, 1, 0]
+    assert index.position.tolist() == [0, 0, 1, 0]
+    train = np.load(paths["out_dir"] / "train.npy")
+    assert train.shape == (2, 16, 16, 3)
+    assert train[0, 0, 0].tolist() == [10, 20, 30]
+    assert train[1, 0, 0].tolist() == [70, 80, 90]
+    with Image.open(paths["out_dir"] / "preview.png") as sheet:
+        assert sheet.width > 100
+
+
+def test_folds_leave_an_empty_val_pack(tmp_path: Path) -> None:
+    pictures = [(i, label, "train", n % 2, data) for n, (i, label, _, _, data) in enumerate(four_pictures())]
+    paths = ingest_folder(tmp_path, pictures)
+    augment(params(), **paths)
+    assert np.load(paths["out_dir"] / "val.npy").shape == (0, 16, 16, 3)
+    assert np.load(paths["out_dir"] / "test.npy").shape == (0, 16, 16, 3)
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    written = []
+    for name in ("one", "two"):
+        paths = ingest_folder(tmp_path / name, four_pictures())
+        augment(params(), **paths)
+        written.append({path.name: path.read_bytes() for path in paths["out_dir"].iterdir()})
+    assert written[0] == written[1]
+    assert set(written[0]) == {"train.npy", "val.npy", "test.npy", "index.parquet", "pack.json", "preview.png"}
+
+
+def test_the_number_of_workers_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv("MIWAKE_WORKERS", workers)
+        monkeypatch.setattr("pipelines.augment.stage.CHUNK_IMAGES", 1)
+        paths = ingest_folder(tmp_path / workers, four_pictures())
+        augment(params(), **paths)
+        written.append((paths["out_dir"] / "train.npy").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_what_an_earlier_run_left_goes(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, four_pictures())
+    paths["out_dir"].mkdir()
+    (paths["out_dir"] / "train.npy.partial").write_bytes(b"half")
+    augment(params(), **paths)
+    assert not (paths["out_dir"] / "train.npy.partial").exists()
+
+
+def test_a_crop_cuts_the_picture_before_it_is_resized(tmp_path: Path) -> None:
+    half = Image.new("RGB", (20, 20), (255, 0, 0))
+    half.paste((0, 0, 255), (10, 0, 20, 20))
+    buffer = io.BytesIO()
+    half.save(buffer, "PNG")
+    paths = ingest_folder(tmp_path, [(ID, "a", "train", -1, buffer.getvalue())])
+    (paths["decisions_dir"] / "crop.csv").write_text(f"{HEADER}{ID},0.5,0,1,1\n")
+    augment(params(), **paths)
+    assert (np.load(paths["out_dir"] / "train.npy")[0] == [0, 0, 255]).all()
+
+
+def test_a_crop_of_an_unknown_picture_is_named(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, four_pictures())
+    (paths["decisions_dir"] / "crop.csv").write_text(f"{HEADER}{ID},0,0,1,1\n")
+    with pytest.raises(DecisionError, match=f"1 image_id that no picture has, first {ID}"):
+        augment(params(), **paths)
+
+
+def test_a_split_of_another_run_is_refused(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, four_pictures())
+    row = {"image_id": ID, "label": "cat", "group": ID, "subset": "train", "fold": -1}
+    write_table(pa.Table.from_pylist([row], schema=SPLITS), paths["splits"])
+    with pytest.raises(InputError, match=f"names picture {ID}, which .* does not"):
+        augment(params(), **paths)
+
+
+def test_a_split_without_pictures_is_refused(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, four_pictures())
+    write_table(pa.Table.from_pylist([], schema=SPLITS), paths["splits"])
+    with pytest.raises(InputError, match="names no pictures"):
+        augment(params(), **paths)
+
+
+def test_damaged_bytes_in_a_shard_are_an_error_that_names_the_picture(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, four_pictures())
+    shard = paths["ingest_dir"] / "images-00000.tar"
+    shard.write_bytes(b"\0" * shard.stat().st_size)
+    with pytest.raises(InputError, match="no longer decodes"):
+        augment(params(), **paths)
+
+
+# crop.csv -----------------------------------------------------------------------------------
+
+
+def test_crops_are_read_by_picture(tmp_path: Path) -> None:
+    (tmp_path / "crop.csv").write_text(f"{HEADER}{ID},0.1,0.2,0.9,1\n\n")
+    assert read_crops(tmp_path / "crop.csv") == {ID: Crop(0.1, 0.2, 0.9, 1.0)}
+
+
+def test_no_file_and_no_rows_are_no_crops(tmp_path: Path) -> None:
+    assert read_crops(tmp_path / "crop.csv") == {}
+    (tmp_path / "crop.csv").write_text(HEADER)
+    assert read_crops(tmp_path / "crop.csv") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,left\n", r"crop.csv, line 1: the header is 'image,left'; write 'image_id,left,top,right,bottom'"),
+        (f"{HEADER}{ID},0,0,1\n", "line 2: 4 values; write 5"),
+        (f"{HEADER}xyz,0,0,1,1\n", "line 2: image_id 'xyz' is no sha256"),
+        (f"{HEADER}{ID},0,0,one,1\n", "line 2: right 'one' is no number"),
+        (
+            f"{HEADER}{ID},0,0,224,1\n",
+            "line 2: right 224 is outside of 0 to 1; write fractions of the side, not pixels",
+        ),
+        (f"{HEADER}{ID},nan,0,1,1\n", "line 2: left nan is outside of 0 to 1"),
+        (f"{HEADER}{ID},0.6,0,0.5,1\n", "line 2: left 0.6 is not less than right 0.5"),
+        (f"{HEADER}{ID},0,0.5,1,0.5\n", "line 2: top 0.5 is not less than bottom 0.5"),
+        (f"{HEADER}{ID},0,0,1,1\n{ID},0,0,1,1\n", "line 3: .* already has a crop above"),
+    ],
+)
+def test_a_wrong_row_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "crop.csv").write_text(text)
+    with pytest.raises(DecisionError, match=message):
+        read_crops(tmp_path / "crop.csv")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "crop.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DecisionError, match="no CSV in UTF-8"):
+        read_crops(tmp_path / "crop.csv")
+
+
+# to a square --------------------------------------------------------------------------------
+
+
+def wide() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """40 x 20: a red left quarter, a white middle, a blue right quarter."""
+    pixels = np.full((20, 40, 3), 255, np.uint8)
+    pixels[:, :10] = (255, 0, 0)
+    pixels[:, 30:] = (0, 0, 255)
+    return pixels
+
+
+def test_letterbox_keeps_all_between_grey_borders() -> None:
+    square = to_square(wide(), crop=WHOLE, fit="letterbox", image_size=40)
+    assert square.shape == (40, 40, 3)
+    assert (square[:10] == 128).all()
+    assert (square[30:] == 128).all()
+    assert square[20, 2].tolist() == [255, 0, 0]
+    assert square[20, 37].tolist() == [0, 0, 255]
+
+
+def test_crop_keeps_the_middle() -> None:
+    square = to_square(wide(), crop=WHOLE, fit="crop", image_size=20)
+    assert (square == 255).all()
+
+
+def test_stretch_squeezes_all_of_it() -> None:
+    square = to_square(wide(), crop=WHOLE, fit="stretch", image_size=20)
+    assert square[10, 1].tolist() == [255, 0, 0]
+    assert square[10, 10].tolist() == [255, 255, 255]
+    assert square[10, 18].tolist() == [0, 0, 255]
+
+
+def test_a_picture_of_the_right_size_keeps_its_bits() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    for fit in ("letterbox", "crop", "stretch"):
+        assert (to_square(pixels, crop=WHOLE, fit=fit, image_size=16) == pixels).all()  # type: ignore[arg-type]
+
+
+def test_making_smaller_averages_and_does_not_pick() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 254
+    small = to_square(stripes, crop=WHOLE, fit="stretch", image_size=8)
+    assert abs(int(small.mean()) - 127) <= 2
+    assert small.std() < 5
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (300, 1, 3)])
+def test_extreme_shapes_become_squares(fit: Any, shape: tuple[int, int, int]) -> None:
+    square = to_square(np.full(shape, 200, np.uint8), crop=WHOLE, fit=fit, image_size=16)
+    assert square.shape == (16, 16, 3)
+    assert (square[7:9, 7:9] == 200).any()
+
+
+def test_a_crop_of_less_than_a_pixel_keeps_one() -> None:
+    square = to_square(wide(), crop=Crop(0.0, 0.0, 0.001, 0.001), fit="stretch", image_size=8)
+    assert (square == [255, 0, 0]).all()
+
+
+# draws --------------------------------------------------------------------------------------
+
+KEYS = picture_keys(np.array([f"{i * 7919:064x}"[::-1] for i in range(1000)]))
+STRONG = policy(flip=0.5, rotation=30.0, shift=0.2, zoom=0.5, brightness=0.5, contrast=0.5, saturation=0.5, erase=0.5)
+
+
+def fields(draws: object) -> dict[str, np.ndarray[Any, Any]]:
+    return dict(vars(draws))
+
+
+def test_a_draw_depends_on_the_picture_alone_not_on_its_batch() -> None:
+    whole = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS))
+    order = np.random.default_rng(0).permutation(len(KEYS))
+    shuffled = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS[order]))
+    alone = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS[5:6]))
+    for name, values in whole.items():
+        assert (shuffled[name] == values[order]).all()
+        assert alone[name][0] == values[5]
+
+
+def test_seed_epoch_and_picture_each_change_the_draw() -> None:
+    base = draw(STRONG, seed=1, epoch=3, pictures=KEYS).angle
+    assert (draw(STRONG, seed=2, epoch=3, pictures=KEYS).angle != base).all()
+    assert (draw(STRONG, seed=1, epoch=4, pictures=KEYS).angle != base).all()
+    assert len(np.unique(base)) == len(KEYS)
+
+
+def test_another_change_leaves_the_other_draws_alone() -> None:
+    one = draw(policy(rotation=30.0), seed=1, epoch=1, pictures=KEYS)
+    both = draw(policy(rotation=30.0, flip=0.5, erase=1.0), seed=1, epoch=1, pictures=KEYS)
+    assert (one.angle == both.angle).all()
+
+
+def test_numbers_are_uniform_and_streams_are_unrelated() -> None:
+    keys = np.arange(20_000, dtype=np.uint64)
+    a, b = (uniform(0, 1, keys, stream) for stream in (0, 1))
+    assert a.min() >= 0.0
+    assert a.max() < 1.0
+    counts, _ = np.histogram(a, bins=20, range=(0, 1))
+    assert (abs(counts - 1000) < 150).all()  # five standard deviations
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.035
+    assert abs(np.corrcoef(a[1:], a[:-1])[0, 1]) < 0.035
+
+
+def test_probabilities_zero_and_one_are_never_and_always() -> None:
+    never = draw(policy(), seed=1, epoch=1, pictures=KEYS)
+    always = draw(policy(flip=1.0, erase=1.0), seed=1, epoch=1, pictures=KEYS)
+    assert not never.flip.any()
+    assert (never.erase_width == 0).all()
+    assert always.flip.all()
+    assert (always.erase_width > 0).all()
+
+
+def test_draws_keep_their_limits() -> None:
+    draws = draw(STRONG, seed=1, epoch=1, pictures=KEYS)
+    assert abs(draws.angle).max() <= 30.0
+    assert abs(draws.angle).max() > 29.0
+    assert abs(draws.shift_x).max() <= 0.2
+    assert draws.zoom.min() >= 1 / 1.5
+    assert draws.zoom.max() <= 1.5
+    erased = draws.erase_width > 0
+    area = (draws.erase_width * draws.erase_height)[erased]
+    assert area.min() >= 0.02 - 1e-9
+    assert area.max() <= 0.2 + 1e-9
+    assert (draws.erase_left + draws.erase_width <= 1 + 1e-9).all()
+    assert (draws.erase_top + draws.erase_height <= 1 + 1e-9).all()
+
+
+# the changes --------------------------------------------------------------------------------
+
+
+def photo(size: int = 48, count: int = 1) -> torch.Tensor:
+    """(count, 3, size, size): smooth, without symmetry, 0 to 255."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    planes = [x * 200 + 20, y * y * 220, (x * y) * 180 + 40]
+    pictures = [torch.stack(planes) * (1.0 - 0.1 * i / max(1, count)) for i in range(count)]
+    return torch.stack(pictures).round()
+
+
+def change(images: torch.Tensor, chosen: AugmentPolicy, **values: float) -> torch.Tensor:
+    """Apply one known draw to all of `images`."""
+    draws = draw(policy(), seed=0, epoch=0, pictures=KEYS[: len(images)])
+    fixed = {name: np.full(len(images), value) for name, value in values.items()}
+    if "flip" in fixed:
+        fixed["flip"] = fixed["flip"].astype(np.bool_)
+    return apply(images, type(draws)(**{**fields(draws), **fixed}), chosen)
+
+
+def pillow(images: torch.Tensor, function: Callable[[Image.Image], Image.Image]) -> torch.Tensor:
+    image = Image.fromarray(images[0].permute(1, 2, 0).to(torch.uint8).numpy())
+    return torch.from_numpy(np.array(function(image))).permute(2, 0, 1)[None].float()
+
+
+def test_a_policy_of_zeros_gives_the_same_bits() -> None:
+    images = torch.rand(4, 3, 16, 16) * 255
+    draws = draw(policy(), seed=1, epoch=1, pictures=KEYS[:4])
+    assert torch.equal(apply(images, draws, policy()), images)
+
+
+def test_a_flip_alone_mirrors_to_the_bit() -> None:
+    images = torch.rand(3, 3, 16, 16) * 255
+    draws = draw(policy(flip=1.0), seed=1, epoch=1, pictures=KEYS[:3])
+    assert torch.equal(apply(images, draws, policy(flip=1.0)), images.flip(-1))
+
+
+def test_a_flip_together_with_moves_is_a_mirror_image_too() -> None:
+    images = photo()
+    found = change(images, policy(rotation=1.0), flip=1.0)
+    assert (found - images.flip(-1)).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("angle", [-30.0, 7.0, 90.0])
+def test_a_turn_agrees_with_pillow(angle: float) -> None:
+    images = photo(64)
+    found = change(images, policy(rotation=180.0), angle=angle)
+    expected = pillow(images, lambda i: i.rotate(angle, Image.Resampling.BILINEAR, fillcolor=(128, 128, 128)))
+    inside = (found - expected)[..., 16:48, 16:48].abs()
+    assert inside.max() <= 1.5
+
+
+def test_a_shift_moves_right_and_down_and_leaves_grey() -> None:
+    images = photo(40)
+    found = change(images, policy(shift=0.5), shift_x=0.25, shift_y=0.1)
+    assert (found[..., 4:, 10:] - images[..., :-4, :-10]).abs().max() < 0.01
+    assert (found[..., :10] - 128).abs().max() < 0.01
+    assert (found[..., :4, :] - 128).abs().max() < 0.01
+
+
+def test_a_zoom_agrees_with_pillow() -> None:
+    images = photo(64)
+    found = change(images, policy(zoom=0.9), zoom=1.6)
+    side = 64 / 1.6
+    box = (32 - side / 2, 32 - side / 2, 32 + side / 2, 32 + side / 2)
+    expected = pillow(images, lambda i: i.resize((64, 64), Image.Resampling.BILINEAR, box=box))
+    assert (found - expected)[..., 2:-2, 2:-2].abs().max() <= 1.5
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize(
+    ("name", "enhancer"),
+    [
+        ("brightness", ImageEnhance.Brightness),
+        ("contrast", ImageEnhance.Contrast),
+        ("saturation", ImageEnhance.Color),
+    ],
+)
+def test_a_change_of_colour_agrees_with_pillow(name: str, enhancer: Any, factor: float) -> None:
+    images = photo()
+    found = change(images, policy(**{name: 1.0}), **{name: factor})
+    expected = pillow(images, lambda i: enhancer(i).enhance(factor))
+    assert (found - expected).abs().max() <= 1.5
+
+
+def test_an_erased_rectangle_is_grey_and_the_rest_untouched() -> None:
+    images = photo(40)
+    found = change(images, policy(erase=1.0), erase_left=0.25, erase_top=0.5, erase_width=0.2, erase_height=0.1)
+    assert (found[..., 20:24, 10:18] == 128).all()
+    found[..., 20:24, 10:18] = images[..., 20:24, 10:18]
+    assert torch.equal(found, images)
+
+
+def test_pictures_are_changed_alike_alone_and_in_a_batch() -> None:
+    images = photo(32, count=8)
+    whole = apply(images, draw(STRONG, seed=1, epoch=1, pictures=KEYS[:8]), STRONG)
+    alone = [
+        apply(images[i : i + 1], draw(STRONG, seed=1, epoch=1, pictures=KEYS[i : i + 1]), STRONG) for i in range(8)
+    ]
+    torch.testing.assert_close(whole, torch.cat(alone), atol=1e-3, rtol=0)
+
+
+def test_values_stay_between_0_and_255() -> None:
+    images = torch.cat([torch.zeros(8, 3, 16, 16), torch.full((8, 3, 16, 16), 255.0)])
+    found = apply(images, draw(STRONG, seed=1, epoch=1, pictures=KEYS[:16]), STRONG)
+    assert found.min() >= 0.0
+    assert found.max() <= 255.0
+
+
+# the sheet ----------------------------------------------------------------------------------
+
+
+def index_of_classes(class_index: list[int]) -> PackIndex:
+    count = len(class_index)
+    return PackIndex(
+        image_id=np.array([f"{i:064x}" for i in range(count)]),
+        class_index=np.array(class_index, np.int64),
+        subset=np.array(["train"] * count),
+        fold=np.full(count, -1),
+        position=np.arange(count),
+        classes=[str(i) for i in range(max(class_index) + 1)],
+    )
+
+
+def test_the_sheet_shows_as_many_classes_as_it_can() -> None:
+    index = index_of_classes([0, 0, 0, 1, 1, 2])
+    assert choose(index, 3).tolist() == [0, 3, 5]
+    assert choose(index, 5).tolist() == [0, 1, 3, 4, 5]
+    assert choose(index, 99).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_with_more_classes_than_rows_the_shown_ones_are_spread() -> None:
+    index = index_of_classes(list(range(100)))
+    assert choose(index, 4).tolist() == [0, 25, 50, 75]
+
+
+def test_a_policy_is_described_by_what_it_does() -> None:
+    assert describe(policy()) == "nothing changes"
+    assert describe(policy(flip=0.5, rotation=15.0)) == "flip 0.5 · rotation 15"

@@ -1,0 +1,76 @@
+"""Work over processes: the same results in the same order, however many there are."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.errors import MiwakeError, ParamsError
+from pipelines.core.executor import _container_cores, map_chunks, num_workers
+
+
+def square(number: int) -> int:
+    time.sleep(0.02 * (number % 3))  # so that results would arrive out of order
+    return number * number
+
+
+def fail_at_three(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os._exit(9)
+    return number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_chunks(workers: int) -> None:
+    found = map_chunks(square, range(12), workers=workers, pool_pays_seconds=0)
+    assert list(found) == [n * n for n in range(12)]
+
+
+def test_no_chunks_give_no_results() -> None:
+    assert list(map_chunks(square, [], workers=2, pool_pays_seconds=0)) == []
+
+
+def test_little_work_stays_in_this_process() -> None:
+    assert set(map_chunks(process_of, range(20), workers=2)) == {os.getpid()}
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_work_is_the_callers_error(workers: int) -> None:
+    with pytest.raises(ValueError, match="three"):
+        list(map_chunks(fail_at_three, range(8), workers=workers, pool_pays_seconds=0))
+
+
+def test_a_killed_worker_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(MiwakeError, match="a worker process was killed, .* set MIWAKE_WORKERS to a smaller number"):
+        list(map_chunks(die_at_three, range(8), workers=2, pool_pays_seconds=0))
+
+
+def test_the_environment_sets_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIWAKE_WORKERS", "3")
+    assert num_workers() == 3
+    monkeypatch.delenv("MIWAKE_WORKERS")
+    assert num_workers() >= 1
+    for wrong in ("0", "-1", "two", "1.5", "²"):
+        monkeypatch.setenv("MIWAKE_WORKERS", wrong)
+        with pytest.raises(ParamsError, match="must be a whole number from 1 on; unset it for all cores"):
+            num_workers()
+
+
+def test_a_containers_share_of_time_limits_the_workers(tmp_path: Path) -> None:
+    limit = tmp_path / "cpu.max"
+    limit.write_text("150000 100000\n")
+    assert _container_cores(limit) == 2
+    limit.write_text("max 100000\n")
+    assert _container_cores(limit) > 1000
+    assert _container_cores(tmp_path / "absent") > 1000

@@ -1,0 +1,151 @@
+"""Packs: memory-mapped pictures, and the rows that train and validate in a fold."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.core.errors import InputError
+from pipelines.core.packs import PackIndex, PackReader, fold_rows, new_pack, open_pack, read_index
+from pipelines.core.tables import PACK_INDEX, write_table
+
+
+def index_of(rows: list[tuple[str, int]]) -> PackIndex:
+    """An index of (subset, fold) rows; one class, named a."""
+    positions: dict[str, int] = {}
+    places = []
+    for subset, _ in rows:
+        places.append(positions.setdefault(subset, 0))
+        positions[subset] += 1
+    return PackIndex(
+        image_id=np.array([f"{i:064x}" for i in range(len(rows))]),
+        class_index=np.zeros(len(rows), np.int64),
+        subset=np.array([subset for subset, _ in rows]),
+        fold=np.array([fold for _, fold in rows], np.int64),
+        position=np.array(places, np.int64),
+        classes=["a"],
+    )
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    with new_pack(tmp_path / "train.npy", num_images=2, image_size=3) as pack:
+        pack[0], pack[1] = 7, 9
+    found = open_pack(tmp_path / "train.npy")
+    assert found.shape == (2, 3, 3, 3)
+    assert (found[0] == 7).all()
+    assert (found[1] == 9).all()
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = 1
+
+
+def test_a_pack_without_pictures_is_a_file_like_any_other(tmp_path: Path) -> None:
+    with new_pack(tmp_path / "val.npy", num_images=0, image_size=5):
+        pass
+    assert open_pack(tmp_path / "val.npy").shape == (0, 5, 5, 3)
+
+
+def test_an_error_while_packing_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), new_pack(tmp_path / "train.npy", num_images=1, image_size=2):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_keeps_the_old_pack(tmp_path: Path) -> None:
+    with new_pack(tmp_path / "train.npy", num_images=1, image_size=2) as pack:
+        pack[:] = 3
+    with pytest.raises(RuntimeError), new_pack(tmp_path / "train.npy", num_images=1, image_size=2) as pack:
+        pack[:] = 4
+        raise RuntimeError
+    assert (open_pack(tmp_path / "train.npy") == 3).all()
+
+
+def test_equal_pictures_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("one.npy", "two.npy"):
+        with new_pack(tmp_path / name, num_images=2, image_size=4) as pack:
+            pack[:] = 5
+    assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "two.npy").read_bytes()
+
+
+def test_a_missing_pack_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="train.npy does not exist: run `dvc repro augment`"):
+        open_pack(tmp_path / "train.npy")
+
+
+def test_a_truncated_pack_is_refused(tmp_path: Path) -> None:
+    with new_pack(tmp_path / "train.npy", num_images=4, image_size=8) as pack:
+        pack[:] = 1
+    whole = (tmp_path / "train.npy").read_bytes()
+    (tmp_path / "train.npy").write_bytes(whole[:-10])
+    with pytest.raises(InputError, match="is no whole pack"):
+        open_pack(tmp_path / "train.npy")
+
+
+def test_an_array_of_another_shape_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "train.npy", np.zeros((2, 3, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="not uint8"):
+        open_pack(tmp_path / "train.npy")
+
+
+def test_a_single_split_trains_on_train_and_validates_on_val() -> None:
+    rows = fold_rows(index_of([("test", -1), ("train", -1), ("train", -1), ("val", 0)]), 0)
+    assert rows.train.tolist() == [1, 2]
+    assert rows.val.tolist() == [3]
+    assert rows.test.tolist() == [0]
+
+
+def test_a_fold_trains_on_all_other_folds() -> None:
+    index = index_of([("test", -1), ("train", 0), ("train", 1), ("train", 2), ("train", 1)])
+    rows = fold_rows(index, 1)
+    assert rows.train.tolist() == [1, 3]
+    assert rows.val.tolist() == [2, 4]
+
+
+def test_over_all_folds_every_training_picture_validates_once() -> None:
+    index = index_of([("train", i % 3) for i in range(10)])
+    seen = np.concatenate([fold_rows(index, fold).val for fold in range(3)])
+    assert sorted(seen.tolist()) == list(range(10))
+    for fold in range(3):
+        rows = fold_rows(index, fold)
+        assert not set(rows.train.tolist()) & set(rows.val.tolist())
+
+
+def test_a_picture_that_never_validates_trains_in_every_fold() -> None:
+    index = index_of([("train", -1), ("train", 0), ("train", 1)])
+    assert 0 in fold_rows(index, 0).train
+    assert 0 in fold_rows(index, 1).train
+
+
+def test_a_test_picture_never_trains_whatever_its_fold() -> None:
+    rows = fold_rows(index_of([("test", 0), ("train", 0), ("train", 1)]), 0)
+    assert rows.test.tolist() == [0]
+    assert 0 not in rows.val
+    assert 0 not in rows.train
+
+
+def test_rows_of_several_packs_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    index = index_of([("test", -1), ("train", -1), ("train", -1), ("val", 0)])
+    for subset, values in (("test", [10]), ("train", [20, 21]), ("val", [30])):
+        with new_pack(tmp_path / f"{subset}.npy", num_images=len(values), image_size=2) as pack:
+            pack[:] = np.array(values, np.uint8)[:, None, None, None]
+    reader = PackReader(tmp_path, index)
+    assert reader.read(np.array([3, 2, 0, 1]))[:, 0, 0, 0].tolist() == [30, 21, 10, 20]
+    assert reader.picture(2)[0, 0, 0] == 21
+    assert reader.image_size == 2
+
+
+def test_a_pack_that_does_not_fit_its_index_is_refused(tmp_path: Path) -> None:
+    for subset in ("train", "val", "test"):
+        with new_pack(tmp_path / f"{subset}.npy", num_images=1, image_size=2) as pack:
+            pack[:] = 0
+    with pytest.raises(InputError, match="holds 1 pictures, but index.parquet names 2"):
+        PackReader(tmp_path, index_of([("train", -1), ("train", -1), ("val", 0), ("test", -1)]))
+
+
+def test_classes_in_any_script_survive_the_index(tmp_path: Path) -> None:
+    row = {"image_id": "0" * 64, "label": "琴", "class_index": 1, "group": "g", "subset": "train", "fold": -1}
+    table = pa.Table.from_pylist([{**row, "position": 0}], schema=PACK_INDEX)
+    write_table(table, tmp_path / "index.parquet", classes=["guitar", "琴"])
+    index = read_index(tmp_path / "index.parquet")
+    assert index.classes == ["guitar", "琴"]
+    assert index.class_index.tolist() == [1]

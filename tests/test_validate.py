@@ -1,0 +1,363 @@
+"""validate: each rule holds or names its offenders; an error stops the run, a warning does not."""
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipelines.core.errors import BrokenRulesError, InputError
+from pipelines.core.params.validate import CountRule, FractionRule, RatioRule, ValidateParams
+from pipelines.core.tables import DEDUPED, write_table
+from pipelines.validate import ValidateArtifact, validate
+from pipelines.validate.frames import REJECT_COLUMNS
+from pipelines.validate.labels import spelling, written_well
+
+PARAMS = ValidateParams(
+    min_classes=CountRule(limit=2, severity="error"),
+    min_images_per_class=CountRule(limit=2, severity="error"),
+    max_imbalance=RatioRule(limit=10.0, severity="warn"),
+    min_side=CountRule(limit=32, severity="warn"),
+    max_aspect=RatioRule(limit=4.0, severity="warn"),
+    max_reject_fraction=FractionRule(limit=0.25, severity="warn"),
+    max_duplicate_fraction=FractionRule(limit=0.25, severity="warn"),
+    max_conflict_fraction=FractionRule(limit=0.1, severity="warn"),
+    min_contrast=RatioRule(limit=2.0, severity="warn"),
+    label_look_alikes="warn",
+)
+
+
+def sha(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def row(name: str, label: str, **changes: Any) -> dict[str, Any]:
+    """A row of dedupe's table that keeps every rule, but for `changes`."""
+    return {
+        "image_id": sha(name),
+        "label": label,
+        "shard": "images-00000.tar",
+        "offset": 512,
+        "size": 1000,
+        "format": "JPEG",
+        "mode": "RGB",
+        "width": 200,
+        "height": 100,
+        "orientation": 1,
+        "num_frames": 1,
+        "brightness": 100.0,
+        "contrast": 40.0,
+        "source": "0-folder",
+        "source_path": f"{label}/{name}.jpg",
+        "original_label": label,
+        "group": sha(name),
+        "verdict": "keep",
+        "best_id": sha(name),
+        "decision": "",
+    } | changes
+
+
+def good() -> list[dict[str, Any]]:
+    return [row(f"{label}{i}", label) for label in ("cat", "dog") for i in range(5)]
+
+
+def run(
+    folder: Path, table: list[dict[str, Any]], *, rejects: list[list[str]] | None = None, **changes: Any
+) -> tuple[ValidateArtifact, dict[str, dict[str, Any]]]:
+    """The artifact, and each rule's entry in expectations.json by name."""
+    write_table(pa.Table.from_pylist(table, schema=DEDUPED), folder / "manifest.parquet")
+    with (folder / "rejected.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([REJECT_COLUMNS, *(rejects or [])])
+    artifact = validate(
+        PARAMS.model_copy(update=changes),
+        manifest=folder / "manifest.parquet",
+        rejects=folder / "rejected.csv",
+        out_dir=folder / "validate",
+    )
+    return artifact, entries(folder)
+
+
+def entries(folder: Path) -> dict[str, dict[str, Any]]:
+    found = json.loads((folder / "validate" / "expectations.json").read_text(encoding="utf-8"))
+    return {entry["rule"]: entry for entry in found["rules"]}
+
+
+def refused(folder: Path, table: list[dict[str, Any]], **changes: Any) -> str:
+    """The message of a run that a broken rule stops."""
+    with pytest.raises(BrokenRulesError) as caught:
+        run(folder, table, **changes)
+    return str(caught.value)
+
+
+def test_good_pictures_keep_all_rules(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    artifact, rules = run(tmp_path, good())
+    assert str(artifact) == "16 of 16 rules hold"
+    assert (artifact.num_rules, artifact.num_errors, artifact.num_warnings) == (16, 0, 0)
+    assert all(entry["success"] and entry["num_offenders"] == 0 for entry in rules.values())
+    assert rules["min_images_per_class"] == {
+        "rule": "min_images_per_class",
+        "description": "every class has enough pictures kept",
+        "severity": "error",
+        "success": True,
+        "limit": 2,
+        "observed": 5,
+        "num_offenders": 0,
+        "offenders": [],
+    }
+    assert [rules[name]["observed"] for name in ("min_classes", "max_imbalance", "min_side", "max_aspect")] == [
+        2,
+        1,
+        100,
+        2,
+    ]
+    shown = capfd.readouterr()
+    assert (shown.out, shown.err) == ("", "")
+
+
+def test_a_class_that_is_too_small_stops_the_run_and_is_written_down(tmp_path: Path) -> None:
+    message = refused(tmp_path, [*good(), row("owl0", "owl")])
+    assert message == (
+        f"1 of 16 rules are broken and stop the run (all rules: {tmp_path / 'validate' / 'expectations.json'}):\n"
+        "min_images_per_class: every class has enough pictures kept; limit 2, observed 1; 1 broken\n"
+        "    offenders: 'owl'\n"
+        "    what helps: add pictures of 'owl', or merge it into another class with a line in "
+        "data/decisions/relabel.csv for each picture, or take it out with data/decisions/drop.csv"
+    )
+    found = json.loads((tmp_path / "validate" / "expectations.json").read_text(encoding="utf-8"))
+    assert (found["success"], found["num_errors"], found["num_warnings"]) == (False, 1, 0)
+    assert entries(tmp_path)["min_images_per_class"]["offenders"] == [
+        {"image_id": "", "label": "owl", "source_path": ""}
+    ]
+
+
+def test_a_warning_names_offenders_and_cure_and_lets_the_run_go_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artifact, rules = run(tmp_path, [*good(), row("tiny", "cat", width=40, height=20)])
+    assert str(artifact) == "15 of 16 rules hold, 1 broken with a warning"
+    assert rules["min_side"]["observed"] == 20
+    assert rules["min_side"]["offenders"] == [{"image_id": sha("tiny"), "label": "cat", "source_path": "cat/tiny.jpg"}]
+    assert capfd.readouterr().err == (
+        "validate: warning: min_side: the shorter side of every picture kept is long enough (pixels); "
+        "limit 32, observed 20; 1 broken\n"
+        "    offenders: cat/tiny.jpg\n"
+        f"    what helps: take a picture out with a line in data/decisions/drop.csv: `{sha('tiny')},too small`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "observed"),
+    [
+        ("max_aspect", {"width": 500, "height": 100}, 5),
+        ("min_contrast", {"contrast": 0.5}, 0.5),
+        ("image_ids", {"image_id": "ABC"}, 1),
+        ("image_ids", {"image_id": sha("odd") + "\n"}, 1),
+        ("verdicts", {"verdict": "keeep"}, 1),
+        ("no_missing_values", {"contrast": None}, 1),
+    ],
+)
+def test_one_odd_picture_is_named(
+    tmp_path: Path, rule: str, changes: dict[str, Any], observed: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        run(tmp_path, [*good(), row("odd", "dog", **changes)])
+        message = capfd.readouterr().err
+    except BrokenRulesError as error:
+        message = str(error)
+    entry = entries(tmp_path)[rule]
+    assert not entry["success"]
+    assert (entry["observed"], entry["num_offenders"]) == (observed, 1)
+    assert [offender["source_path"] for offender in entry["offenders"]] == ["dog/odd.jpg"]
+    assert f"{rule}: " in message
+    assert "offenders: dog/odd.jpg" in message
+
+
+def test_the_limit_itself_is_allowed(tmp_path: Path) -> None:
+    edge = [row("edge", "cat", width=128, height=32, contrast=2.0)]
+    assert run(tmp_path, [*good(), *edge])[0].num_warnings == 0
+
+
+def test_pictures_that_are_not_kept_are_not_measured(tmp_path: Path) -> None:
+    table = [*good(), row("tiny", "cat", width=4, height=4, verdict="drop")]
+    assert run(tmp_path, table)[0].num_warnings == 0
+
+
+def test_imbalance_names_the_small_class(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table = [row(f"cat{i}", "cat") for i in range(25)] + [row(f"dog{i}", "dog") for i in range(2)]
+    _, rules = run(tmp_path, table)
+    assert rules["max_imbalance"]["observed"] == 12.5
+    assert rules["max_imbalance"]["offenders"] == [{"image_id": "", "label": "dog", "source_path": ""}]
+    assert "limit 10, observed 12.5; 1 broken\n    offenders: 'dog'" in capfd.readouterr().err
+
+
+def test_a_class_whose_pictures_are_all_held_has_none(tmp_path: Path) -> None:
+    table = [*good(), row("owl", "owl", verdict="conflict")]
+    assert "min_images_per_class: " in refused(tmp_path, table)
+    assert entries(tmp_path)["min_images_per_class"]["observed"] == 0
+
+
+def test_one_class_only_stops_the_run(tmp_path: Path) -> None:
+    message = refused(tmp_path, [row(f"cat{i}", "cat") for i in range(5)])
+    assert "min_classes: there are enough classes with a picture kept; limit 2, observed 1" in message
+    assert "add pictures of another class" in message
+
+
+def test_an_empty_manifest_stops_the_run(tmp_path: Path) -> None:
+    assert "min_classes: there are enough classes with a picture kept; limit 2, observed 0" in refused(tmp_path, [])
+    assert entries(tmp_path)["min_side"]["observed"] is None
+
+
+def test_labels_that_look_alike_are_named_together(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table = good() + [row(f"{label}{i}", label) for label in ("Les paul", "LesPaul") for i in range(2)]
+    _, rules = run(tmp_path, table)
+    assert [offender["label"] for offender in rules["label_look_alikes"]["offenders"]] == ["Les paul", "LesPaul"]
+    message = capfd.readouterr().err
+    assert "offenders: 'Les paul', 'LesPaul'" in message
+    assert "if they are not, set validate.label_look_alikes: off" in message
+    assert "label_look_alikes" not in run(tmp_path, table, label_look_alikes="off")[1]
+    assert "label_look_alikes" in refused(tmp_path, table, label_look_alikes="error")
+
+
+@pytest.mark.parametrize("label", ["", " ", "owl ", "e\u0301tude"])
+def test_a_label_that_is_badly_written_stops_the_run(tmp_path: Path, label: str) -> None:
+    message = refused(tmp_path, [*good(), row("a", label), row("b", label)])
+    assert "label_text: every label is a text in Unicode's NFC form" in message
+    assert entries(tmp_path)["label_text"]["offenders"] == [{"image_id": "", "label": label, "source_path": ""}]
+
+
+@pytest.mark.parametrize(
+    "label", ["Les paul", "LesPaul", "les paul ", "les-paul", "ＬｅｓＰａｕｌ", "LES_PAUL", "les\u200bpaul"]
+)
+def test_spellings_of_one_name_fold_into_one(label: str) -> None:
+    assert spelling(label) == "lespaul"
+
+
+def test_what_means_something_is_not_folded() -> None:
+    assert len({spelling(label) for label in ("C", "C+", "C++", "é", "e", "東京", "京都", "🎸", "...", "!")}) == 10
+    assert written_well(" e\u0301 ") == "\u00e9"
+
+
+def test_too_many_rejects_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    refuse = [["0-folder", f"cat/x{i}.txt", "cat", "not-an-image", ""] for i in range(10)]
+    _, rules = run(tmp_path, good(), rejects=refuse)
+    entry = rules["max_reject_fraction"]
+    assert (entry["observed"], entry["num_offenders"]) == (0.5, 10)
+    assert entry["offenders"][0] == {"image_id": "", "label": "cat", "source_path": "cat/x0.txt"}
+    assert "cat/x4.jpg" not in (message := capfd.readouterr().err)
+    assert "cat/x4.txt, and 5 more" in message
+    assert "data/ingest/rejected.csv gives each file's reason" in message
+
+
+def test_copies_are_counted_whether_they_are_dropped_or_kept(tmp_path: Path) -> None:
+    for verdict in ("copy", "keep"):
+        copies = [row(f"a-copy{i}", "cat", group=sha("cat0"), verdict=verdict, best_id=sha("cat0")) for i in range(5)]
+        _, rules = run(tmp_path, good() + copies)
+        assert rules["max_duplicate_fraction"]["observed"] == pytest.approx(5 / 15, abs=1e-6)
+        assert rules["max_duplicate_fraction"]["num_offenders"] == 5
+    held = [row("a-copy", "cat", group=sha("cat0"), verdict="copy") for _ in range(1)]
+    run(tmp_path, good() + held, max_duplicate_fraction=FractionRule(limit=0.01, severity="warn"))
+    assert [o["source_path"] for o in entries(tmp_path)["max_duplicate_fraction"]["offenders"]] == ["cat/a-copy.jpg"]
+
+
+@pytest.mark.parametrize("verdict", ["conflict", "keep"])
+def test_a_picture_under_two_labels_is_a_conflict_and_the_cure_names_it(
+    tmp_path: Path, verdict: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    both = [row("both", label, verdict=verdict) for label in ("cat", "dog")]
+    _, rules = run(tmp_path, good() + both)
+    entry = rules["max_conflict_fraction"]
+    assert (entry["observed"], entry["num_offenders"]) == (round(2 / 12, 6), 2)
+    assert [offender["label"] for offender in entry["offenders"]] == ["cat", "dog"]
+    assert f"data/decisions/relabel.csv, `{sha('both')},<label>,<reason>`" in capfd.readouterr().err
+
+
+def test_a_file_listed_twice_stops_the_run(tmp_path: Path) -> None:
+    message = refused(tmp_path, [*good(), good()[0]])
+    assert "unique_files: no file is listed twice (source, source_path); 2 broken" in message
+    assert "dvc repro --force dedupe" in message
+
+
+def test_a_column_of_another_type_stops_the_run(tmp_path: Path) -> None:
+    run(tmp_path, good())
+    table = pa.Table.from_pylist(good(), schema=DEDUPED)
+    place = table.schema.get_field_index("width")
+    write_table(table.set_column(place, "width", table["width"].cast(pa.int64())), tmp_path / "manifest.parquet")
+    with pytest.raises(
+        BrokenRulesError, match="column_types: every column of the manifest has its type; 1 broken\n.*'width'"
+    ):
+        validate(
+            PARAMS,
+            manifest=tmp_path / "manifest.parquet",
+            rejects=tmp_path / "rejected.csv",
+            out_dir=tmp_path / "validate",
+        )
+
+
+def test_every_broken_error_is_listed_at_once(tmp_path: Path) -> None:
+    message = refused(
+        tmp_path, [row("a", "cat", width=8)], min_side=CountRule(limit=32, severity="error"), label_look_alikes="off"
+    )
+    assert message.startswith("3 of 15 rules are broken and stop the run")
+    assert [line.split(":")[0] for line in message.splitlines()[1:] if not line.startswith(" ")] == [
+        "min_classes",
+        "min_images_per_class",
+        "min_side",
+    ]
+
+
+def test_a_rule_without_a_limit_is_off(tmp_path: Path) -> None:
+    off = {
+        name: getattr(PARAMS, name).model_copy(update={"limit": None})
+        for name in ValidateParams.model_fields
+        if name != "label_look_alikes"
+    }
+    artifact, rules = run(tmp_path, [row("a", "cat", width=8)], label_look_alikes="off", **off)
+    assert artifact.num_rules == 6
+    assert not set(rules) & set(off)
+
+
+def test_at_most_twenty_offenders_are_named_and_all_counted(tmp_path: Path) -> None:
+    _, rules = run(tmp_path, good() + [row(f"t{i:02}", "cat", contrast=0.0) for i in range(30)])
+    entry = rules["min_contrast"]
+    assert (entry["num_offenders"], len(entry["offenders"])) == (30, 20)
+    assert entry["offenders"][0]["source_path"] == "cat/t00.jpg"
+
+
+def test_two_runs_and_another_order_give_the_same_bytes(tmp_path: Path) -> None:
+    table = good() + [row(f"t{i}", "cat", contrast=0.0) for i in range(3)]
+    written = []
+    for rows in (table, table, table[::-1]):
+        written.append(run(tmp_path, rows)[0].expectations.read_bytes())
+    assert written[0] == written[1] == written[2]
+
+
+def test_missing_and_foreign_rejects_are_named(tmp_path: Path) -> None:
+    run(tmp_path, good())
+    paths = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
+    with pytest.raises(InputError, match="none.csv does not exist: run the stage that writes it"):
+        validate(PARAMS, rejects=tmp_path / "none.csv", **paths)
+    (tmp_path / "other.csv").write_text("a,b\n")
+    with pytest.raises(
+        InputError, match="other.csv has the columns a, b, not source, source_path, label, reason, detail"
+    ):
+        validate(PARAMS, rejects=tmp_path / "other.csv", **paths)
+
+
+def test_a_reject_whose_name_is_not_utf8_is_still_named(tmp_path: Path) -> None:
+    run(tmp_path, good())
+    path = tmp_path / "rejected.csv"
+    path.write_bytes(path.read_bytes() + b"0-folder,cat/\xff.jpg,cat,truncated,\n" * 9)
+    paths = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
+    validate(PARAMS, rejects=path, **paths)
+    assert entries(tmp_path)["max_reject_fraction"]["offenders"][0]["source_path"] == "cat/\ufffd.jpg"
+
+
+def test_importing_the_stage_is_light() -> None:
+    heavy = ("torch", "pandas", "sklearn", "great_expectations")
+    code = f"import sys, pipelines.validate; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
