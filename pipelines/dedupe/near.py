@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.dedupe.hashes import WHOLE, Thumbnails, crop_views, hash_view, mirror_mask
+from pipelines.dedupe.hashes import WHOLE, Thumbnails, crop_views, hash_views, mirror_mask
 from pipelines.dedupe.search import MAX_DISTANCE, HashIndex
 from pipelines.dedupe.verify import Candidates, verify
 
@@ -87,12 +87,13 @@ def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> Nea
         thumbnails: (N, 32, 32) uint8, none blank, none equal to another.
     """
     num_images = len(thumbnails)
-    whole = hash_view(thumbnails, WHOLE)
+    views = (WHOLE, *_CROPS)
+    hashes_of = hash_views(thumbnails, views)
+    whole = hashes_of[0]
     index = HashIndex(whole)
     limit = threshold(thumbnails, min_score)
     parts: list[NearPairs] = []
-    for view in (WHOLE, *_CROPS):
-        hashes = whole if view is WHOLE else hash_view(thumbnails, view)
+    for view, hashes in zip(views, hashes_of, strict=True):
         for flipped in (False, True) if mirror else (False,):
             found = [np.zeros(0, np.int64)]
             for query, hit in index.near(hashes ^ mirror_mask() if flipped else hashes, MAX_DISTANCE):
