@@ -1,4 +1,4 @@
-"""Fabricates what the seven stages before report write, by their contracts, for any classes: input for tests of report."""
+"""Fabricates, by the contracts, what the seven stages before report write, for any classes."""
 
 import hashlib
 import io
@@ -264,7 +264,7 @@ def _expectations(data: Path, flaws: bool) -> None:
         ("max_imbalance", "the largest class at most 10 times the smallest", "warn", True, 10.0, 1.0, 0),
         (
             "max_conflict_fraction",
-            "at most 2 % of the pictures under two labels",
+            "at most 2 % under two labels",
             "warn",
             not flaws,
             0.02,

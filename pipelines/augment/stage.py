@@ -34,7 +34,7 @@ class AugmentArtifact:
     image_size: int
 
     def __str__(self) -> str:
-        return f"{self.num_images} pictures of {self.num_classes} classes at {self.image_size} px in {self.folder}"
+        return f"{self.num_images} pictures of {self.num_classes} classes at {self.image_size} px"
 
 
 class _Row(NamedTuple):

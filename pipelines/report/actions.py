@@ -69,10 +69,10 @@ def _conflicts(inputs: Inputs) -> list[Action]:
     if not pairs:
         return []
     held = inputs.manifest["verdict"].to_pylist().count("conflict")
-    kept_out = f" Until then {count(held, 'file')} stay out of training and test." if held else ""
+    kept_out = f" Until then {count(held, 'file stays', 'files stay')} out of training and test." if held else ""
     return [
         Action(
-            f"Settle {count(len(pairs), 'picture')} that stand under two labels",
+            f"Settle {count(len(pairs), 'picture that stands', 'pictures that stand')} under two labels",
             f"The same picture cannot be both.{kept_out}",
             "data/decisions/relabel.csv",
             "duplicates",

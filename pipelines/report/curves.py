@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from markupsafe import Markup, escape
+
 WIDTH, HEIGHT = 420, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 40
 MAX_TICKS = 6
@@ -24,7 +26,7 @@ class Axis:
         return round(self.start + (self.end - self.start) * (at - low) / ((high - low) or 1.0), 1)
 
 
-def curve_svg(xs: list[float], lines: dict[str, list[list[float]]], *, x_name: str, title: str) -> str:
+def curve_svg(xs: list[float], lines: dict[str, list[list[float]]], *, x_name: str, title: str) -> Markup:
     """One panel.
 
     Args:
@@ -34,17 +36,17 @@ def curve_svg(xs: list[float], lines: dict[str, list[list[float]]], *, x_name: s
         title: for readers who cannot see the panel.
 
     Returns:
-        SVG markup whose only text from outside, `title`, must hold no markup.
+        SVG markup, its texts escaped; empty where there is nothing to draw.
     """
     values = [y for runs in lines.values() for run in runs for y in run if math.isfinite(y)]
     if not xs or not values:
-        return ""
+        return Markup("")
     is_log = x_name == "inverse_strength" and min(xs) > 0
     x = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT, is_log, _x_ticks(sorted(set(xs))))
     low, high, ticks = _nice_range(min(values), max(values))
     y = Axis(low, high, HEIGHT - BOTTOM, TOP, False, ticks)
     parts = [
-        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">',
+        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
         *(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.place(t)}" y2="{y.place(t)}"/>'
             f'<text x="{LEFT - 8}" y="{y.place(t) + 4}" text-anchor="end">{t:g}</text>'
@@ -52,14 +54,15 @@ def curve_svg(xs: list[float], lines: dict[str, list[list[float]]], *, x_name: s
         ),
         *(f'<text x="{x.place(t)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{t:g}</text>' for t in x.ticks),
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">'
-        f"{AXIS_NAMES.get(x_name, x_name)}</text>",
+        f"{escape(AXIS_NAMES.get(x_name, x_name))}</text>",
     ]
     for name, runs in lines.items():
         for run in runs:
             parts.append(
                 _line(name, [(x.place(a), y.place(b)) for a, b in zip(xs, run, strict=False) if math.isfinite(b)])
             )
-    return "".join([*parts, "</svg>"])
+    # numbers of ours, and texts escaped above
+    return Markup("".join([*parts, "</svg>"]))
 
 
 AXIS_NAMES = {

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pipelines.core.files import empty_folder, write_bytes, write_text
 from pipelines.core.params.report import ReportParams
@@ -44,7 +44,7 @@ class ReportArtifact:
     summary: Path
 
     def __str__(self) -> str:
-        return f"{self.page} ({self.page.stat().st_size / 1e6:.1f} MB)"
+        return f"{self.page.name} ({self.page.stat().st_size / 1e6:.1f} MB)"
 
 
 def report(
@@ -183,7 +183,7 @@ def _curves(inputs: Inputs) -> list[tuple[str, Markup, Markup]]:
                 xs,
                 {side: [run[f"{side}_{what}"] for run in runs] for side in ("train", "val")},
                 x_name=x_name,
-                title=str(escape(f"{what} of {member} against {x_name}, training and validation")),
+                title=f"{what} of {member} against {x_name}, training and validation",
             )
             for what in ("loss", "accuracy")
         ]

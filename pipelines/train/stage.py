@@ -36,7 +36,7 @@ class TrainArtifact:
     def __str__(self) -> str:
         return (
             f"{self.member} on fold {self.fold}: {self.num_train} pictures trained, "
-            f"{self.val_accuracy:.1%} of {self.num_val} validation pictures right, on {self.device}, in {self.folder}"
+            f"{self.val_accuracy:.1%} of {self.num_val} validation pictures right, on {self.device}"
         )
 
 
