@@ -20,7 +20,7 @@ from pipelines.core.files import whole_file
 from pipelines.core.packs import PackReader, Pixels, Rows
 from pipelines.train.pictures import normalise, resize, to_float
 
-BATCH = 32
+BATCH = 16
 """pictures a batch; the last one is filled up, since other shapes may run other kernels with other last digits"""
 PREPROCESSING_VERSION = 1
 """counted up when the path from packed pixels to the network's input changes"""
@@ -42,6 +42,7 @@ class FeatureKey:
     torch: str
     cpu: str
     """what torch may use of the processor: other instructions, other last digits"""
+    batch: int = BATCH
     preprocessing: int = PREPROCESSING_VERSION
 
     @property
