@@ -382,6 +382,32 @@ def test_only_new_pictures_are_computed_and_the_bytes_are_those_of_a_fresh_cache
     assert written(tmp_path) == grown
 
 
+def test_a_killed_run_keeps_the_features_it_has_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.train import features
+
+    packs = small_packs(tmp_path / "packs")
+    run(tmp_path, "frozen", packs)
+    unbroken = written(tmp_path)
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(features, "SEGMENT", 16)
+    plain, calls = features._compute, count_features(monkeypatch)
+
+    def killed(*arguments: Any) -> Any:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return plain(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "_compute", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, "frozen", packs)
+    calls.clear()
+    run(tmp_path, "frozen", packs)
+    assert calls == [14]  # 46 of 60 were kept: a segment of 16 and one of 14 plain, one of 16 mirrored
+    assert written(tmp_path) == unbroken
+
+
 def test_a_damaged_cache_is_computed_anew(tmp_path: Path) -> None:
     packs = small_packs(tmp_path / "packs")
     run(tmp_path, "frozen", packs)
