@@ -262,7 +262,7 @@ def test_stretch_squeezes_all_of_it() -> None:
 def test_a_picture_of_the_right_size_keeps_its_bits() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     for fit in ("letterbox", "crop", "stretch"):
-        assert (to_square(pixels, crop=WHOLE, fit=fit, image_size=16) == pixels).all()  # type: ignore[arg-type]
+        assert (to_square(pixels, crop=WHOLE, fit=fit, image_size=16) == pixels).all()
 
 
 def test_making_smaller_averages_and_does_not_pick() -> None:

@@ -48,7 +48,7 @@ def test_params_are_frozen() -> None:
         ),
         ("images_per_class: 60", 'images_per_class: "60"', "should be a valid integer; write a whole number"),
         (
-            "learning_rate: 0.05",
+            "learning_rate: 0.01",
             "learning_rate: -1.0",
             "resnet18_scratch.optimizer.learning_rate = -1.0: input should be",
         ),
@@ -65,7 +65,7 @@ def test_params_are_frozen() -> None:
         ("  folds:\n    - 0\n", "  folds:\n    - 3\n", "train.folds names fold 3, but split.folds is 1"),
         ("augmentation: standard", "augmentation: wild", "augmentation 'wild' is not among augment.policies (standard"),
         ('snapshot: "1"', "snapshot: 2026-11-21", '2026-11-21 was read as a date; write it in quotes: "2026-11-21"'),
-        ("learning_rate: 0.05", "learning_rate: .inf", "Infinity"),
+        ("learning_rate: 0.01", "learning_rate: .inf", "Infinity"),
         ("\nsplit:", "\n split:", "is not valid YAML"),
         ("\nsplit:", "\nsplit:\n  seed: 1", "duplicate key"),
     ],
@@ -104,7 +104,7 @@ def test_an_empty_file_names_every_section(tmp_path: Path) -> None:
 
 def test_1e_minus_4_is_a_number_as_it_is_to_dvc(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(TEXT.replace("learning_rate: 0.05", "learning_rate: 1e-4", 1))
+    path.write_text(TEXT.replace("learning_rate: 0.01", "learning_rate: 1e-4", 1))
     recipe = load_params(path).train.recipes["resnet18_scratch"]
     assert recipe.model_dump()["optimizer"]["learning_rate"] == 1e-4
 

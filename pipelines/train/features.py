@@ -20,8 +20,10 @@ from pipelines.core.files import whole_file
 from pipelines.core.packs import PackReader, Pixels, Rows
 from pipelines.train.pictures import normalise, resize, to_float
 
-BATCH = 32
+BATCH = 16
 """pictures a batch; the last one is filled up, since other shapes may run other kernels with other last digits"""
+SEGMENT = 4096
+"""pictures after which the features are written: what a killed run loses at most"""
 PREPROCESSING_VERSION = 1
 """counted up when the path from packed pixels to the network's input changes"""
 
@@ -42,6 +44,7 @@ class FeatureKey:
     torch: str
     cpu: str
     """what torch may use of the processor: other instructions, other last digits"""
+    batch: int = BATCH
     preprocessing: int = PREPROCESSING_VERSION
 
     @property
@@ -96,17 +99,17 @@ def cached_features(
                 features[i] = stored[j]
                 advance(1)
     missing = sorted(wanted)
-    if not missing:
-        return features
-    first = np.array([wanted[digest][0] for digest in missing], np.int64)
-    computed = np.empty((len(missing), num_features), np.float16)
-    for start in range(0, len(missing), BATCH):
-        here = slice(start, min(start + BATCH, len(missing)))
-        computed[here] = _compute(reader.read(rows[first[here]]), key, compute, mean, std)
-        for digest, line in zip(missing[here], computed[here], strict=True):
-            features[wanted[digest]] = line
-            advance(len(wanted[digest]))
-    _write_segment(folder, missing, computed)
+    for begin in range(0, len(missing), SEGMENT):
+        segment = missing[begin : begin + SEGMENT]
+        first = np.array([wanted[digest][0] for digest in segment], np.int64)
+        computed = np.empty((len(segment), num_features), np.float16)
+        for start in range(0, len(segment), BATCH):
+            here = slice(start, min(start + BATCH, len(segment)))
+            computed[here] = _compute(reader.read(rows[first[here]]), key, compute, mean, std)
+            for digest, line in zip(segment[here], computed[here], strict=True):
+                features[wanted[digest]] = line
+                advance(len(wanted[digest]))
+        _write_segment(folder, segment, computed)
     return features
 
 

@@ -91,7 +91,8 @@ class EfficientNetLite0(nn.Module):
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = SameConv2d(channels, NUM_FEATURES, kernel=1)
         self._bn1 = _norm(NUM_FEATURES)
-        self._fc = nn.Linear(NUM_FEATURES, num_classes)
+        # without classes it is a backbone whose features are all that is asked for
+        self._fc = nn.Linear(NUM_FEATURES, num_classes) if num_classes else nn.Identity()
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu6(self._bn0(self._conv_stem(x)), inplace=True)
