@@ -209,7 +209,9 @@ def _head(data: bytes) -> _Head:
 
 
 def _count_scans(data: bytes) -> int:
-    return 1 if _head(data).one_scan else data.count(b"\xff\xda")
+    if len(data) >= _SMALL_FILE_BYTES and _head(data).one_scan:
+        return 1
+    return data.count(b"\xff\xda")
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -225,7 +227,8 @@ def _check_side(width: int, height: int, min_side: int) -> None:
 
 def _jpeg_orientation(data: bytes) -> int:
     """The orientation of EXIF; most JPEGs have none, and are spared the import and the parse."""
-    if data.find(b"Exif\x00\x00", 0, _head(data).end) < 0:
+    end = len(data) if len(data) < _SMALL_FILE_BYTES else _head(data).end
+    if data.find(b"Exif\x00\x00", 0, end) < 0:
         return 1
     from pipelines.core.odd_images import read_orientation
 
@@ -247,4 +250,4 @@ def _shrink(grey: Pixels, header: _Header, orientation: int) -> Pixels:
         )
         extent = (header.width * eighths / 8, header.height * eighths / 8)
         grey = shrink(Image.fromarray(grey), THUMBNAIL_SIDE, extent)
-    return upright(grey, orientation)
+    return grey if orientation == 1 else upright(grey, orientation)

@@ -45,9 +45,17 @@ def contrast(thumbnails: Thumbnails) -> Floats:
     """(N,) standard deviations, grey levels; exact sums, so the same everywhere."""
     found = np.empty(len(thumbnails))
     for start in range(0, len(thumbnails), 8192):
-        flat = thumbnails[start : start + 8192].reshape(-1, thumbnails.shape[1] * thumbnails.shape[2]).astype(np.int64)
-        total, squares = flat.sum(axis=1), (flat * flat).sum(axis=1)
+        flat = thumbnails[start : start + 8192].reshape(-1, thumbnails.shape[1] * thumbnails.shape[2])
+        total, squares = flat.sum(axis=1, dtype=np.int64), _products(flat, flat)
         found[start : start + 8192] = np.sqrt(flat.shape[1] * squares - total**2) / flat.shape[1]
+    return found
+
+
+def _products(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.int64]:
+    """(P,) sums of products of (P, M) bytes, exact: 1,024 products of bytes fit 32 bits."""
+    found: npt.NDArray[np.int64] = np.einsum("pm,pm->p", first.astype(np.int32), second.astype(np.int32)).astype(
+        np.int64
+    )
     return found
 
 
@@ -68,12 +76,13 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
     rng = np.random.default_rng(0)
     pairs = rng.integers(0, num_images, (_RANDOM_PAIRS, 2))
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    first = thumbnails[pairs[:, 0]].reshape(len(pairs), -1).astype(np.int64)
-    second = thumbnails[pairs[:, 1]].reshape(len(pairs), -1).astype(np.int64)
+    first = thumbnails[pairs[:, 0]].reshape(len(pairs), -1)
+    second = thumbnails[pairs[:, 1]].reshape(len(pairs), -1)
     size = first.shape[1]
-    products = size * (first * second).sum(axis=1) - first.sum(axis=1) * second.sum(axis=1)
-    spread = (size * (first**2).sum(axis=1) - first.sum(axis=1) ** 2).astype(np.float64) * (
-        size * (second**2).sum(axis=1) - second.sum(axis=1) ** 2
+    sums = first.sum(axis=1, dtype=np.int64), second.sum(axis=1, dtype=np.int64)
+    products = size * _products(first, second) - sums[0] * sums[1]
+    spread = (size * _products(first, first) - sums[0] ** 2).astype(np.float64) * (
+        size * _products(second, second) - sums[1] ** 2
     )
     usual = float(np.quantile(products / np.sqrt(spread), _RANDOM_QUANTILE))
     crowded = max(1.0, math.log10(num_images) / 5)

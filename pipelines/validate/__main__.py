@@ -9,4 +9,5 @@ if __name__ == "__main__":
         lambda params, layout: validate(
             params.validate_, manifest=layout.manifest, rejects=layout.rejects, out_dir=layout.stage("validate")
         ),
+        needs_pandas=True,
     )
