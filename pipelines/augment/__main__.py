@@ -17,4 +17,4 @@ def run(params: Params, layout: Layout) -> AugmentArtifact:
 
 
 if __name__ == "__main__":
-    run_stage("augment", run)
+    run_stage("augment", run, needs_pandas=True)  # torch may look for it

@@ -25,4 +25,8 @@ if __name__ == "__main__":
     parser.add_argument("member", help="one of train.members")
     parser.add_argument("fold", type=int, help="one of train.folds")
     arguments = parser.parse_args()
-    run_stage("train", lambda params, layout: run(params, layout, member=arguments.member, fold=arguments.fold))
+    run_stage(
+        "train",
+        lambda params, layout: run(params, layout, member=arguments.member, fold=arguments.fold),
+        needs_pandas=True,  # torch looks for it
+    )
