@@ -1,12 +1,14 @@
 """Near copies among thumbnails: hash, search, verify."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.dedupe.hashes import WHOLE, Thumbnails, crop_views, hash_views, mirror_mask
+from pipelines.core.executor import num_workers
+from pipelines.dedupe.hashes import WHOLE, Hashes, Thumbnails, View, crop_views, hash_views, mirror_mask
 from pipelines.dedupe.search import MAX_DISTANCE, HashIndex
 from pipelines.dedupe.verify import Candidates, verify
 
@@ -14,6 +16,8 @@ from pipelines.dedupe.verify import Candidates, verify
 _CROPS = crop_views((0.06, 0.1))
 # grey levels of standard deviation: below, a thumbnail is blank, and its correlations are those of noise
 MIN_CONTRAST = 3.0
+# each holds some blocks of candidates; more threads wait for each other
+_MAX_THREADS = 4
 _RANDOM_PAIRS = 20_000
 _RANDOM_QUANTILE = 0.999
 # 1 - that quantile for photographs of anything (CIFAR-10: 0.2): there min_score is taken as it stands
@@ -101,19 +105,27 @@ def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> Nea
     whole = hashes_of[0]
     index = HashIndex(whole)
     limit = threshold(thumbnails, min_score)
-    parts: list[NearPairs] = []
-    for view, hashes in zip(views, hashes_of, strict=True):
-        for flipped in (False, True) if mirror else (False,):
-            found = [np.zeros(0, np.int64)]
-            for query, hit in index.near(hashes ^ mirror_mask() if flipped else hashes, MAX_DISTANCE):
-                wanted = query < hit if view is WHOLE else query != hit
-                found.append(query[wanted] * num_images + hit[wanted])
-            query, hit = np.divmod(np.unique(np.concatenate(found)), num_images)
-            mirrored = np.full(len(query), flipped)
-            judged = verify(thumbnails, Candidates(query, hit, mirrored, view))
-            good = judged.score >= limit
-            score = np.minimum(judged.score[good], 1.0)
-            parts.append(NearPairs(query[good], hit[good], mirrored[good], judged.warp[good], score))
+
+    def search(view: View, hashes: Hashes, flipped: bool) -> NearPairs:
+        found = [np.zeros(0, np.int64)]
+        for query, hit in index.near(hashes ^ mirror_mask() if flipped else hashes, MAX_DISTANCE):
+            wanted = query < hit if view is WHOLE else query != hit
+            found.append(query[wanted] * num_images + hit[wanted])
+        query, hit = np.divmod(np.unique(np.concatenate(found)), num_images)
+        mirrored = np.full(len(query), flipped)
+        judged = verify(thumbnails, Candidates(query, hit, mirrored, view))
+        good = judged.score >= limit
+        score = np.minimum(judged.score[good], 1.0)
+        return NearPairs(query[good], hit[good], mirrored[good], judged.warp[good], score)
+
+    jobs = [
+        (view, hashes, flipped)
+        for view, hashes in zip(views, hashes_of, strict=True)
+        for flipped in ((False, True) if mirror else (False,))
+    ]
+    # numpy lets go of the interpreter in its long loops; results come back in the order of the jobs
+    with ThreadPoolExecutor(min(num_workers(), _MAX_THREADS)) as pool:
+        parts = list(pool.map(lambda job: search(*job), jobs))
     every = NearPairs(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(NearPairs)))
     # the best score of each pair; among equal ones the first that was found
     key = np.minimum(every.moving, every.fixed) * num_images + np.maximum(every.moving, every.fixed)
