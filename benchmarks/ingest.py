@@ -21,7 +21,9 @@ import sys
 from pathlib import Path
 from pipelines.core.params.ingest import IngestParams
 from pipelines.ingest import ingest
-print(ingest(IngestParams.model_validate_json(sys.argv[1]), root=Path(), out_dir=Path(sys.argv[2]), workers=1))
+out = Path(sys.argv[2])
+params = IngestParams.model_validate_json(sys.argv[1])
+print(ingest(params, root=Path(), cache=out.with_name("cache"), out_dir=out, workers=1))
 """
 
 
@@ -51,6 +53,19 @@ def compare(name: str, folder: Path, label_from: str, scratch: Path, runs: int) 
     section = {
         "snapshot": "1",
         "sources": [source],
+        "download": {
+            "contact": "",
+            "connections": 1,
+            "connections_per_host": 1,
+            "delay_seconds": 0.0,
+            "timeout_seconds": 10.0,
+            "tries": 1,
+            "max_wait_seconds": 1.0,
+            "max_redirects": 0,
+            "robots": "obey",
+            "open_hosts": [],
+        },
+        "crop": {"kind": "none"},
         "max_file_bytes": 1 << 26,
         "max_pixels": 100_000_000,
         "min_side": 8,

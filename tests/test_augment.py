@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageEnhance
 
 from pipelines.augment import augment
-from pipelines.augment.crops import WHOLE, Crop, read_crops
 from pipelines.augment.fitting import to_square
 from pipelines.augment.preview import choose, describe
 from pipelines.core.augmentation import apply
+from pipelines.core.crops import WHOLE, Crop, read_crops
 from pipelines.core.draws import draw, picture_keys, uniform
 from pipelines.core.errors import DecisionError, InputError
 from pipelines.core.packs import PackIndex, read_index

@@ -34,6 +34,20 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+DOWNLOAD: dict[str, Any] = {
+    "contact": "",
+    "connections": 4,
+    "connections_per_host": 4,
+    "delay_seconds": 0.0,
+    "timeout_seconds": 5.0,
+    "tries": 3,
+    "max_wait_seconds": 1.0,
+    "max_redirects": 5,
+    "robots": "obey",
+    "open_hosts": [],
+}
+
+
 def picture(seed: int, *, size: int = 40, format: str = "JPEG") -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -53,6 +67,8 @@ def params(*folders: str, **changes: Any) -> IngestParams:
     section: dict[str, Any] = {
         "snapshot": "1",
         "sources": [{**source, "path": path} for path in folders or ("pictures",)],
+        "download": DOWNLOAD,
+        "crop": {"kind": "none"},
         "max_file_bytes": 1 << 20,
         "max_pixels": 1_000_000,
         "min_side": 8,
@@ -94,7 +110,7 @@ class Result:
 
 
 def run(root: Path, settings: IngestParams | None = None, *, out: str = "out", workers: int = 1) -> Result:
-    return Result(ingest(settings or params(), root=root, out_dir=root / out, workers=workers))
+    return Result(ingest(settings or params(), root=root, cache=root / "cache", out_dir=root / out, workers=workers))
 
 
 @pytest.fixture
@@ -437,7 +453,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path: Path,
         "import json, sys; from pathlib import Path; from pipelines.ingest import ingest; "
         "from pipelines.core.params.ingest import IngestParams; "
         "ingest(IngestParams.model_validate_json(sys.argv[1]), root=Path(sys.argv[2]), "
-        "out_dir=Path(sys.argv[2]) / 'out', workers=1)"
+        "cache=Path(sys.argv[2]) / 'cache', out_dir=Path(sys.argv[2]) / 'out', workers=1)"
     )
     found = subprocess.run(
         [sys.executable, "-c", code, params().model_dump_json(), str(tmp_path)],

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipelines.core.errors import ImageError
 from pipelines.core.images import decode
-from pipelines.core.params.ingest import SampleFlaws, SampleSource
+from pipelines.core.params.sources import SampleFlaws, SampleSource
 from pipelines.ingest.sample import CLASSES, LOOK_ALIKES, Planted, list_sample, planted, write_truth
 from pipelines.ingest.sample.names import file_index, file_name
 from pipelines.ingest.sample.picture import draw, draw_pixels

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from pipelines.augment.crops import Crop
+from pipelines.core.crops import Crop
 from pipelines.core.images import Pixels
 
 Fit = Literal["letterbox", "crop", "stretch"]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.augment.crops import WHOLE, Crop, read_crops
 from pipelines.augment.fitting import Fit, to_square
+from pipelines.core.crops import WHOLE, Crop, read_crops
 from pipelines.core.errors import DecisionError, ImageError, InputError
 from pipelines.core.executor import map_chunks
 from pipelines.core.files import empty_folder, write_json

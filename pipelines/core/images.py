@@ -63,6 +63,12 @@ class Sketch(NamedTuple):
     mode: str
     orientation: int
     num_frames: int
+    sharpness: float
+    """see pipelines.ingest.quality"""
+    greyscale: bool
+    """no pixel has a colour, however it is stored"""
+    transparent: bool
+    """at least one pixel is not opaque"""
 
 
 def decode(data: bytes, *, max_pixels: int) -> Picture:
@@ -114,17 +120,35 @@ def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
         else:
             orientation = _jpeg_orientation(data)
             width, height = (header.width, header.height) if orientation < 5 else (header.height, header.width)
+            thumbnail = _shrink(grey[:, :, 0], header, orientation)
+            sharp = sharpness(grey[:, :, 0])
             return Sketch(
-                _shrink(grey[:, :, 0], header, orientation), width, height, "JPEG", header.mode, orientation, 1
+                thumbnail, width, height, "JPEG", header.mode, orientation, 1, sharp, header.mode == "L", False
             )
     from pipelines.core.odd_images import decode_odd, shrink
 
     image, stored = decode_odd(data, max_pixels=max_pixels)
     _check_side(image.width, image.height, min_side)
     thumbnail = shrink(image.convert("L"), THUMBNAIL_SIDE, (image.width, image.height))
-    return Sketch(
-        thumbnail, image.width, image.height, stored.format, stored.mode, stored.orientation, stored.num_frames
-    )
+    bands = image.split()
+    grey = np.asarray(image.convert("L"))
+    coloured = any(band.tobytes() != bands[0].tobytes() for band in bands[1:])
+    return Sketch(thumbnail, image.width, image.height, *stored, sharpness(grey), not coloured, "A" in stored.mode)
+
+
+def sharpness(grey: Pixels) -> float:
+    """Standard deviation of the Laplacian of a grey picture (H, W), grey levels."""
+    factor = max(1, min(grey.shape) // _SKETCH_SIDE)
+    if factor > 1:
+        height, width = grey.shape[0] // factor * factor, grey.shape[1] // factor * factor
+        blocks = grey[:height, :width].reshape(height // factor, factor, width // factor, factor)
+        grey = blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.uint8)
+    if min(grey.shape) < 3:
+        return 0.0
+    small = grey.astype(np.int16)
+    middle = 4 * small[1:-1, 1:-1]
+    laplacian = middle - small[:-2, 1:-1] - small[2:, 1:-1] - small[1:-1, :-2] - small[1:-1, 2:]
+    return float(np.float32(laplacian.std()))
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:

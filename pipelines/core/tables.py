@@ -39,8 +39,26 @@ MANIFEST = pa.schema(
         ("num_frames", pa.int32()),  # 1 for a still picture; more for an animation, of which the first is used
         ("brightness", pa.float32()),  # mean of the thumbnail, 0 to 255
         ("contrast", pa.float32()),  # standard deviation of the thumbnail, grey levels
+        ("sharpness", pa.float32()),  # see pipelines.ingest.quality; low: blurred
+        ("entropy", pa.float32()),  # of the thumbnail's grey levels, bits, 0 to 8
+        ("aspect", pa.float32()),  # longer side over shorter side, from 1
+        ("bytes_per_pixel", pa.float32()),
+        ("greyscale", pa.bool_()),  # no pixel has a colour, however it is stored
+        ("transparent", pa.bool_()),  # at least one pixel is not opaque
+        ("crop_left", pa.float32()),  # the part that counts: fractions of width and height, upright, from the top left
+        ("crop_top", pa.float32()),
+        ("crop_right", pa.float32()),
+        ("crop_bottom", pa.float32()),
         ("source", pa.string()),  # index and kind of the entry of ingest.sources: "0-folder"
-        ("source_path", pa.string()),  # path below that source, with /
+        ("source_path", pa.string()),  # path below that source, with /; the URL where it came over the network
+        # provenance, each "" where it is not known
+        ("url", pa.string()),  # of the picture
+        ("page_url", pa.string()),  # of a page that shows it
+        ("query", pa.string()),  # search words that found it
+        ("license", pa.string()),  # as its source names it
+        ("creator", pa.string()),  # whom to credit
+        ("given_subset", pa.string()),  # train, val or test, as its source says
+        ("factors", pa.string()),  # a JSON object of the label columns that were joined to the label
     ]
 )
 

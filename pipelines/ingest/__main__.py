@@ -8,7 +8,7 @@ from pipelines.ingest import IngestArtifact, ingest
 
 def main(params: Params, layout: Layout) -> IngestArtifact:
     """Wire params and paths to the stage."""
-    return ingest(params.ingest, root=layout.root, out_dir=layout.stage("ingest"))
+    return ingest(params.ingest, root=layout.root, cache=layout.cache, out_dir=layout.stage("ingest"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.ingest import FolderSource
+from pipelines.core.params.sources import FolderSource
 from pipelines.ingest.labels import clean_label, printable
 from pipelines.ingest.listing import Listing, Reject
 

@@ -1,7 +1,28 @@
 """What a source offers, before anything is opened: every kind of source lists itself in this form."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.core.params.ingest import IngestParams
+
+
+@dataclass(frozen=True)
+class Place:
+    """What every kind of source is told beside its own entry.
+
+    Args:
+        root: where relative paths start: the folder of params.yaml.
+        cache: for downloads and the like; what lies there may be deleted at any time between runs (.miwake).
+        params: the whole section, with the limits.
+    """
+
+    root: Path
+    cache: Path
+    params: IngestParams
 
 
 @dataclass(frozen=True)
@@ -34,16 +55,49 @@ class Reader(Protocol):
         """
 
 
+class Box(NamedTuple):
+    """A part of a picture, as a table gives it: from the top left, upright."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    in_pixels: bool
+    """else fractions of width and height"""
+
+
+class Origin(NamedTuple):
+    """What a source knows of a picture beside its label; columns of the manifest. "" where it is not known."""
+
+    url: str = ""
+    page_url: str = ""
+    query: str = ""
+    license: str = ""
+    creator: str = ""
+    given_subset: str = ""
+    """train, val or test"""
+    factors: str = ""
+    """a JSON object: label column to value, in the order of the columns"""
+    box: Box | None = None
+
+
+UNKNOWN = Origin()
+
+
 @dataclass(frozen=True)
 class Listing:
     """The files of one source, sorted by path.
 
     Args:
         source: index and kind of the entry of ingest.sources: "0-folder".
-        paths: N paths below the source, with /, each once.
+        paths: N paths below the source, with /, or URLs; each once a label.
         labels: N labels, NFC-normalised, without leading or trailing spaces.
         read: gives the bytes of one of `paths`.
-        rejects: what was refused while listing: links, hidden and foreign files.
+        rejects: what was refused while listing: links, hidden and foreign files, URLs that gave nothing.
+        origins: N origins; None where nothing but path and label is known of any picture.
+        stamps: (N, 3) int64: a file whose path and stamp are those of an earlier run has the same bytes. None where
+            that cannot be told without reading.
+        records: of a source that used the network: one JSON object for each URL tried, sorted; rows of sources.jsonl.
     """
 
     source: str
@@ -51,3 +105,6 @@ class Listing:
     labels: list[str]
     read: Reader
     rejects: list[Reject]
+    origins: list[Origin] | None = None
+    stamps: npt.NDArray[np.int64] | None = None
+    records: list[dict[str, Any]] | None = None

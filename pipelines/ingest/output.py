@@ -12,13 +12,15 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
+from pipelines.core.crops import Crop
 from pipelines.core.files import whole_file
 from pipelines.core.images import THUMBNAIL_SIDE
 from pipelines.core.tables import MANIFEST, write_table
 from pipelines.ingest.labels import printable
-from pipelines.ingest.listing import Reject
+from pipelines.ingest.listing import UNKNOWN, Origin, Reject
 from pipelines.ingest.packing import EXTENSIONS, ShardWriter
-from pipelines.ingest.visit import Chunk, Visited, append_files, grey_figures
+from pipelines.ingest.quality import quality
+from pipelines.ingest.visit import Chunk, Visited, append_files
 
 # files of one label beyond this wait on disk, not in memory
 HELD_BYTES = 64 << 20
@@ -150,6 +152,15 @@ class _Rows:
         self.modes = [mode for _, visited in waiting for mode in visited.sketches.modes]
         self.orientations = [turn for _, visited in waiting for turn in visited.sketches.orientations]
         self.frames = [number for _, visited in waiting for number in visited.sketches.frames]
+        self.sharpness = [value for _, visited in waiting for value in visited.sketches.sharpness]
+        self.greyscale = [value for _, visited in waiting for value in visited.sketches.greyscale]
+        self.transparent = [value for _, visited in waiting for value in visited.sketches.transparent]
+        self.crops = np.array([crop for _, visited in waiting for crop in visited.crops], np.float32).reshape(-1, 4)
+        self.origins: list[Origin] | None = None
+        if any(visited.origins is not None for _, visited in waiting):
+            self.origins = [
+                origin for _, visited in waiting for origin in visited.origins or [UNKNOWN] * len(visited.paths)
+            ]
         self.thumbnails = np.concatenate(
             [np.zeros((0, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)]
             + [visited.sketches.thumbnails for _, visited in waiting]
@@ -176,23 +187,36 @@ class _Rows:
 
     def batch(self, label: str, places: dict[str, tuple[str, int]]) -> pa.RecordBatch:
         """The N rows of the manifest, in the order of visiting."""
-        brightness, contrast = grey_figures(self.thumbnails)
+        figures = quality(self.thumbnails)
         found = [places[image_id] for image_id in self.ids]
+        sizes, widths, heights = np.array(self.sizes), np.array(self.widths, np.int32), np.array(self.heights, np.int32)
         columns = {
             "image_id": self.ids,
             "label": pa.repeat(label, len(self.ids)),
             "shard": [shard for shard, _ in found],
             "offset": np.array([offset for _, offset in found]),
-            "size": np.array(self.sizes),
+            "size": sizes,
             "format": self.formats,
             "mode": self.modes,
-            "width": np.array(self.widths, np.int32),
-            "height": np.array(self.heights, np.int32),
+            "width": widths,
+            "height": heights,
             "orientation": np.array(self.orientations, np.int8),
             "num_frames": np.array(self.frames, np.int32),
-            "brightness": brightness,
-            "contrast": contrast,
+            **figures._asdict(),
+            "sharpness": self.sharpness,
+            "aspect": (np.maximum(widths, heights) / np.minimum(widths, heights)).astype(np.float32),
+            "bytes_per_pixel": (sizes / (widths.astype(np.int64) * heights)).astype(np.float32),
+            "greyscale": self.greyscale,
+            "transparent": self.transparent,
+            **{f"crop_{side}": self.crops[:, column] for column, side in enumerate(Crop._fields)},
             "source": self.sources,
             "source_path": self.paths,
+            **self._provenance(),
         }
         return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in MANIFEST], schema=MANIFEST)
+
+    def _provenance(self) -> dict[str, pa.Array]:
+        names = [name for name in Origin._fields if name != "box"]
+        if self.origins is None:
+            return {name: pa.repeat("", len(self.ids)) for name in names}
+        return {name: pa.array([getattr(origin, name) for origin in self.origins], pa.string()) for name in names}

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,12 +12,13 @@ from pathlib import Path
 
 from pipelines.core.errors import InputError
 from pipelines.core.executor import map_chunks
-from pipelines.core.files import empty_folder, write_csv
-from pipelines.core.params.ingest import FolderSource, IngestParams, SampleSource
+from pipelines.core.files import empty_folder, write_csv, write_text
+from pipelines.core.params.ingest import IngestParams
+from pipelines.core.params.sources import FolderSource, SampleSource, Source
 from pipelines.core.progress import progress
-from pipelines.ingest.folder import list_folder
-from pipelines.ingest.listing import Listing, Reject
+from pipelines.ingest.listing import Listing, Origin, Place, Reject
 from pipelines.ingest.output import Output
+from pipelines.ingest.sources import list_source
 from pipelines.ingest.visit import Chunk, visit
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
@@ -51,22 +53,26 @@ class IngestArtifact:
         )
 
 
-def ingest(params: IngestParams, *, root: Path, out_dir: Path, workers: int | None = None) -> IngestArtifact:
+def ingest(
+    params: IngestParams, *, root: Path, cache: Path, out_dir: Path, workers: int | None = None
+) -> IngestArtifact:
     """Read every source once and write what later stages need.
 
     Args:
         params: sources and limits.
         root: where relative paths of sources start: the folder of params.yaml.
+        cache: for downloads; deleting it changes no result.
         out_dir: emptied, then written; empty again if this fails.
         workers: processes; MIWAKE_WORKERS or all cores when None. Results do not depend on it.
 
     Raises:
         InputError: a source is missing or empty, none of its files is an image, or the disk is full.
     """
-    listings = [
-        _list(entry, source=f"{index}-{entry.kind}", root=root, out_dir=out_dir, max_file_bytes=params.max_file_bytes)
-        for index, entry in enumerate(params.sources)
-    ]
+    listings = []
+    for index, entry in enumerate(params.sources):
+        source = f"{index}-{entry.kind}"
+        _refuse_own_output(entry, source=source, root=root, out_dir=out_dir)
+        listings.append(list_source(entry, source=source, place=Place(root, cache, params)))
     empty_folder(out_dir)
     try:
         with _no_garbage():
@@ -97,20 +103,15 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _list(
-    entry: SampleSource | FolderSource, *, source: str, root: Path, out_dir: Path, max_file_bytes: int
-) -> Listing:
-    if isinstance(entry, SampleSource):
-        from pipelines.ingest.sample import list_sample
-
-        return list_sample(entry, source=source)
+def _refuse_own_output(entry: Source, *, source: str, root: Path, out_dir: Path) -> None:
+    if not isinstance(entry, FolderSource):
+        return
     folder = (root / entry.path).resolve()
     if out_dir.resolve().is_relative_to(folder) or folder.is_relative_to(out_dir.resolve()):
         raise InputError(
             f"ingest.sources[{source.split('-')[0]}].path: {entry.path} and {out_dir}, where ingest writes, lie one "
             "inside the other; move the pictures to a folder of their own"
         )
-    return list_folder(entry, source=source, root=root, max_file_bytes=max_file_bytes)
 
 
 def _run(params: IngestParams, listings: list[Listing], out_dir: Path, workers: int | None) -> IngestArtifact:
@@ -134,6 +135,10 @@ def _run(params: IngestParams, listings: list[Listing], out_dir: Path, workers: 
         ("source", "source_path", "label", "reason", "detail"),
         ((r.source, r.source_path, r.label, r.reason, r.detail) for r in rejects),
     )
+    records = [{"source": one.source, **record} for one in listings for record in one.records or []]
+    if any(listing.records is not None for listing in listings):
+        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        write_text(out_dir / "sources.jsonl", text)
     for entry in params.sources:
         if isinstance(entry, SampleSource):
             from pipelines.ingest.sample import write_truth
@@ -147,18 +152,25 @@ def _run(params: IngestParams, listings: list[Listing], out_dir: Path, workers: 
 
 def _chunks(params: IngestParams, listings: Iterable[Listing], spool: Path) -> Iterator[Chunk]:
     """All files in order of label, so that one label at a time is held, sorted and packed."""
-    groups: dict[tuple[str, int], list[str]] = {}
+    groups: dict[tuple[str, int], list[int]] = {}
     listed = list(listings)
     for index, listing in enumerate(listed):
-        for path, label in zip(listing.paths, listing.labels, strict=True):
-            groups.setdefault((label, index), []).append(path)
+        for place, label in enumerate(listing.labels):
+            groups.setdefault((label, index), []).append(place)
     number = 0
     for label, index in sorted(groups):
-        paths = groups[label, index]
+        places = groups[label, index]
         listing = listed[index]
-        for start in range(0, len(paths), FILES_PER_CHUNK):
-            some = paths[start : start + FILES_PER_CHUNK]
-            yield Chunk(number, listing.source, label, some, listing.read, params.max_pixels, params.min_side, spool)
+        for start in range(0, len(places), FILES_PER_CHUNK):
+            some = places[start : start + FILES_PER_CHUNK]
+            paths = [listing.paths[place] for place in some]
+            origins: list[Origin] | None = None
+            if listing.origins is not None:
+                origins = [listing.origins[place] for place in some]
+            yield Chunk(
+                number, listing.source, label, paths, listing.read, params.max_pixels, params.min_side, params.crop,
+                spool, origins,
+            )  # fmt: skip
             number += 1
 
 

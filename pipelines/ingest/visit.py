@@ -1,17 +1,20 @@
 """The one visit to each file: read, hash, decode, sketch. Runs in worker processes."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from pipelines.core.crops import Crop
 from pipelines.core.errors import ImageError
 from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
-from pipelines.ingest.listing import Reader
+from pipelines.core.params.ingest import CropParams
+from pipelines.ingest.cropping import find_crop
+from pipelines.ingest.listing import UNKNOWN, Origin, Reader
 
 # files of one chunk beyond this wait on disk, not in memory
 INLINE_BYTES = 24 << 20
@@ -27,8 +30,9 @@ class Chunk:
         label: of all the files.
         paths: N paths below the source.
         read: gives the bytes of one of `paths`.
-        max_pixels, min_side: of ingest.
+        max_pixels, min_side, crop: of ingest.
         spool: the folder for bytes that do not fit in memory.
+        origins: N origins, where anything is known beside path and label.
     """
 
     number: int
@@ -38,7 +42,9 @@ class Chunk:
     read: Reader
     max_pixels: int
     min_side: int
+    crop: CropParams
     spool: Path
+    origins: list[Origin] | None = None
 
 
 class Sketches(NamedTuple):
@@ -52,13 +58,16 @@ class Sketches(NamedTuple):
     modes: tuple[str, ...]
     orientations: tuple[int, ...]
     frames: tuple[int, ...]
+    sharpness: tuple[float, ...]
+    greyscale: tuple[bool, ...]
+    transparent: tuple[bool, ...]
 
 
 def join_sketches(sketches: Sequence[Sketch]) -> Sketches:
     """Turn rows into columns: a few long-lived objects for a chunk, not one a file."""
     thumbnails = np.zeros((len(sketches), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     if not sketches:
-        return Sketches(thumbnails, (), (), (), (), (), ())
+        return Sketches(thumbnails, *((),) * (len(Sketches._fields) - 1))
     small, *others = zip(*sketches, strict=True)
     for row, thumbnail in enumerate(small):
         thumbnails[row] = thumbnail
@@ -76,6 +85,8 @@ class Visited:
         sizes: M sizes, bytes.
         data: the M files, or the file that holds them one after the other.
         rejects: path, reason and detail of the others.
+        crops: M crops.
+        origins: M origins; None where the chunk has none.
     """
 
     paths: list[str]
@@ -84,6 +95,8 @@ class Visited:
     sizes: list[int]
     data: list[bytes] | Path
     rejects: list[tuple[str, str, str]]
+    crops: list[Crop]
+    origins: list[Origin] | None
 
 
 def visit(chunk: Chunk) -> Visited:
@@ -98,16 +111,20 @@ def visit(chunk: Chunk) -> Visited:
     sizes: list[int] = []
     held: list[bytes] = []
     rejects: list[tuple[str, str, str]] = []
+    crops: list[Crop] = []
+    origins: list[Origin] = []
     num_held, spool = 0, chunk.spool / f"{chunk.number}.bin"
     spilled = False
-    for path in chunk.paths:
+    for path, origin in zip(chunk.paths, chunk.origins or itertools.repeat(UNKNOWN)):  # noqa: B905 - repeat is endless
         try:
             data = chunk.read(path)
             found = sketch(data, max_pixels=chunk.max_pixels, min_side=chunk.min_side)
+            crops.append(find_crop(chunk.crop, data, found, origin.box, max_pixels=chunk.max_pixels))
         except ImageError as error:
             rejects.append((path, error.reason, error.detail))
             continue
         paths.append(path)
+        origins.append(origin)
         ids.append(hashlib.sha256(data).hexdigest())
         sketches.append(found)
         sizes.append(len(data))
@@ -118,7 +135,8 @@ def visit(chunk: Chunk) -> Visited:
             held, num_held, spilled = [], 0, True
     if spilled:
         append_files(spool, held)
-    return Visited(paths, ids, join_sketches(sketches), sizes, spool if spilled else held, rejects)
+    known = None if chunk.origins is None else origins
+    return Visited(paths, ids, join_sketches(sketches), sizes, spool if spilled else held, rejects, crops, known)
 
 
 def append_files(spool: Path, files: list[bytes]) -> None:
@@ -127,17 +145,3 @@ def append_files(spool: Path, files: list[bytes]) -> None:
         rest = memoryview(b"".join(files))
         while rest:  # a raw write may take only a part, and says so
             rest = rest[file.write(rest) :]
-
-
-def grey_figures(thumbnails: Pixels) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Brightness and contrast of (N, 32, 32) thumbnails: (N,) mean and (N,) standard deviation, grey levels.
-
-    Sums are of whole numbers, so that no processor rounds them its own way.
-    """
-    grey = thumbnails.reshape(len(thumbnails), -1).astype(np.int32)  # (N, 1024)
-    total = grey.sum(axis=1, dtype=np.int64)  # (N,)
-    squares = np.einsum("np,np->n", grey, grey).astype(np.int64)  # (N,); at most 1024 x 255², which int32 holds
-    num_pixels = grey.shape[1]
-    mean = total / num_pixels
-    deviation = np.sqrt(squares * num_pixels - total * total) / num_pixels
-    return mean.astype(np.float32), deviation.astype(np.float32)

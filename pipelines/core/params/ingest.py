@@ -1,84 +1,80 @@
-"""Where the pictures come from, and what is refused at the door."""
+"""Where the pictures come from, how they are fetched, and what is refused at the door."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.core.params.base import Count, Fraction, PositiveInt, Section, Seed
+from pipelines.core.params.base import PositiveFloat, PositiveInt, Section
+from pipelines.core.params.sources import Source
 
 
-class SampleFlaws(Section):
-    """How many flaws the sample source plants; each is listed in data/ingest/truth.csv."""
+class DownloadParams(Section):
+    """How pictures are fetched from the network, for every source that names URLs."""
 
-    exact_copies: Count
-    """files whose bytes are those of another file of the same class"""
-    near_copies: Count
-    """pictures resized, recompressed, cropped, mirrored or brightened from another of the same class, in equal parts"""
-    label_conflicts: Count
-    """pictures filed a second time under a look-alike class, half of them byte for byte"""
-    wrong_labels: Count
-    """pictures filed under a look-alike class only"""
-    broken_files: Count
-    """truncated, empty or otherwise broken image files"""
-    foreign_files: Count
-    """files that are no images at all: notes, HTML saved as .jpg"""
-
-
-class SampleSource(Section):
-    """Drawn electric guitars of 13 models: a data set that needs no network and whose flaws are known."""
-
-    kind: Literal["sample"]
-    seed: Seed
-    images_per_class: Annotated[int, Field(ge=1, le=10_000_000)]
-    """pictures drawn of each of the 13 models; planted files come on top"""
-    image_size: Annotated[int, Field(ge=16, le=2048)]
-    """width and height of each drawn picture, pixels"""
-    difficulty: Fraction
-    """0: every model as its textbook picture (a frozen backbone gets about 99 % right); 0.3: about 90 %; 1: look-alikes
-    nearly melt into each other"""
-    flaws: SampleFlaws
-
-    @model_validator(mode="after")
-    def _flaws_exist(self) -> Self:
-        pictures = 13 * self.images_per_class
-        flaws = self.flaws
-        copies = flaws.exact_copies + flaws.near_copies + flaws.label_conflicts
-        if copies > pictures:
-            raise ValueError(
-                f"flaws.exact_copies + flaws.near_copies + flaws.label_conflicts is {copies}, but each copies a "
-                f"picture of its own and 13 x images_per_class is {pictures}; lower them or raise images_per_class"
-            )
-        for name in ("wrong_labels", "broken_files", "foreign_files"):
-            count = getattr(flaws, name)
-            if count > pictures:
-                raise ValueError(
-                    f"flaws.{name} is {count}, more than the 13 x images_per_class = {pictures} pictures; "
-                    "lower it or raise images_per_class"
-                )
-        return self
+    contact: str
+    """an address or page by which a site's owner can reach you; part of the user agent"""
+    connections: Annotated[int, Field(ge=1, le=256)]
+    """open at the same time"""
+    connections_per_host: Annotated[int, Field(ge=1, le=64)]
+    delay_seconds: Annotated[float, Field(ge=0.0)]
+    """between two requests to one host; robots.txt may ask for more"""
+    timeout_seconds: PositiveFloat
+    """for one try, from connecting to the last byte"""
+    tries: Annotated[int, Field(ge=1, le=20)]
+    """of one URL, where a later one may succeed: 408, 429, 5xx, a broken connection"""
+    max_wait_seconds: PositiveFloat
+    """longest pause before another try; a Retry-After beyond it ends the tries"""
+    max_redirects: Annotated[int, Field(ge=0, le=20)]
+    robots: Literal["obey", "ignore"]
+    """robots.txt of each host; ignore it only for hosts whose owner agreed"""
+    open_hosts: tuple[str, ...]
+    """names or addresses that may lie in private, loopback or link-local networks; all others there are refused"""
 
 
-class FolderSource(Section):
-    """A folder with a folder for each class."""
+class NoCrop(Section):
+    """Whole pictures, but for the rows of data/decisions/crop.csv."""
 
-    kind: Literal["folder"]
-    path: Annotated[str, Field(min_length=1)]
-    """the folder, relative to params.yaml or absolute"""
-    label_from: Literal["first_folder", "last_folder", "whole_path"]
-    """which part of path/a/b/x.jpg is the label: a, b, or a/b"""
-    symlinks: Literal["skip", "follow"]
-    """skip: counted as rejects; follow: read, but never out of the folder and never in a circle"""
-    hidden: Literal["skip", "read"]
-    """files and folders whose name starts with a dot"""
+    kind: Literal["none"]
 
 
-Source = Annotated[SampleSource | FolderSource, Field(discriminator="kind")]
+class CentreCrop(Section):
+    """The largest centred square."""
+
+    kind: Literal["centre"]
+
+
+class FileCrop(Section):
+    """What data/decisions/crop.csv says of each picture."""
+
+    kind: Literal["file"]
+    without: Literal["whole", "error"]
+    """pictures without a row there"""
+
+
+class FaceCrop(Section):
+    """The face that a detector finds; needs the extra `face`."""
+
+    kind: Literal["face"]
+    margin: Annotated[float, Field(ge=0.0, le=2.0)]
+    """added on each side, as a fraction of the face's longer side"""
+    min_side: PositiveInt
+    """smaller faces do not count, pixels"""
+    none: Literal["whole", "centre", "reject"]
+    """pictures without a face"""
+    several: Literal["largest", "whole", "reject"]
+    """pictures with several faces"""
+
+
+CropParams = Annotated[NoCrop | CentreCrop | FileCrop | FaceCrop, Field(discriminator="kind")]
 
 
 class IngestParams(Section):
-    snapshot: Annotated[str, Field(min_length=1, max_length=100)]
-    """any text; a new value reads every source anew, an old one brings its pictures back"""
+    snapshot: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    """letters, digits, dots and dashes; a new name reads every source anew, an old one brings its pictures back"""
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    download: DownloadParams
+    crop: CropParams
+    """which part of a picture counts; recorded in the manifest and applied by augment, the original is kept"""
     max_file_bytes: Annotated[int, Field(ge=1, le=2**33 - 1)]
     """larger files are rejected unread, bytes; what a tar header can hold is the limit"""
     max_pixels: PositiveInt

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.core.files import write_csv
 from pipelines.core.images import Pixels, decode
-from pipelines.core.params.ingest import SampleSource
+from pipelines.core.params.sources import SampleSource
 from pipelines.ingest.sample.dice import Dice
 from pipelines.ingest.sample.models import CLASSES, LOOK_ALIKES
 from pipelines.ingest.sample.names import file_name

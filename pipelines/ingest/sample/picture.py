@@ -5,7 +5,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from pipelines.core.params.ingest import SampleSource
+from pipelines.core.params.sources import SampleSource
 from pipelines.ingest.sample.dice import Dice
 from pipelines.ingest.sample.guitar import look, paint_body, paint_parts, silhouette
 from pipelines.ingest.sample.scene import background, camera, cast_shadow, light_and_lens, occlude, stand

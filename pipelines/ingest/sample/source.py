@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipelines.core.errors import ImageError
-from pipelines.core.params.ingest import SampleSource
+from pipelines.core.params.sources import SampleSource
 from pipelines.ingest.listing import Listing
 from pipelines.ingest.sample.flaws import plan, planted_bytes
 from pipelines.ingest.sample.models import CLASSES, MODELS

@@ -1,0 +1,238 @@
+"""The kinds of places that pictures come from: one model a kind, told apart by `kind`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipelines.core.params.base import Count, Fraction, PositiveInt, Section, Seed
+
+Text = Annotated[str, Field(min_length=1)]
+LabelFrom = Literal["first_folder", "last_folder", "whole_path"]
+
+
+class SampleFlaws(Section):
+    """How many flaws the sample source plants; each is listed in data/ingest/truth.csv."""
+
+    exact_copies: Count
+    """files whose bytes are those of another file of the same class"""
+    near_copies: Count
+    """pictures resized, recompressed, cropped, mirrored or brightened from another of the same class, in equal parts"""
+    label_conflicts: Count
+    """pictures filed a second time under a look-alike class, half of them byte for byte"""
+    wrong_labels: Count
+    """pictures filed under a look-alike class only"""
+    broken_files: Count
+    """truncated, empty or otherwise broken image files"""
+    foreign_files: Count
+    """files that are no images at all: notes, HTML saved as .jpg"""
+
+
+class SampleSource(Section):
+    """Drawn electric guitars of 13 models: a data set that needs no network and whose flaws are known."""
+
+    kind: Literal["sample"]
+    seed: Seed
+    images_per_class: Annotated[int, Field(ge=1, le=10_000_000)]
+    """pictures drawn of each of the 13 models; planted files come on top"""
+    image_size: Annotated[int, Field(ge=16, le=2048)]
+    """width and height of each drawn picture, pixels"""
+    difficulty: Fraction
+    """0: every model as its textbook picture (a frozen backbone gets about 99 % right); 0.3: about 90 %; 1: look-alikes
+    nearly melt into each other"""
+    flaws: SampleFlaws
+
+    @model_validator(mode="after")
+    def _flaws_exist(self) -> Self:
+        pictures = 13 * self.images_per_class
+        flaws = self.flaws
+        copies = flaws.exact_copies + flaws.near_copies + flaws.label_conflicts
+        if copies > pictures:
+            raise ValueError(
+                f"flaws.exact_copies + flaws.near_copies + flaws.label_conflicts is {copies}, but each copies a "
+                f"picture of its own and 13 x images_per_class is {pictures}; lower them or raise images_per_class"
+            )
+        for name in ("wrong_labels", "broken_files", "foreign_files"):
+            count = getattr(flaws, name)
+            if count > pictures:
+                raise ValueError(
+                    f"flaws.{name} is {count}, more than the 13 x images_per_class = {pictures} pictures; "
+                    "lower it or raise images_per_class"
+                )
+        return self
+
+
+class FolderSource(Section):
+    """A folder with a folder for each class."""
+
+    kind: Literal["folder"]
+    path: Text
+    """the folder, relative to params.yaml or absolute"""
+    label_from: LabelFrom
+    """which part of path/a/b/x.jpg is the label: a, b, or a/b"""
+    symlinks: Literal["skip", "follow"]
+    """skip: counted as rejects; follow: read, but never out of the folder and never in a circle"""
+    hidden: Literal["skip", "read"]
+    """files and folders whose name starts with a dot"""
+
+
+class ArchiveSource(Section):
+    """A zip or tar (also .tar.gz, .tar.bz2, .tar.xz) that holds a folder for each class."""
+
+    kind: Literal["archive"]
+    path: Text
+    """the archive, relative to params.yaml or absolute"""
+    label_from: LabelFrom
+    """which part of path/a/b/x.jpg inside the archive is the label: a, b, or a/b"""
+    hidden: Literal["skip", "read"]
+    """members whose name, or a folder of whose path, starts with a dot, and the __MACOSX folder"""
+    max_files: PositiveInt
+    """an archive with more members is refused"""
+    max_bytes: PositiveInt
+    """an archive that unpacks to more is refused, bytes"""
+
+
+class BoxColumns(Section):
+    """Where a table says which part of its picture a row is about."""
+
+    columns: Annotated[tuple[Text, ...], Field(min_length=1, max_length=4)]
+    """one column that holds four numbers, or four columns"""
+    order: Literal["left_top_right_bottom", "left_top_width_height"]
+    unit: Literal["pixels", "fraction"]
+
+    @model_validator(mode="after")
+    def _one_or_four(self) -> Self:
+        if len(self.columns) not in (1, 4):
+            raise ValueError(
+                f"columns names {len(self.columns)} columns; name one that holds four numbers, or four of one number"
+            )
+        return self
+
+
+class TableSource(Section):
+    """A CSV, Parquet or JSON Lines table: a row a picture, with its path or URL, its labels and what else is known."""
+
+    kind: Literal["table"]
+    path: Text
+    """the table, relative to params.yaml or absolute"""
+    format: Literal["csv", "parquet", "jsonl"]
+    image_column: Text
+    image_is: Literal["path", "url"]
+    root: Text
+    """the folder where paths start, relative to params.yaml or absolute; nothing outside of it is read"""
+    label_columns: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """one column, or several whose values are joined to one label; each value is kept as a factor"""
+    joined_by: Text
+    """what stands between the values of several label columns: male×warrior"""
+    subset_column: Text | None
+    """says train, val or test (training, valid, validation, dev, testing too); for split.method: given"""
+    box: BoxColumns | None
+    license_column: Text | None
+    creator_column: Text | None
+    page_url_column: Text | None
+
+
+class UrlsSource(Section):
+    """A list of URLs, each with its label."""
+
+    kind: Literal["urls"]
+    path: Text
+    """the list, relative to params.yaml or absolute"""
+    format: Literal["text", "csv"]
+    """text: a URL and its label on each line, # starts a comment; csv: columns url and label, and if there are any
+    license, creator and page_url"""
+    gone: Literal["keep", "drop"]
+    """pictures that an earlier snapshot fetched and this one no longer lists"""
+
+
+class Bing(Section):
+    engine: Literal["bing"]
+    size: Literal["any", "large", "medium", "small"]
+    type: Literal["any", "photo", "clipart", "linedrawing", "transparent", "animated"]
+    license: Literal[
+        "any", "creativecommons", "publicdomain", "noncommercial", "commercial", "noncommercial,modify",
+        "commercial,modify",
+    ]  # fmt: skip
+    date: Literal["any", "pastday", "pastweek", "pastmonth", "pastyear"]
+
+
+class Google(Section):
+    engine: Literal["google"]
+    size: Literal["any", "large", "medium", "icon"]
+    type: Literal["any", "photo", "face", "clipart", "linedrawing", "animated"]
+    license: Literal["any", "noncommercial", "commercial", "noncommercial,modify", "commercial,modify"]
+    date: Literal["any", "pastday", "pastweek", "pastmonth", "pastyear"]
+
+
+class Baidu(Section):
+    engine: Literal["baidu"]
+    size: Literal["any", "extralarge", "large", "medium", "small"]
+    type: Literal["any", "portrait", "face", "clipart", "linedrawing", "animated", "static"]
+
+
+class Flickr(Section):
+    """Its API key comes from the environment variable FLICKR_API_KEY."""
+
+    engine: Literal["flickr"]
+    size: Literal["large square", "small", "medium", "medium 640", "medium 800", "large", "large 1600", "original"]
+    """the preferred size; where a picture lacks it, the next smaller one"""
+    licenses: Annotated[tuple[Annotated[int, Field(ge=0, le=16)], ...], Field()]
+    """Flickr's numbers, such as 4 (CC BY), 5 (CC BY-SA), 9 (CC0); empty: any"""
+
+
+class JsonEndpoint(Section):
+    """Any search service that answers in JSON: Openverse, Wikimedia Commons, an own index."""
+
+    engine: Literal["json"]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
+    """of the engine, in sources.jsonl and messages"""
+    url: Text
+    """of a page of results; {words} and {page} are filled in: https://host/search?q={words}&page={page}"""
+    first_page: Count
+    items: str
+    """where the list of results stands: keys joined by dots; empty: the answer itself"""
+    image_url: Text
+    """where an item names its picture: keys joined by dots"""
+    page_url: str
+    """likewise the page that shows it; empty: unknown"""
+    license: str
+    creator: str
+
+
+Engine = Annotated[Bing | Google | Baidu | Flickr | JsonEndpoint, Field(discriminator="engine")]
+
+
+class CrawlSource(Section):
+    """Pictures that search engines find: classes and the words to search for."""
+
+    kind: Literal["crawl"]
+    classes: Annotated[dict[Text, Annotated[tuple[Text, ...], Field(min_length=1)]], Field(min_length=1)]
+    """label: search words, one search for each line"""
+    images_per_class: PositiveInt
+    """wanted; engines are asked in turn until a class has them"""
+    max_pages: PositiveInt
+    """pages of results asked of an engine for each search"""
+    engines: Annotated[tuple[Engine, ...], Field(min_length=1)]
+    """asked in this order"""
+    fail_when: Literal["any", "empty"]
+    """any: a class that ends with fewer pictures than wanted stops the run; empty: only one without a single picture"""
+    gone: Literal["keep", "drop"]
+    """pictures that an earlier snapshot fetched and this one no longer finds"""
+
+
+class TorchvisionSource(Section):
+    """A classification data set of torchvision.datasets."""
+
+    kind: Literal["torchvision"]
+    dataset: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9_]*$")]
+    """name of the class: CIFAR10, Flowers102, Imagenette, OxfordIIITPet, KMNIST, …"""
+    root: Text
+    """where its files lie or are downloaded to, relative to params.yaml or absolute"""
+    splits: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """which parts to read, by torchvision's names (train, test, val, trainval, …); kept for split.method: given"""
+    download: bool
+
+
+Source = Annotated[
+    SampleSource | FolderSource | ArchiveSource | TableSource | UrlsSource | CrawlSource | TorchvisionSource,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,26 @@
+"""Every kind of source, by its `kind`; each is imported when it is asked for."""
+
+from pipelines.core.errors import InputError
+from pipelines.core.params.sources import FolderSource, SampleSource, Source
+from pipelines.ingest.listing import Listing, Place
+
+
+def list_source(entry: Source, *, source: str, place: Place) -> Listing:
+    """List one entry of ingest.sources; those on the network are fetched now.
+
+    Args:
+        entry: its params.
+        source: its name in manifest and rejects: "0-folder".
+
+    Raises:
+        InputError: the source is missing, empty or unusable.
+    """
+    if isinstance(entry, SampleSource):
+        from pipelines.ingest.sample import list_sample
+
+        return list_sample(entry, source=source)
+    if isinstance(entry, FolderSource):
+        from pipelines.ingest.folder import list_folder
+
+        return list_folder(entry, source=source, root=place.root, max_file_bytes=place.params.max_file_bytes)
+    raise InputError(f"ingest.sources: kind {entry.kind} is not there yet")
