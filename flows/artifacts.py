@@ -61,19 +61,35 @@ def pipeline_page(outcomes: Sequence[tuple[str, str, str]]) -> str:
 
 
 def _ingest(layout: Layout, _params: Params, _with_picture: bool) -> str:
-    manifest = pq.read_table(layout.ingest_manifest, columns=["image_id", "label", "size", "format"])
+    manifest = pq.read_table(
+        layout.ingest_manifest, columns=["image_id", "label", "size", "format", "source", "license"]
+    )
     classes, formats = _counts(manifest, "label"), _counts(manifest, "format")
-    rejects = Counter(row["reason"] for row in _csv(layout.rejects))
+    refused = _csv(layout.rejects)
+    rejects = Counter(row["reason"] for row in refused)
+    taken, left = _counts(manifest, "source"), Counter(row["source"] for row in refused)
+    licenses = {name or "unknown": count for name, count in _counts(manifest, "license").items()}
     num_bytes = sum(manifest["size"].to_pylist())
     return page(
         "Ingest",
         f"{manifest.num_rows:,} pictures in {len(classes)} classes, {num_bytes / 1e6:,.1f} MB; "
         f"{len(set(manifest['image_id'].to_pylist())):,} different files; {rejects.total():,} files refused.",
+        table(
+            ["source", "pictures:", "refused:"],
+            [(name, f"{taken.get(name, 0):,}", f"{left[name]:,}") for name in sorted({*taken, *left}, key=_numbered)],
+        ),
         _counted("class", classes, "data/ingest/manifest.parquet"),
         _counted("format", formats, ""),
+        _counted("licence", licenses, "data/ingest/manifest.parquet") if licenses.keys() - {"unknown"} else "",
         "## Refused" if rejects else "",
         _counted("reason", dict(rejects.most_common()), "data/ingest/rejected.csv") if rejects else "",
     )
+
+
+def _numbered(source: str) -> tuple[int, str]:
+    """Sorts `10-folder` after `2-crawl`."""
+    number, _, kind = source.partition("-")
+    return (int(number), kind) if number.isdecimal() else (0, source)
 
 
 def _dedupe(layout: Layout, _params: Params, _with_picture: bool) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from flows import artifacts, markdown
@@ -36,6 +37,7 @@ from pipelines.core.errors import InputError, MiwakeError, ParamsError
 from pipelines.core.files import write_csv, write_json, write_text
 from pipelines.core.layout import Layout
 from pipelines.core.params import load_params
+from pipelines.core.tables import MANIFEST, write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -276,6 +278,23 @@ def test_every_stage_without_files_has_a_page_that_says_so(tmp_path: Path) -> No
     for stage in artifacts.PAGES:
         page = artifacts.stage_page(stage, Layout(tmp_path), params, with_picture=True)
         assert "does not exist: the stage did not write it" in page or "not trained" in page
+
+
+def test_the_ingest_page_counts_by_source_class_and_licence(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    rows = [
+        {"image_id": str(n), "label": "cat", "size": 5, "format": "PNG", "source": source, "license": license}
+        for n, (source, license) in enumerate([("10-folder", ""), ("2-crawl", "CC0-1.0"), ("2-crawl", "CC0-1.0")])
+    ]
+    write_table(pa.Table.from_pylist(rows, schema=MANIFEST), layout.ingest_manifest)
+    header = ("source", "source_path", "label", "reason", "detail")
+    write_csv(layout.rejects, header, [("2-crawl", "http://a.example/x.jpg", "cat", "http-404", "")])
+    text = artifacts.stage_page("ingest", layout, load_params(ROOT / "params.yaml"), with_picture=False)
+    assert "3 pictures in 1 classes, 0.0 MB; 3 different files; 1 files refused." in text
+    assert text.index("| 2-crawl | 2 | 1 |") < text.index("| 10-folder | 1 | 0 |")
+    assert "| CC0-1.0 | 2 |" in text
+    assert "| unknown | 1 |" in text
+    assert "| http-404 | 1 |" in text
 
 
 def test_the_evaluation_page_shows_picture_metrics_and_pairs(tmp_path: Path) -> None:
