@@ -110,7 +110,7 @@ def join_url(base: str, location: str) -> str:
 
 def as_given(url: str) -> str:
     """A URL that has no form of its own, for a record: valid Unicode, and not megabytes of data:."""
-    text = url.encode("utf-8", "backslashreplace").decode()
+    text = _without_password(url.encode("utf-8", "backslashreplace").decode())
     if len(text) <= MAX_URL:
         return text
     return f"{text[:200]}… ({len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()})"
@@ -118,8 +118,12 @@ def as_given(url: str) -> str:
 
 def shorten(url: str) -> str:
     """A URL for a message: printable, at most 200 characters."""
-    text = url if url.isprintable() else ascii(url)[1:-1]
+    text = _without_password(url if url.isprintable() else ascii(url)[1:-1])
     return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=//)[^/?#]*@", "…@", url)
 
 
 def check_addresses(target: Target, resolve: Resolve, open_hosts: Collection[str]) -> list[str]:
@@ -135,7 +139,7 @@ def check_addresses(target: Target, resolve: Resolve, open_hosts: Collection[str
     """
     is_open = target.host in open_hosts or f"{target.host}:{target.port}" in open_hosts
     if not is_open and (target.host == "localhost" or target.host.endswith(".localhost")):
-        raise ImageError("private-address", _closed(target.host, "this machine"))
+        raise ImageError("private-address", _closed(target.host, target.host))
     try:
         found = [str(_address(target.host))]
     except ValueError:
@@ -238,7 +242,7 @@ def _split_authority(authority: str, url: str) -> tuple[str, int | None]:
         ImageError: `bad-url`.
     """
     if "@" in authority:
-        raise ImageError("bad-url", "it holds a user name or password, which would end up in every record")
+        raise ImageError("bad-url", f"{shorten(url)} holds a user name or password; such hosts are not asked")
     found = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?", authority)
     if found is None:
         raise ImageError("bad-url", f"{shorten(url)}: {shorten(authority)} is no host and port")

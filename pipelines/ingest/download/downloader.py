@@ -116,7 +116,9 @@ class Downloader:
         try:
             answer = self._follower.get(request.url, body, budget, max_bytes=self._max_file_bytes, robots=True)
             if not body.size:
-                raise TroubleError("empty-file", "an answer without a body", status=answer.status)
+                empty = TroubleError("empty-file", "an answer without a body", status=answer.status)
+                empty.final_url = answer.final_url
+                raise empty
             record = replace(
                 blank,
                 final_url=answer.final_url,

@@ -1,4 +1,4 @@
-"""One try of one URL, through all its redirects: every hop is checked, asked for leave and waited for like the first."""
+"""One try of one URL, through all its redirects: every hop is checked and waited for as if it were the first."""
 
 import datetime
 import email.utils
@@ -6,9 +6,11 @@ import random
 import socket
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import urllib3
+from urllib3.exceptions import HTTPError
 
 from pipelines.core.errors import ImageError
 from pipelines.core.params.ingest import DownloadParams
@@ -152,7 +154,8 @@ class Follower:
             trouble.wait_seconds = _retry_after(response.headers.get("Retry-After", ""))
             self._slow_down(host, status, trouble.wait_seconds)
         page = Memory(_ERROR_PAGE_BYTES)
-        read_body(response, page, max_bytes=_ERROR_PAGE_BYTES, cut=True)
+        with suppress(TroubleError, HTTPError, OSError):  # what the page is like changes nothing
+            read_body(response, page, max_bytes=_ERROR_PAGE_BYTES, cut=True)
         trouble.body, trouble.type = bytes(page.data), _content_type(response)
         raise trouble
 

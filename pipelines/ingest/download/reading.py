@@ -2,9 +2,11 @@
 
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import urllib3
+from urllib3.exceptions import HTTPError
 
 from pipelines.ingest.download.trouble import TroubleError
 
@@ -70,8 +72,9 @@ def read_body(response: urllib3.BaseHTTPResponse, sink: Sink, *, max_bytes: int,
 def drain(response: urllib3.BaseHTTPResponse) -> None:
     """Read what little is left, so that the connection can be used again."""
     if response.length_remaining is not None and response.length_remaining <= _CHUNK:
-        while response.read1(_CHUNK, decode_content=False):
-            pass
+        with suppress(HTTPError, OSError):  # then it is closed
+            while response.read1(_CHUNK, decode_content=False):
+                pass
 
 
 def _too_large(what: str, max_bytes: int, status: int) -> TroubleError:
