@@ -1,0 +1,185 @@
+"""Runs the searches of all classes at once: pages of results and pictures through the same few connections."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from icrawler import Downloader as IcrawlerDownloader
+from icrawler.utils import Signal
+
+from pipelines.core.errors import ImageError
+from pipelines.core.odd_images import identify
+from pipelines.ingest.crawl.answers import Turn
+from pipelines.ingest.crawl.engines import CLOSING, Engine, Result, ask
+from pipelines.ingest.crawl.search import Ask, Fetch, Found, Search
+from pipelines.ingest.download import Downloader, Journal, Record, Request, object_path
+from pipelines.ingest.listing import Origin
+
+# what `identify` looks at
+_HEAD_BYTES = 1024
+
+
+class Fetcher(IcrawlerDownloader):  # type: ignore[misc]  # icrawler has no types
+    """Fetches one picture with all of the project's rules.
+
+    icrawler's own threads end at the first exception, and the crawl with them, without a word; they name files by
+    their arrival, take more than was wanted, and leave while pages are still read. Here `Search` decides what is
+    fetched, and an executor hands every exception on.
+    """
+
+    def __init__(self, downloader: Downloader) -> None:
+        super().__init__(1, Signal(), None, None)
+        self._downloader = downloader
+
+    def download(self, task: Request) -> Record:
+        """Fetch a picture; what goes wrong stands in the record."""
+        return self._downloader.fetch(task)
+
+
+@dataclass
+class Crawl:
+    """What the searches share.
+
+    Args:
+        engines: in the order of asking.
+        searches: one a class.
+        downloader, journal: of this run.
+        objects: where fetched pictures lie.
+        connections: threads.
+        advance: told of every picture that came.
+        records: what came, by label and `Fetch.number`.
+    """
+
+    engines: Sequence[Engine]
+    searches: Sequence[Search]
+    downloader: Downloader
+    journal: Journal
+    objects: Path
+    connections: int
+    advance: Callable[[int], None]
+    records: dict[Fetch, Record] = field(default_factory=dict)
+    _closed: dict[int, Result] = field(default_factory=dict)
+    """engines that refused everything, by index"""
+    _by_url: dict[str, Record] = field(default_factory=dict)
+    """what this run fetched; a momentary failure is not tried again for the next class"""
+    _flying: dict[Future[Record] | Future[Result], list[tuple[Search, Ask | Fetch]]] = field(default_factory=dict)
+    _fetching: dict[str, Future[Record]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Do all that the searches want.
+
+        Raises:
+            InputError: the cache cannot be written.
+        """
+        fetcher = Fetcher(self.downloader)
+        with ThreadPoolExecutor(self.connections, thread_name_prefix="crawl") as pool:
+            try:
+                active = list(self.searches)
+                while active:
+                    for search in active:
+                        self._feed(search, pool, fetcher)
+                    active = [search for search in active if not search.ended]
+                    if self._flying:
+                        self._land(wait(self._flying, return_when=FIRST_COMPLETED).done)
+            except BaseException:
+                for future in self._flying:
+                    future.cancel()
+                self.downloader.stop()
+                raise
+
+    def _feed(self, search: Search, pool: ThreadPoolExecutor, fetcher: Fetcher) -> None:
+        """Start what a search wants, as far as connections are free; what is known needs none."""
+        while len(self._flying) < self.connections and (step := search.step()) is not None:
+            if isinstance(step, Ask):
+                known = self._known_result(search, step)
+                if known is not None:
+                    search.answered(step, known)
+                    continue
+                turn = Turn(search.words[step.word], step.page, step.start)
+                asking = pool.submit(ask, self.engines[step.engine], self.downloader, turn)
+                self._flying[asking] = [(search, step)]
+                continue
+            found = search.found[step.number]
+            record = self._by_url.get(found.url) or self.journal.get(found.url, search.label)
+            if record is not None:
+                self._take(search, step, record)
+            elif found.url in self._fetching:
+                self._flying[self._fetching[found.url]].append((search, step))
+            else:
+                fetching = pool.submit(fetcher.download, self._request(search, found))
+                self._flying[fetching] = [(search, step)]
+                self._fetching[found.url] = fetching
+
+    def _land(self, done: set[Future[Record] | Future[Result]]) -> None:
+        for future in done:
+            waiting = self._flying.pop(future)
+            came = future.result()
+            for search, step in waiting:
+                if isinstance(came, Result) and isinstance(step, Ask):
+                    self.journal.note(_note(self.engines, search, step), came.to_json())
+                    if came.outcome in CLOSING:
+                        self._closed.setdefault(step.engine, came)
+                    search.answered(step, came)
+                elif isinstance(came, Record) and isinstance(step, Fetch):
+                    self._fetching.pop(search.found[step.number].url, None)
+                    self._by_url[search.found[step.number].url] = came
+                    self._take(search, step, came)
+
+    def _known_result(self, search: Search, step: Ask) -> Result | None:
+        """The answer of an earlier run, or of an engine that is not asked any more."""
+        noted = self.journal.notes.get(_note(self.engines, search, step))
+        if noted is not None:
+            try:
+                result = Result.from_json(noted)
+            except (ValueError, TypeError):
+                result = None
+            if result is not None and result.ok:
+                return result  # a failure may be over by now
+        closed = self._closed.get(step.engine)
+        if closed is None:
+            return None
+        return replace(
+            closed, url="", seen="", remedy=f"not asked, since it answered another search so; {closed.remedy}"
+        )
+
+    def _take(self, search: Search, step: Fetch, record: Record) -> None:
+        """Keep the record of a picture under the class and words that found it, and tell the search."""
+        request = self._request(search, search.found[step.number])
+        record = of_request(record, request)
+        if self.journal.get(record.url, record.label) != record:
+            self.journal.append(record)
+        if record.ok:
+            try:
+                with object_path(self.objects, record.image_id).open("rb") as file:
+                    identify(file.read(_HEAD_BYTES))
+            except ImageError as error:
+                record = replace(record, outcome=error.reason, detail=error.detail)
+        self.records[step] = record
+        before = search.num_good
+        search.came(step, record.image_id if record.ok else "")
+        self.advance(search.num_good - before)
+
+    def _request(self, search: Search, found: Found) -> Request:
+        return make_request(search, found, self.engines[found.engine].name)
+
+
+def make_request(search: Search, found: Found, engine: str) -> Request:
+    """What the downloader is asked for, with all that is known of a picture."""
+    item = found.item
+    origin = Origin(page_url=item.page_url, query=search.words[found.word], license=item.license, creator=item.creator)
+    return Request(found.url, search.label, origin, engine=engine, page=found.page + 1, rank=found.rank)
+
+
+def of_request(record: Record, request: Request) -> Record:
+    """A record as it reads when `request` asked for its URL: another class or search may have asked first."""
+    origin = request.origin
+    return replace(
+        record, label=request.label, query=origin.query, page_url=origin.page_url, license=origin.license,
+        creator=origin.creator, engine=request.engine, page=request.page, rank=request.rank,
+    )  # fmt: skip
+
+
+def _note(engines: Sequence[Engine], search: Search, step: Ask) -> str:
+    """The name of a page of results in the journal; classes that search for the same words share it."""
+    return f"{step.engine} {engines[step.engine].name} {search.words[step.word]!r} {step.page} {step.start}"
