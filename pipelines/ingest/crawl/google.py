@@ -125,8 +125,8 @@ def _plain_links(text: str) -> Iterator[Item]:
     for match in _PLAIN_LINK.finditer(text):
         told = parse_qs(_unescape(html.unescape(match[1])))
         if "imgurl" in told:
-            size = [as_pixels(told.get(side, ["0"])[0]) for side in ("w", "h")]
-            yield Item(told["imgurl"][0], told.get("imgrefurl", [""])[0], "", *size)
+            width, height = (as_pixels(told.get(side, ["0"])[0]) for side in ("w", "h"))
+            yield Item(told["imgurl"][0], told.get("imgrefurl", [""])[0], width=width, height=height)
 
 
 def _unescape(text: str) -> str:

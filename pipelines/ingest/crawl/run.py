@@ -1,6 +1,6 @@
 """Runs the searches of all classes at once: pages of results and pictures through the same few connections."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +10,13 @@ from icrawler.utils import Signal
 
 from pipelines.core.errors import ImageError
 from pipelines.core.odd_images import identify
+from pipelines.core.progress import Advance
 from pipelines.ingest.crawl.answers import Turn
 from pipelines.ingest.crawl.engines import CLOSING, Engine, Result, ask
 from pipelines.ingest.crawl.search import Ask, Fetch, Found, Search
-from pipelines.ingest.download import Downloader, Journal, Record, Request, object_path
+from pipelines.ingest.download import Downloader, Journal, Record, Request
+from pipelines.ingest.download.schedule import labelled
+from pipelines.ingest.download.store import object_path
 from pipelines.ingest.listing import Origin
 
 # what `identify` looks at
@@ -57,14 +60,14 @@ class Crawl:
     journal: Journal
     objects: Path
     connections: int
-    advance: Callable[[int], None]
+    advance: Advance
     records: dict[Fetch, Record] = field(default_factory=dict)
     _closed: dict[int, Result] = field(default_factory=dict)
     """engines that refused everything, by index"""
     _by_url: dict[str, Record] = field(default_factory=dict)
     """what this run fetched; a momentary failure is not tried again for the next class"""
-    _flying: dict[Future[Record] | Future[Result], list[tuple[Search, Ask | Fetch]]] = field(default_factory=dict)
-    _fetching: dict[str, Future[Record]] = field(default_factory=dict)
+    _flying: dict[Future[Record | Result], list[tuple[Search, Ask | Fetch]]] = field(default_factory=dict)
+    _fetching: dict[str, Future[Record | Result]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Do all that the searches want.
@@ -97,8 +100,7 @@ class Crawl:
                     search.answered(step, known)
                     continue
                 turn = Turn(search.words[step.word], step.page, step.start)
-                asking = pool.submit(ask, self.engines[step.engine], self.downloader, turn)
-                self._flying[asking] = [(search, step)]
+                self._flying[pool.submit(self._ask, step.engine, turn)] = [(search, step)]
                 continue
             found = search.found[step.number]
             record = self._by_url.get(found.url) or self.journal.get(found.url, search.label)
@@ -107,11 +109,17 @@ class Crawl:
             elif found.url in self._fetching:
                 self._flying[self._fetching[found.url]].append((search, step))
             else:
-                fetching = pool.submit(fetcher.download, self._request(search, found))
-                self._flying[fetching] = [(search, step)]
-                self._fetching[found.url] = fetching
+                self._fetching[found.url] = pool.submit(self._fetch, fetcher, self._request(search, found))
+                self._flying[self._fetching[found.url]] = [(search, step)]
 
-    def _land(self, done: set[Future[Record] | Future[Result]]) -> None:
+    def _ask(self, engine: int, turn: Turn) -> Record | Result:
+        return ask(self.engines[engine], self.downloader, turn)
+
+    @staticmethod
+    def _fetch(fetcher: Fetcher, request: Request) -> Record | Result:
+        return fetcher.download(request)
+
+    def _land(self, done: set[Future[Record | Result]]) -> None:
         for future in done:
             waiting = self._flying.pop(future)
             came = future.result()
@@ -146,7 +154,7 @@ class Crawl:
     def _take(self, search: Search, step: Fetch, record: Record) -> None:
         """Keep the record of a picture under the class and words that found it, and tell the search."""
         request = self._request(search, search.found[step.number])
-        record = of_request(record, request)
+        record = labelled(record, request)
         if self.journal.get(record.url, record.label) != record:
             self.journal.append(record)
         if record.ok:
@@ -158,7 +166,8 @@ class Crawl:
         self.records[step] = record
         before = search.num_good
         search.came(step, record.image_id if record.ok else "")
-        self.advance(search.num_good - before)
+        if search.num_good > before:
+            self.advance(1, record.bytes)
 
     def _request(self, search: Search, found: Found) -> Request:
         return make_request(search, found, self.engines[found.engine].name)
@@ -169,15 +178,6 @@ def make_request(search: Search, found: Found, engine: str) -> Request:
     item = found.item
     origin = Origin(page_url=item.page_url, query=search.words[found.word], license=item.license, creator=item.creator)
     return Request(found.url, search.label, origin, engine=engine, page=found.page + 1, rank=found.rank)
-
-
-def of_request(record: Record, request: Request) -> Record:
-    """A record as it reads when `request` asked for its URL: another class or search may have asked first."""
-    origin = request.origin
-    return replace(
-        record, label=request.label, query=origin.query, page_url=origin.page_url, license=origin.license,
-        creator=origin.creator, engine=request.engine, page=request.page, rank=request.rank,
-    )  # fmt: skip
 
 
 def _note(engines: Sequence[Engine], search: Search, step: Ask) -> str:

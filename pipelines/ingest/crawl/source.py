@@ -10,7 +10,7 @@ from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.sources import CrawlSource
 from pipelines.core.progress import progress
 from pipelines.ingest.crawl.engines import ADDRESSES, Engine, Result, make_engines
-from pipelines.ingest.crawl.run import Crawl, make_request, of_request
+from pipelines.ingest.crawl.run import Crawl, make_request
 from pipelines.ingest.crawl.search import Ask, Fetch, Search
 from pipelines.ingest.download import (
     Downloader,
@@ -21,6 +21,7 @@ from pipelines.ingest.download import (
     objects_folder,
     source_key,
 )
+from pipelines.ingest.download.schedule import labelled
 from pipelines.ingest.labels import clean_label
 from pipelines.ingest.listing import Listing, Place, Reject
 
@@ -166,7 +167,7 @@ def _rows(search: Search, engines: Sequence[Engine], records: Mapping[Fetch, Rec
         record = records.get(Fetch(search.label, number))
         if record is None:
             outcome = OVER_LIMIT if number >= search.next else DUPLICATE_URL if found.url else NO_URL
-            record = of_request(Record(found.url, search.label, outcome=outcome, detail=_DETAILS[outcome]), request)
+            record = labelled(Record(found.url, search.label, outcome=outcome, detail=_DETAILS[outcome]), request)
         elif number in search.good and number not in taken:
             detail = f"the same bytes as {first[record.image_id]}"
             record = replace(record, outcome=DUPLICATE_CONTENT, detail=detail)
