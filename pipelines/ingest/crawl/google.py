@@ -45,9 +45,9 @@ _SOURCE = re.compile(
 )
 _META = re.compile(r'\{[^{}]*"ou":[^{}]*\}')
 _PLAIN_LINK = re.compile(r"/imgres\?([^\"'<>\s]+)")
-_PICTURE_FILE = re.compile(
-    r"https?:(?:[^\"'\\<>\s,\[\]]|\\+[ux/]){1,2000}\.(?:jpe?g|png|bmp|gif|webp)\b", re.IGNORECASE
-)
+# possessive (*+): what was read as one address is not read again from its middle
+_ADDRESS = re.compile(r"https?:(?:[^\"'\\<>\s,\[\]]|\\+[ux/])*+")
+_PICTURE_FILE = re.compile(r"\.(?:jpe?g|png|bmp|gif|webp)\b", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([/\"']))")
 _OWN_HOSTS = ("gstatic.com", "google.com", "googleusercontent.com", "googleapis.com")
 
@@ -97,8 +97,10 @@ def _items(text: str) -> Iterator[Item]:
     yield from found
     if not any(not _is_own(item.url) for item in found):
         for inside, script in elements(text, "script"):
-            for match in _PICTURE_FILE.finditer(script) if inside else ():
-                yield Item(_unescape(match[0]))
+            for match in _ADDRESS.finditer(script) if inside else ():
+                ends = [ending.end() for ending in _PICTURE_FILE.finditer(match[0])]
+                if ends:
+                    yield Item(_unescape(match[0][: ends[-1]]))
 
 
 def _triples(text: str) -> Iterator[Item]:
