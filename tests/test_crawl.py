@@ -300,6 +300,24 @@ def test_a_server_of_many_speeds_gives_the_same_rows(web: Web, seed: int) -> Non
     assert [{k: v for k, v in row.items() if k not in strip} for row in listing.records or []] == rows
 
 
+def test_a_host_that_must_wait_holds_up_no_other(web: Web) -> None:
+    tired = Answer(b"", 429, headers={"Retry-After": "1"})
+    try:
+        other = HostileServer("127.0.0.2")
+    except OSError:
+        pytest.skip("this machine has no 127.0.0.2")
+    with other:
+        other.add("/slow/*", lambda hit: tired if sum(other.hits.values()) < 4 else picture(int(hit.path[-1])))
+        slow = [Picture(other.url(f"/slow/{number}")) for number in range(4)]
+        web.index["x"] = [*slow, *web.pictures(*range(10, 20))]
+        entry = web.entry({"a": ["x"]}, web.json(), images_per_class=14, max_pages=9)
+        listing = web.crawl(entry, connections=2, open_hosts=["127.0.0.1", "127.0.0.2"], max_wait_seconds=5.0)
+        assert len(listing.paths) == 14
+        quick = [time for path in web.asked() for time in web.server.times[path]]
+        waited = [max(times) for path, times in other.times.items() if path.startswith("/slow")]
+        assert max(quick[:10]) < max(waited) - 0.5
+
+
 # --- engines that fail -------------------------------------------------------------------------------------------
 
 
@@ -323,7 +341,7 @@ def test_a_class_that_ends_short_stops_the_run_and_says_everything(web: Web) -> 
     web.index["x"] += web.pictures(6)
     web.site.spoiled.clear()
     web.index["z"] = web.pictures(7, 8, 9)
-    with pytest.raises(InputError, match="1 of 3 classes"):
+    with pytest.raises(InputError, match=r"1 of 3 classes(.|\n)*What was fetched is kept, but another run would find"):
         web.crawl(entry)  # the page with two results is known; the page that failed is asked for again
     assert set(web.asked().values()) == {1}
     assert [words for _, words, _ in web.site.asked].count("x") == 2
@@ -672,7 +690,7 @@ def test_an_error_in_a_thread_ends_icrawlers_crawl_in_silence_and_ours_with_that
     assert len(died) == 1
     assert not downloader.is_alive()  # all that icrawler's crawl() waits for
 
-    def broken(self: Fetcher, task: Any) -> Any:  # noqa: ARG001
+    def broken(self: Fetcher, task: Any, tries: int) -> Any:  # noqa: ARG001
         raise RuntimeError(f"lost {task.url}")
 
     monkeypatch.setattr(Fetcher, "download", broken)

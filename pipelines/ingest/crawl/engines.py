@@ -19,7 +19,7 @@ ADDRESSES: Mapping[str, str] = {
 }  # fmt: skip
 # after such an answer, an engine is not asked for anything else: it would only be the worse for it
 CLOSING = frozenset(
-    {"captcha", "consent-page", "bad-key", "http-401", "http-403", "robots", "robots-disallowed", "private-address"}
+    {"captcha", "consent-page", "bad-key", "http-401", "http-403", "robots-disallowed", "private-address"}
 )
 _REMEDIES = {
     "http-400": "check the engine's url and filters",
@@ -28,11 +28,9 @@ _REMEDIES = {
     "http-404": "check the engine's url",
     "http-429": "it is asked too much: wait, or raise ingest.download.delay_seconds",
     "too-large": "ask for fewer results a page",
+    "robots-disallowed": "its robots.txt refuses programs; use an engine with an API (flickr or json), or, if its "
+    "owner agreed, set ingest.download.robots: ignore",
 }
-_ROBOTS = (
-    "its robots.txt refuses programs; use an engine with an API (flickr or json), or, if its owner agreed, set "
-    "ingest.download.robots: ignore"
-)
 
 
 class Feeder(Protocol):
@@ -140,7 +138,7 @@ def ask(engine: Engine, downloader: Downloader, turn: Turn) -> Result:
             if known.reason != "unknown-answer":
                 raise known
             detail = engine.hide(got.detail)
-            remedy = _ROBOTS if got.outcome.startswith("robots") else _REMEDIES.get(got.outcome, "try again later")
+            remedy = _REMEDIES.get(got.outcome, "try again later")
             raise AnswerError(got.outcome, f"{detail}; {remedy}" if detail else remedy)
         answer = engine.parser.parse(got, turn)
     except AnswerError as error:

@@ -132,7 +132,7 @@ def _plain_links(text: str) -> Iterator[Item]:
 
 
 def _unescape(text: str) -> str:
-    r"""Undo \uXXXX, \xXX, \/ and escaped quotes, once or twice escaped; other scripts stay as they are."""
+    r"""Undo \uNNNN, \xNN, \/ and escaped quotes, once or twice escaped; other scripts stay as they are."""
 
     def sign(match: re.Match[str]) -> str:
         code = match[1] or match[2]

@@ -145,7 +145,7 @@ def _crawl(
         progress(f"ingest: {source}", params.images_per_class * len(searches), unit="pictures") as advance,
         Downloader(limits.download, max_file_bytes=limits.max_file_bytes, objects=objects) as downloader,
     ):
-        crawl = Crawl(engines, searches, downloader, journal, objects, limits.download.connections, advance)
+        crawl = Crawl(engines, searches, downloader, journal, objects, limits.download, advance)
         crawl.run()
     rows = [row for search in searches for row in _rows(search, engines, crawl.records)]
     _judge(params, searches, rows, where=where)
@@ -214,9 +214,11 @@ def _judge(params: CrawlSource, searches: Iterable[Search], rows: Sequence[Row],
         lines += [f"  {label}: {count} of {wanted}{why.get(label, '')}" for label, count in counts.items()]
         lines += ["What the engines answered:"] if said else ["Every engine answered; there was not more to find."]
         lines += [f"  {line}" for line in said]
+        again = said or any(row.record.momentary for row in rows)
         lines += [
-            "What was fetched is kept: run again to go on from there. Or give these classes more search words or "
-            "engines, raise max_pages, or lower images_per_class"
+            "What was fetched is kept"
+            + (": run again to go on from there. Or give" if again else ", but another run would find the same. Give")
+            + " these classes more search words or engines, raise max_pages, or lower images_per_class"
             + (", or set fail_when: empty" if params.fail_when == "any" and all(counts.values()) else "")
         ]
         raise InputError("\n".join(lines))
