@@ -19,12 +19,13 @@ from urllib3.exceptions import (
     HTTPError,
     IncompleteRead,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
     SSLError,
 )
 
 from pipelines.ingest.download.addresses import Target
-from pipelines.ingest.download.sockets import Budget, PlainConnection, TlsConnection, TlsSocket, tls_context
+from pipelines.ingest.download.sockets import Budget, PlainConnection, TlsConnection, TlsSocket, tls_context, was_reused
 from pipelines.ingest.download.trouble import StoppedError, TroubleError
 
 # idle connections are kept to so many sites; every one of them is an open file
@@ -117,6 +118,10 @@ class Transport:
                 )
             except ClosedPoolError:  # others pushed it out since it was taken
                 continue
+            except ProtocolError as error:
+                # the server had closed the idle connection: that is no try. It is gone from the pool, a new one is not
+                if not was_reused() or not any(isinstance(cause, ConnectionError) for cause in error.args):
+                    raise
 
     def _pool(self, target: Target, address: str) -> urllib3.HTTPConnectionPool:
         key = (target.site, address)
@@ -163,10 +168,10 @@ class Transport:
 
 def _translate(error: Exception, budget: Budget) -> TroubleError:
     """What a person needs to know, without what differs from run to run (addresses of objects, byte counts)."""
+    if isinstance(error, NewConnectionError):  # before timeouts: in urllib3 2 it is one of them
+        return TroubleError("connection-error", _reason(error.__cause__), again=True)
     if isinstance(error, ReadTimeoutError | ConnectTimeoutError | TimeoutError):
         return budget.trouble()
-    if isinstance(error, NewConnectionError):
-        return TroubleError("connection-error", _reason(error.__cause__), again=True)
     if isinstance(error, SSLError):
         cause = error.args[0] if error.args else error
         if isinstance(cause, ssl.SSLCertVerificationError):
