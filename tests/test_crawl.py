@@ -254,6 +254,23 @@ def test_pictures_that_cannot_be_used_are_replaced_and_each_is_accounted_for(web
     ]
 
 
+def test_nothing_that_an_engine_says_is_believed(web: Web) -> None:
+    evil = [
+        web.picture("/picture/1.jpg", page_url="javascript:alert(1)", creator="<script>\x00\u202ex" + "y" * 999),
+        Picture("http://me:secret@127.0.0.1/x.jpg", "http://me:secret@h.example/"), Picture("data:image/png;base64,AA"),
+        Picture("http://h.example/" + "a" * 9000), Picture("file:///etc/passwd"), *web.pictures(2, 3, 4),
+        Picture("http://me:secret@127.0.0.1/y.jpg"),
+    ]  # fmt: skip
+    web.index["x"] = evil
+    listing = web.crawl(web.entry({"a": ["x"]}, web.json()))
+    assert web.paths(listing) == ["/picture/1.jpg", "/picture/2.jpg", "/picture/3.jpg"]
+    assert reasons(listing) == {"bad-url": 2, "unsupported-scheme": 2}
+    assert listing.origins is not None
+    assert listing.origins[0].page_url == ""
+    assert listing.origins[0].creator == "<script>x" + "y" * 291
+    assert "secret" not in json.dumps(listing.records) + "".join(map(str, listing.rejects))
+
+
 def test_one_engine_fills_what_another_began(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLICKR_APIKEY", "k")
     web.index["x"] = web.pictures(1, 2)

@@ -17,7 +17,7 @@ from pipelines.ingest.crawl.answers import Turn
 from pipelines.ingest.crawl.crew import Crew, Job
 from pipelines.ingest.crawl.engines import CLOSING, Engine, Result, ask
 from pipelines.ingest.crawl.search import Ask, Fetch, Found, Search
-from pipelines.ingest.download import Attempt, Downloader, Journal, Record, Request
+from pipelines.ingest.download import Attempt, Downloader, Journal, Record, Request, clean_url
 from pipelines.ingest.download.schedule import labelled
 from pipelines.ingest.download.store import object_path
 from pipelines.ingest.listing import Origin
@@ -175,8 +175,17 @@ class Crawl:
 def make_request(search: Search, found: Found, engine: str) -> Request:
     """What the downloader is asked for, with all that is known of a picture."""
     item = found.item
-    origin = Origin(page_url=item.page_url, query=search.words[found.word], license=item.license, creator=item.creator)
+    page_url = _web_address(item.page_url)
+    origin = Origin(page_url=page_url, query=search.words[found.word], license=item.license, creator=item.creator)
     return Request(found.url, search.label, origin, engine=engine, page=found.page + 1, rank=found.rank)
+
+
+def _web_address(url: str) -> str:
+    """An address that a report may link to: no `javascript:`, no password; "" for anything else."""
+    try:
+        return clean_url(url)
+    except ImageError:
+        return ""
 
 
 def _note(engines: Sequence[Engine], search: Search, step: Ask) -> str:

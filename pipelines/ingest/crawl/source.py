@@ -21,7 +21,7 @@ from pipelines.ingest.download import (
     objects_folder,
     source_key,
 )
-from pipelines.ingest.download.schedule import labelled
+from pipelines.ingest.download.downloader import blank_record
 from pipelines.ingest.labels import clean_label
 from pipelines.ingest.listing import Listing, Place, Reject
 
@@ -167,7 +167,7 @@ def _rows(search: Search, engines: Sequence[Engine], records: Mapping[Fetch, Rec
         record = records.get(Fetch(search.label, number))
         if record is None:
             outcome = OVER_LIMIT if number >= search.next else DUPLICATE_URL if found.url else NO_URL
-            record = labelled(Record(found.url, search.label, outcome=outcome, detail=_DETAILS[outcome]), request)
+            record = replace(blank_record(request), outcome=outcome, detail=_DETAILS[outcome])
         elif number in search.good and number not in taken:
             detail = f"the same bytes as {first[record.image_id]}"
             record = replace(record, outcome=DUPLICATE_CONTENT, detail=detail)
@@ -212,7 +212,11 @@ def _judge(params: CrawlSource, searches: Iterable[Search], rows: Sequence[Row],
         few = "no picture at all" if params.fail_when == "empty" else f"fewer pictures than images_per_class = {wanted}"
         lines = [f"{where}: {len(failing)} of {len(counts)} classes have {few} (fail_when: {params.fail_when})"]
         lines += [f"  {label}: {count} of {wanted}{why.get(label, '')}" for label, count in counts.items()]
-        lines += ["What the engines answered:"] if said else ["Every engine answered; there was not more to find."]
+        lines += (
+            ["What the engines answered:"]
+            if said
+            else ["Every engine answered; within max_pages there was no more to find."]
+        )
         lines += [f"  {line}" for line in said]
         again = said or any(row.record.momentary for row in rows)
         lines += [
