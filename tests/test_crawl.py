@@ -18,7 +18,7 @@ from typing import Any
 
 import icrawler
 import pytest
-from hostile_server import Answer, Hit, HostileServer, misbehave, picture
+from hostile_server import Answer, Hit, HostileServer, at_first, picture
 from icrawler.storage import BaseStorage
 from icrawler.utils import CachedQueue, Signal
 from search_pages import BAIDU_FORBIDDEN, BING_CHALLENGE, GOOGLE_SORRY, Picture, SearchSite, flickr_refusal
@@ -134,7 +134,17 @@ class Web:
         self.server, self.folder = server, folder
         self.index: dict[str, list[Picture]] = {}
         self.site = SearchSite(self.index)
-        misbehave(server)
+        routes: dict[str, Any] = {
+            "/picture/*": lambda hit: picture(int(hit.path.split("/")[2].split(".")[0])),
+            "/same/*": picture(1),
+            "/403": Answer(b"no", 403, "text/plain"),
+            "/410": Answer(b"gone", 410, "text/plain"),
+            "/500-once": at_first(1, Answer(b"", 500), picture(1)),
+            "/html": Answer(b"<html><body>Not found</body></html>"),
+            "/empty": Answer(b""),
+        }
+        for path, handler in routes.items():
+            server.add(path, handler)
         for engine in ("bing", "google", "baidu", "flickr", "json"):
             server.add(f"/{engine}", self._answer(engine))
 

@@ -152,8 +152,8 @@ class CrawlSource(Section):
     classes: Annotated[dict[Text, Annotated[tuple[Text, ...], Field(min_length=1)]], Field(min_length=1)]
     """label: search words, one search for each line; the searches of a class share it evenly"""
     images_per_class: PositiveInt
-    """wanted, each of other bytes, before ingest's own limits (min_side, …) are applied; engines are asked in turn until
-    a class has them"""
+    """wanted, each of other bytes, before ingest's own limits (min_side, …) are applied; engines are asked in turn
+    until a class has them"""
     max_pages: PositiveInt
     """pages of results asked of an engine for each search, at most"""
     engines: Annotated[tuple[Engine, ...], Field(min_length=1)]
