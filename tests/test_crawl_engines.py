@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from icrawler import Feeder, Parser
 from icrawler.builtin import (
     BaiduFeeder,
     BaiduParser,
@@ -130,6 +131,19 @@ def test_words_arrive_as_they_are_in_any_script(params: dict[str, Any], words: s
     assert url.isascii()
     assert query_of(url)[words] == AWKWARD
     assert not urlsplit(url).fragment
+
+
+def test_the_parts_are_those_of_icrawler() -> None:
+    for params, feeder, parser in (
+        (BING, BingFeeder, Parser),
+        (GOOGLE, GoogleFeeder, Parser),
+        (BAIDU, BaiduFeeder, BaiduParser),
+        (FLICKR, FlickrFeeder, Parser),
+        (JSON, Feeder, Parser),
+    ):
+        made = engine(params)
+        assert isinstance(made.feeder, feeder)
+        assert isinstance(made.parser, parser)
 
 
 def test_icrawler_cuts_words_at_an_ampersand_and_a_hash() -> None:
@@ -396,6 +410,7 @@ def test_flickr_gives_the_wanted_size_or_the_next_smaller_one(size: str, ending:
 def test_flickr_ends_with_its_last_page() -> None:
     assert read(FLICKR, flickr_page(PICTURES, page=1, pages=2), page=0).more
     assert not read(FLICKR, flickr_page(PICTURES, page=2, pages=2), page=1).more
+    assert read(FLICKR, flickr_page(PICTURES, page=1, pages=9_999_999), page=0).more
     assert not read(FLICKR, flickr_page(PICTURES, page=40, pages=900), page=39).more  # 4,000 results are all it gives
 
 
@@ -487,6 +502,14 @@ def test_a_later_page_that_says_error_is_not_the_end() -> None:
 def test_a_redirect_to_a_captcha_or_consent_page_is_recognised_by_its_address() -> None:
     assert refused(GOOGLE, b"", final_url="https://www.google.com/sorry/index?x").reason == "captcha"
     assert refused(GOOGLE, b"", final_url="https://consent.google.com/m?x").reason == "consent-page"
+
+
+def test_signs_that_grow_in_lower_case_and_a_byte_order_mark_do_no_harm() -> None:
+    page = (
+        "İİİİ<SCRIPT>['https://h.example/1.jpg']</Script>İ['https://h.example/2.jpg']<script>'https://h.example/3.png'"
+    )
+    assert [item.url[-5:] for item in read(GOOGLE, page.encode()).items] == ["1.jpg", "3.png"]
+    assert len(read(JSON, b"\xef\xbb\xbf" + openverse_page(PICTURES)).items) == len(PICTURES)
 
 
 def test_a_word_in_a_script_is_no_captcha() -> None:

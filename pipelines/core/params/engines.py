@@ -1,5 +1,7 @@
 """Search engines and what each can be told; filters have icrawler's names and values, `any` is no filter."""
 
+import datetime
+import string
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -59,8 +61,6 @@ class Google(Section):
     @field_validator("date")
     @classmethod
     def _days_exist(cls, value: str) -> str:
-        import datetime
-
         for day in filter(None, value.split("..") if ".." in value else ()):
             try:
                 datetime.date.fromisoformat(day)
@@ -129,8 +129,6 @@ class JsonEndpoint(Section):
     @field_validator("url")
     @classmethod
     def _fields_are_known(cls, value: str) -> str:
-        import string
-
         known = {"words", "page", "start", "key"}
         try:
             parts = list(string.Formatter().parse(value))

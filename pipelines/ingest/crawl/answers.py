@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pipelines.ingest.download import Page
+
 SEEN_CHARACTERS = 200
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _TAGS = re.compile(r"<[^<>]*>")
@@ -121,16 +123,14 @@ def _without_scripts(text: str) -> str:
 def elements(text: str, name: str) -> Iterator[tuple[bool, str]]:
     """Cut a page at its elements `name`: each part, and whether it is the inside of one.
 
-    A regular expression would look from each open tag to the end of a page that closes none.
+    One pass over the tags: a single expression would look from each open tag to the end of a page that closes none.
     """
-    lower, position = text.lower(), 0
-    while (start := lower.find(f"<{name}", position)) >= 0:
-        yield False, text[position:start]
-        end = lower.find(f"</{name}", start)
-        end = len(text) if end < 0 else end
-        yield True, text[start:end]
-        position = end
-    yield False, text[position:]
+    position, inside = 0, False
+    for tag in re.finditer(rf"<(/?){name}\b", text, re.IGNORECASE):
+        if bool(tag[1]) == inside:
+            yield inside, text[position : tag.start()]
+            position, inside = tag.start(), not inside
+    yield inside, text[position:]
 
 
 def each_once(items: Iterator[Item]) -> tuple[Item, ...]:
@@ -144,6 +144,11 @@ def each_once(items: Iterator[Item]) -> tuple[Item, ...]:
             nameless += 1
             first[f" {nameless}"] = item  # no URL starts with a space: each of these stays
     return tuple(first.values())
+
+
+def page_text(page: Page) -> str:
+    """The text of a page; what is not UTF-8 is replaced."""
+    return page.body.decode("utf-8-sig", "replace")
 
 
 def read_json(text: str, final_url: str) -> Any:

@@ -16,6 +16,7 @@ from pipelines.ingest.crawl.answers import (
     as_words,
     each_once,
     find_reason,
+    page_text,
     read_json,
 )
 from pipelines.ingest.download import Page
@@ -60,7 +61,7 @@ class Answers(BaiduParser):  # type: ignore[misc]
             AnswerError: there are none.
         """
         # \' is no JSON, and Baidu sends it
-        text = page.body.decode("utf-8", "replace").replace("\\'", "'")
+        text = page_text(page).replace("\\'", "'")
         answer = read_json(text, page.final_url)
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list):

@@ -11,7 +11,17 @@ from icrawler.builtin import BingFeeder
 from icrawler.utils import Signal
 
 from pipelines.core.params.engines import Bing
-from pipelines.ingest.crawl.answers import Answer, Item, Turn, as_pixels, as_text, as_words, each_once, find_reason
+from pipelines.ingest.crawl.answers import (
+    Answer,
+    Item,
+    Turn,
+    as_pixels,
+    as_text,
+    as_words,
+    each_once,
+    find_reason,
+    page_text,
+)
 from pipelines.ingest.download import Page
 
 ADDRESS = "https://www.bing.com/images/async"
@@ -56,7 +66,7 @@ class Answers(Parser):  # type: ignore[misc]
         Raises:
             AnswerError: there are none.
         """
-        text = page.body.decode("utf-8", "replace")
+        text = page_text(page)
         items = each_once(_items(text))
         if not items and turn.start == 0:
             shown = 'class="imgpt"' in text or "iusc" in text

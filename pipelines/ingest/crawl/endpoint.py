@@ -8,7 +8,17 @@ from icrawler import Parser
 from icrawler.utils import Signal
 
 from pipelines.core.params.engines import JsonEndpoint
-from pipelines.ingest.crawl.answers import Answer, Item, Turn, as_text, as_words, each_once, find_reason, read_json
+from pipelines.ingest.crawl.answers import (
+    Answer,
+    Item,
+    Turn,
+    as_text,
+    as_words,
+    each_once,
+    find_reason,
+    page_text,
+    read_json,
+)
 from pipelines.ingest.download import Page
 
 
@@ -45,7 +55,7 @@ class Answers(Parser):  # type: ignore[misc]
         Raises:
             AnswerError: there are none.
         """
-        text = page.body.decode("utf-8", "replace")
+        text = page_text(page)
         answer = read_json(text, page.final_url)
         found = look_up(answer, self.params.items)
         if isinstance(found, dict):

@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 from pipelines.core.errors import InputError
 from pipelines.core.params.engines import Baidu, Bing, Flickr, Google, JsonEndpoint
 from pipelines.ingest.crawl import baidu, bing, endpoint, flickr, google
-from pipelines.ingest.crawl.answers import Answer, AnswerError, Item, Turn, find_reason, seen
+from pipelines.ingest.crawl.answers import Answer, AnswerError, Item, Turn, find_reason, page_text, seen
 from pipelines.ingest.download import Downloader, Page
 
 AnyEngine = Bing | Google | Baidu | Flickr | JsonEndpoint
@@ -34,10 +34,14 @@ _REMEDIES = {
 
 
 class Feeder(Protocol):
+    """Says what to ask; every one is a feeder of icrawler."""
+
     def feed(self, turn: Turn) -> str: ...
 
 
 class Parser(Protocol):
+    """Reads the answer; every one is a parser of icrawler."""
+
     def parse(self, page: Page, turn: Turn) -> Answer: ...
 
 
@@ -133,7 +137,7 @@ def ask(engine: Engine, downloader: Downloader, turn: Turn) -> Result:
     hidden = engine.hide(url)
     try:
         if got.outcome != "ok":
-            text = got.body.decode("utf-8", "replace")
+            text = page_text(got)
             known = find_reason(text, got.final_url, usual="unknown-answer")
             if known.reason != "unknown-answer":
                 raise known

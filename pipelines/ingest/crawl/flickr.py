@@ -19,6 +19,7 @@ from pipelines.ingest.crawl.answers import (
     as_words,
     each_once,
     find_reason,
+    page_text,
     read_json,
 )
 from pipelines.ingest.download import Page
@@ -92,7 +93,7 @@ class Answers(Parser):  # type: ignore[misc]
         Raises:
             AnswerError: there are none.
         """
-        text = page.body.decode("utf-8", "replace")
+        text = page_text(page)
         answer = read_json(text, page.final_url)
         if isinstance(answer, dict) and answer.get("stat") == "fail":
             if answer.get("code") == _BAD_KEY:
@@ -105,7 +106,8 @@ class Answers(Parser):  # type: ignore[misc]
         items = each_once(_items(listed, self.params.size))
         if not items and turn.page == 0:
             raise AnswerError("no-results", REMEDIES["no-results"])
-        pages = min(as_pixels(photos.get("pages")), MAX_RESULTS // PAGE_RESULTS)
+        last = MAX_RESULTS // PAGE_RESULTS
+        pages = min(as_pixels(photos.get("pages")) or last, last)
         return Answer(items, bool(items) and turn.page + 1 < pages)
 
 

@@ -33,6 +33,7 @@ from pipelines.ingest.crawl.answers import (
     each_once,
     elements,
     find_reason,
+    page_text,
 )
 from pipelines.ingest.download import Page
 
@@ -85,7 +86,7 @@ class Answers(Parser):  # type: ignore[misc]
         Raises:
             AnswerError: there are none.
         """
-        text = page.body.decode("utf-8", "replace")
+        text = page_text(page)
         items = each_once(item for item in _items(text) if not _is_own(item.url))
         if not items and turn.start == 0:
             raise find_reason(text, page.final_url, usual="unknown-answer")
