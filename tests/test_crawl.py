@@ -12,7 +12,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from test_crawl_engines import BAIDU, BING, FLICKR, GOOGLE, JSON
 from test_ingest import DOWNLOAD
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.ingest import IngestParams
+from pipelines.core.params.ingest import DownloadParams, IngestParams
 from pipelines.core.params.sources import CrawlSource
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.ingest import ingest
 from pipelines.ingest.crawl import list_crawl
 from pipelines.ingest.crawl.answers import Item
+from pipelines.ingest.crawl.crew import Crew, Job
 from pipelines.ingest.crawl.engines import Result
 from pipelines.ingest.crawl.run import Fetcher
 from pipelines.ingest.crawl.search import Ask, Fetch, Search
@@ -345,6 +347,93 @@ def test_a_host_that_must_wait_holds_up_no_other(web: Web) -> None:
         assert max(quick[:10]) < max(waited) - 0.5
 
 
+@dataclass
+class OpenGate:
+    """Lets everybody through; `held` hosts must wait until a time."""
+
+    held: dict[str, float] = field(default_factory=dict)
+
+    def ready_at(self, host: str) -> float:
+        return self.held.get(host, 0.0)
+
+    def delay(self, host: str) -> float:  # noqa: ARG002
+        return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def crew_of(connections: int, per_host: int, *, gate: OpenGate | None = None, stopped: list[int] | None = None) -> Any:
+    rules = {**DOWNLOAD, "connections": connections, "connections_per_host": per_host}
+    params = DownloadParams.model_validate_json(json.dumps(rules))
+    stop = (lambda: stopped.append(1)) if stopped is not None else (lambda: None)
+    return Crew[str](params, gate=gate or OpenGate(), stop=stop)  # type: ignore[arg-type]  # a gate without a network
+
+
+def test_a_crew_keeps_to_its_connections_and_to_those_of_each_host() -> None:
+    lock, now, most = threading.Lock(), Counter[str](), Counter[str]()
+
+    def work(host: str, tries: int) -> str:  # noqa: ARG001
+        with lock:
+            now.update([host, "all"])
+            most[host], most["all"] = max(most[host], now[host]), max(most["all"], now.total() // 2)
+        time.sleep(0.01)
+        with lock:
+            now.subtract([host, "all"])
+        return host
+
+    with crew_of(5, 2) as crew:
+        for number in range(20):
+            host = "abcd"[number % 4]
+            crew.add(Job(host, partial(work, host)))
+        assert crew.full
+        came: Counter[str] = Counter()
+        while crew.busy:
+            came.update(result for _, result in crew.land())
+    assert came == dict.fromkeys("abcd", 5)
+    assert most["all"] == 5
+    assert all(most[host] <= 2 for host in "abcd")
+
+
+def test_a_job_that_asks_for_another_try_gets_it_later_and_the_others_go_first() -> None:
+    order: list[str] = []
+
+    def work(name: str, tries: int) -> str | float:
+        order.append(f"{name}{tries}")
+        return 0.05 * (2 - tries) if name == "b" and tries < 2 else name
+
+    with crew_of(1, 1, gate=OpenGate({"c": time.monotonic() + 0.3})) as crew:
+        for name in "bca":
+            crew.add(Job(name, partial(work, name)))
+        landed = []
+        while crew.busy:
+            landed += [result for _, result in crew.land()]
+    assert order == ["b0", "a0", "b1", "b2", "c0"]
+    assert landed == ["a", "b", "c"]
+
+
+def test_an_error_in_a_crew_stops_what_is_under_way_and_drops_what_waits() -> None:
+    stopped: list[int] = []
+    done: list[int] = []
+
+    def work(number: int, tries: int) -> str:  # noqa: ARG001
+        if number == 0:
+            raise RuntimeError("lost")
+        done.append(number)
+        return "x"
+
+    def run() -> None:
+        with crew_of(1, 1, stopped=stopped) as crew:
+            for number in range(9):
+                crew.add(Job("a", partial(work, number)))
+            while crew.busy:
+                crew.land()
+
+    with pytest.raises(RuntimeError, match="lost"):
+        run()
+    assert (stopped, done) == ([1], [])
+
+
 # --- engines that fail -------------------------------------------------------------------------------------------
 
 
@@ -495,6 +584,21 @@ def test_a_picture_that_the_cache_lost_is_fetched_again_and_nothing_else(web: We
     assert web.server.hits["/json"] == 1
 
 
+def test_a_journal_with_notes_that_are_not_ours_is_read_as_far_as_it_goes(web: Web) -> None:
+    web.index["x"] = web.pictures(1, 2, 3)
+    entry = web.entry({"a": ["x"]}, web.json())
+    first = web.crawl(entry)
+    (journal,) = web.folder.rglob("journal.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    names = [line["note"] for line in lines if "note" in line]
+    assert names == ["0 own 'x' 0 0", "rows of sources.jsonl"]
+    with journal.open("a") as file:
+        file.writelines(json.dumps({"note": name, "value": [7]}) + "\n" for name in names)
+    assert web.crawl(entry).records == first.records
+    assert set(web.asked().values()) == {1}
+    assert web.server.hits["/json"] == 2
+
+
 def test_more_pictures_of_the_same_snapshot_fetch_the_missing_ones_alone(web: Web) -> None:
     web.index["x"] = web.pictures(*range(8))
     web.crawl(web.entry({"a": ["x"]}, web.json(), images_per_class=3))
@@ -533,7 +637,7 @@ def test_a_new_snapshot_searches_anew_and_keeps_what_is_gone_if_asked_to(web: We
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from pipelines.core.params.ingest import IngestParams
+from pipelines.core.params.ingest import DownloadParams, IngestParams
 from pipelines.ingest import ingest
 
 if __name__ == "__main__":
