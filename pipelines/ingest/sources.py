@@ -1,7 +1,7 @@
 """Every kind of source, by its `kind`; each is imported when it is asked for."""
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.sources import FolderSource, SampleSource, Source
+from pipelines.core.params.sources import CrawlSource, FolderSource, SampleSource, Source, UrlsSource
 from pipelines.ingest.listing import Listing, Place
 
 
@@ -23,4 +23,12 @@ def list_source(entry: Source, *, source: str, place: Place) -> Listing:
         from pipelines.ingest.folder import list_folder
 
         return list_folder(entry, source=source, root=place.root, max_file_bytes=place.params.max_file_bytes)
+    if isinstance(entry, UrlsSource):
+        from pipelines.ingest.urls import list_urls
+
+        return list_urls(entry, source=source, place=place)
+    if isinstance(entry, CrawlSource):
+        from pipelines.ingest.crawl import list_crawl
+
+        return list_crawl(entry, source=source, place=place)
     raise InputError(f"ingest.sources: kind {entry.kind} is not there yet")

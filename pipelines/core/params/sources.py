@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipelines.core.params.base import Count, Fraction, PositiveInt, Section, Seed
+from pipelines.core.params.engines import Engine
 
 Text = Annotated[str, Field(min_length=1)]
 LabelFrom = Literal["first_folder", "last_folder", "whole_path"]
@@ -144,75 +145,19 @@ class UrlsSource(Section):
     """pictures that an earlier snapshot fetched and this one no longer lists"""
 
 
-class Bing(Section):
-    engine: Literal["bing"]
-    size: Literal["any", "large", "medium", "small"]
-    type: Literal["any", "photo", "clipart", "linedrawing", "transparent", "animated"]
-    license: Literal[
-        "any", "creativecommons", "publicdomain", "noncommercial", "commercial", "noncommercial,modify",
-        "commercial,modify",
-    ]  # fmt: skip
-    date: Literal["any", "pastday", "pastweek", "pastmonth", "pastyear"]
-
-
-class Google(Section):
-    engine: Literal["google"]
-    size: Literal["any", "large", "medium", "icon"]
-    type: Literal["any", "photo", "face", "clipart", "linedrawing", "animated"]
-    license: Literal["any", "noncommercial", "commercial", "noncommercial,modify", "commercial,modify"]
-    date: Literal["any", "pastday", "pastweek", "pastmonth", "pastyear"]
-
-
-class Baidu(Section):
-    engine: Literal["baidu"]
-    size: Literal["any", "extralarge", "large", "medium", "small"]
-    type: Literal["any", "portrait", "face", "clipart", "linedrawing", "animated", "static"]
-
-
-class Flickr(Section):
-    """Its API key comes from the environment variable FLICKR_API_KEY."""
-
-    engine: Literal["flickr"]
-    size: Literal["large square", "small", "medium", "medium 640", "medium 800", "large", "large 1600", "original"]
-    """the preferred size; where a picture lacks it, the next smaller one"""
-    licenses: Annotated[tuple[Annotated[int, Field(ge=0, le=16)], ...], Field()]
-    """Flickr's numbers, such as 4 (CC BY), 5 (CC BY-SA), 9 (CC0); empty: any"""
-
-
-class JsonEndpoint(Section):
-    """Any search service that answers in JSON: Openverse, Wikimedia Commons, an own index."""
-
-    engine: Literal["json"]
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
-    """of the engine, in sources.jsonl and messages"""
-    url: Text
-    """of a page of results; {words} and {page} are filled in: https://host/search?q={words}&page={page}"""
-    first_page: Count
-    items: str
-    """where the list of results stands: keys joined by dots; empty: the answer itself"""
-    image_url: Text
-    """where an item names its picture: keys joined by dots"""
-    page_url: str
-    """likewise the page that shows it; empty: unknown"""
-    license: str
-    creator: str
-
-
-Engine = Annotated[Bing | Google | Baidu | Flickr | JsonEndpoint, Field(discriminator="engine")]
-
-
 class CrawlSource(Section):
     """Pictures that search engines find: classes and the words to search for."""
 
     kind: Literal["crawl"]
     classes: Annotated[dict[Text, Annotated[tuple[Text, ...], Field(min_length=1)]], Field(min_length=1)]
-    """label: search words, one search for each line"""
+    """label: search words, one search for each line; the searches of a class share it evenly"""
     images_per_class: PositiveInt
-    """wanted; engines are asked in turn until a class has them"""
+    """wanted, each of other bytes, before ingest's own limits (min_side, …) are applied; engines are asked in turn
+    until a class has them"""
     max_pages: PositiveInt
-    """pages of results asked of an engine for each search"""
+    """pages of results asked of an engine for each search, at most"""
     engines: Annotated[tuple[Engine, ...], Field(min_length=1)]
-    """asked in this order"""
+    """asked in this order: all searches of a class at one engine, then at the next"""
     fail_when: Literal["any", "empty"]
     """any: a class that ends with fewer pictures than wanted stops the run; empty: only one without a single picture"""
     gone: Literal["keep", "drop"]
