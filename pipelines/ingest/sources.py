@@ -1,7 +1,14 @@
 """Every kind of source, by its `kind`; each is imported when it is asked for."""
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.sources import FolderSource, SampleSource, Source
+from pipelines.core.params.sources import (
+    ArchiveSource,
+    FolderSource,
+    SampleSource,
+    Source,
+    TableSource,
+    TorchvisionSource,
+)
 from pipelines.ingest.listing import Listing, Place
 
 
@@ -23,4 +30,16 @@ def list_source(entry: Source, *, source: str, place: Place) -> Listing:
         from pipelines.ingest.folder import list_folder
 
         return list_folder(entry, source=source, root=place.root, max_file_bytes=place.params.max_file_bytes)
+    if isinstance(entry, ArchiveSource):
+        from pipelines.ingest.archive import list_archive
+
+        return list_archive(entry, source=source, place=place)
+    if isinstance(entry, TableSource):
+        from pipelines.ingest.table import list_table
+
+        return list_table(entry, source=source, place=place)
+    if isinstance(entry, TorchvisionSource):
+        from pipelines.ingest.torchvision_data import list_torchvision
+
+        return list_torchvision(entry, source=source, place=place)
     raise InputError(f"ingest.sources: kind {entry.kind} is not there yet")
