@@ -25,7 +25,6 @@ from pipelines.ingest.labels import clean_label, printable
 from pipelines.ingest.listing import Listing, Origin, Place, Reject
 from pipelines.ingest.paths import Files, FileStamp
 from pipelines.ingest.table.cells import Cell, box_of, subset_of, text_of
-from pipelines.ingest.table.places import Files, FileStamp
 from pipelines.ingest.table.row import Row
 from pipelines.ingest.table.rows import read_rows
 from pipelines.ingest.table.seen import Seen
