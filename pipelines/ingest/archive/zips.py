@@ -30,7 +30,7 @@ def scan_zip(file: BinaryIO, where: str) -> Iterator[Member]:
     """
     try:
         entries = zipfile.ZipFile(file).infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, struct.error, NotImplementedError, OverflowError) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, struct.error, RuntimeError, OverflowError) as error:
         raise InputError(
             f"{where} is a broken zip ({error}): its directory, which stands at the end, is missing or damaged. "
             "It was cut short or changed on its way; get it again"
