@@ -2,23 +2,31 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 LINE_EVERY_SECONDS = 10.0
 
 
+class Advance(Protocol):
+    """Is told how many more units are done, and how many bytes they had where that is of interest."""
+
+    def __call__(self, more: int, num_bytes: int = 0) -> None: ...
+
+
 @contextmanager
-def progress(title: str, total: int, *, unit: str) -> Iterator[Callable[[int], None]]:
+def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Advance]:
     """Give a function that is told how many more units are done.
 
     Args:
         title: of the stage.
         total: units to do.
         unit: what is counted, plural: "files".
+        done: units of an earlier run; they say nothing about how fast this one is.
     """
     if not sys.stderr.isatty():
-        yield _line_now_and_then(title, total, unit)
+        yield _line_now_and_then(title, total, unit, done)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,26 +35,53 @@ def progress(title: str, total: int, *, unit: str) -> Iterator[Callable[[int], N
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn(unit + "{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda more: bar.advance(task, more)
+        task = bar.add_task(title, total=total, completed=done, rate="")
+        rate = _Rate()
+
+        def advance(more: int, num_bytes: int = 0) -> None:
+            rate.add(more, num_bytes)
+            bar.update(task, advance=more, rate=f", {rate}")
+
+        yield advance
 
 
-def _line_now_and_then(title: str, total: int, unit: str) -> Callable[[int], None]:
-    started = said = time.monotonic()
-    done = 0
+class _Rate:
+    """Units and bytes a second, since the beginning."""
 
-    def advance(more: int) -> None:
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._units = 0
+        self._bytes = 0
+
+    def add(self, units: int, num_bytes: int) -> None:
+        self._units += units
+        self._bytes += num_bytes
+
+    @property
+    def units_a_second(self) -> float:
+        return self._units / max(1e-9, time.monotonic() - self._started)
+
+    def __str__(self) -> str:
+        megabytes = self._bytes / max(1e-9, time.monotonic() - self._started) / 1e6
+        return f"{self.units_a_second:,.0f} a second" + (f", {megabytes:,.1f} MB a second" if self._bytes else "")
+
+
+def _line_now_and_then(title: str, total: int, unit: str, done: int) -> Advance:
+    said = time.monotonic()
+    rate = _Rate()
+
+    def advance(more: int, num_bytes: int = 0) -> None:
         nonlocal done, said
         done += more
+        rate.add(more, num_bytes)
         now = time.monotonic()
         if now - said >= LINE_EVERY_SECONDS:
             said = now
-            rate = done / (now - started)
-            left = (total - done) / rate if rate else 0.0
-            print(f"{title}: {done:,} of {total:,} {unit}, {rate:,.0f} a second, {left:,.0f} s left", file=sys.stderr)
+            left = (total - done) / (rate.units_a_second or 1.0)
+            print(f"{title}: {done:,} of {total:,} {unit}, {rate}, {left:,.0f} s left", file=sys.stderr)
 
     return advance

@@ -8,6 +8,7 @@ from pipelines.core.params.sources import (
     Source,
     TableSource,
     TorchvisionSource,
+    UrlsSource,
 )
 from pipelines.ingest.listing import Listing, Place
 
@@ -42,4 +43,8 @@ def list_source(entry: Source, *, source: str, place: Place) -> Listing:
         from pipelines.ingest.torchvision_data import list_torchvision
 
         return list_torchvision(entry, source=source, place=place)
+    if isinstance(entry, UrlsSource):
+        from pipelines.ingest.urls import list_urls
+
+        return list_urls(entry, source=source, place=place)
     raise InputError(f"ingest.sources: kind {entry.kind} is not there yet")
