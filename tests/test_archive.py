@@ -173,7 +173,11 @@ def test_a_path_that_may_lead_out_is_refused(name: str) -> None:
         inner_path(name)
 
 
-@pytest.mark.parametrize(("name", "plain"), [("./a//b.jpg", "a/b.jpg"), ("a/b...c", "a/b...c"), ("a/..b/c", "a/..b/c")])
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("./a//b.jpg", "a/b.jpg"), ("a/b...c", "a/b...c"), ("a/..b/c", "a/..b/c"),
+     (".a/b", ".a/b"), ("a b/ü.jpg", "a b/ü.jpg"), ("ab:c/d", "ab:c/d")],
+)  # fmt: skip
 def test_a_path_has_one_form(name: str, plain: str) -> None:
     assert inner_path(name) == plain
 
@@ -492,6 +496,7 @@ def test_a_long_header_is_never_held(tmp_path: Path) -> None:
         (tar_bytes({}), "a holds no file; put a folder of pictures"),
         (gzip.compress(tar_bytes({})), "a holds no file; put a folder of pictures"),
     ],
+    ids=["empty", "text", "7z", "rar", "packed text", "empty zip", "empty tar", "empty packed tar"],
 )
 def test_what_is_no_archive_of_files_is_refused_with_a_remedy(tmp_path: Path, data: bytes, message: str) -> None:
     put(tmp_path / "a", data)
@@ -505,6 +510,13 @@ def test_a_missing_archive_and_a_folder_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="folder is a folder; name the archive, or use kind: folder"):
         run(tmp_path, settings("folder"))
+
+
+def test_an_archive_that_ingest_would_delete_is_refused(tmp_path: Path) -> None:
+    archive = put(tmp_path / "out/a.zip", zip_bytes(FILES))
+    with pytest.raises(InputError, match=r"sources\[0\].path: out/a.zip lies in .*out, which ingest empties"):
+        run(tmp_path, settings("out/a.zip"))
+    assert archive.is_file()
 
 
 def test_an_archive_inside_an_archive_is_no_image(tmp_path: Path) -> None:
