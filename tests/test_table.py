@@ -114,6 +114,31 @@ def test_numbers_are_labels_and_keys_inside_keys_are_named_by_dots(root: Path, f
     assert Counter(row["label"] for row in run(root, own).rows) == {"3": 2, "7": 1, "10": 1}
 
 
+@pytest.mark.parametrize("format", WRITERS)
+def test_the_order_of_columns_does_not_matter_and_an_empty_one_is_no_missing_one(root: Path, format: str) -> None:
+    rows = [
+        {"by": None, "label": label, "n": 1, "image": f"{number}.jpg"} for number, label in enumerate(["cat", "dog"])
+    ]
+    if format == "parquet":
+        schema = pa.schema([("by", pa.string()), ("label", pa.string()), ("n", pa.int8()), ("image", pa.string())])
+        pq.write_table(pa.Table.from_pylist(rows, schema), root / "a")
+    else:
+        WRITERS[format](root / "a", rows)
+    result = run(root, settings(path="a", format=format, creator_column="by"))
+    assert {row["source_path"]: row["label"] for row in result.rows} == {"0.jpg": "cat", "1.jpg": "dog"}
+    assert {row["creator"] for row in result.rows} == {""}
+
+
+def test_a_parquet_file_with_text_that_is_none_or_two_columns_of_one_name_is_refused(root: Path) -> None:
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\x01\0\0\0"), pa.py_buffer(b"\xff")])
+    pq.write_table(pa.table({"image": broken, "label": ["cat"]}), root / "a.csv")
+    with pytest.raises(InputError, match="a.csv is a broken Parquet file .*utf-8"):
+        run(root, settings(format="parquet"))
+    pq.write_table(pa.Table.from_arrays([pa.array(["0.jpg"])] * 3, ["image", "label", "label"]), root / "a.csv")
+    with pytest.raises(InputError, match="a.csv has several columns 'label'; give each its own name"):
+        run(root, settings(format="parquet"))
+
+
 def test_kinds_of_json_values_are_labels_or_rejects(root: Path) -> None:
     labels = [3.0, 2.5, True, None, float("nan"), [1], {"a": 1}, " cat ", 10**30]
     put(root / "a.jsonl", "".join(json.dumps({"image": "0.jpg", "label": label}) + "\n" for label in labels).encode())

@@ -1,5 +1,6 @@
 """The torchvision source: data sets in their own formats on disk, made on the spot; nothing is downloaded."""
 
+import functools
 import hashlib
 import io
 import json
@@ -18,8 +19,10 @@ from PIL import Image
 from test_ingest import Result, params, picture, put, run
 
 from pipelines.core.errors import InputError
+from pipelines.core.executor import map_chunks
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.shards import ShardReader
+from pipelines.ingest import stage as ingest_stage
 from pipelines.ingest.listing import Place
 from pipelines.ingest.sources import list_source
 from pipelines.ingest.torchvision_data.catalogue import ARRAYS, FILES
@@ -452,6 +455,27 @@ def test_stamps_tell_pictures_apart_and_stay_from_run_to_run(tmp_path: Path) -> 
     assert stamps() == first
 
 
+def test_workers_read_pixels_without_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_mnist(tmp_path / "sets/KMNIST", train=[0, 1, 2], test=[9])
+    whole = run(tmp_path, settings("KMNIST", "train"))
+    monkeypatch.setattr(ingest_stage, "FILES_PER_CHUNK", 1)
+    monkeypatch.setattr(ingest_stage, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
+    assert run(tmp_path, settings("KMNIST", "train"), out="two", workers=2).bytes == whole.bytes
+    own = settings("KMNIST", "train")
+    read = list_source(own.sources[0], source="0-torchvision", place=Place(tmp_path, tmp_path / "cache", own)).read
+    put(tmp_path / "reader", pickle.dumps(read))
+    assert (tmp_path / "reader").stat().st_size < 1000
+    code = (
+        "import pickle, sys, pathlib; read = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()); "
+        "print(len(read('train/0000002.png')), 'torchvision' in sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "reader")],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.split() == [str(len(read("train/0000002.png"))), "False"]
+
+
 def test_the_command_reads_a_data_set_though_it_hides_pandas(tmp_path: Path) -> None:
     """`run_stage` keeps pandas out of ingest; torch and torchvision must not miss it."""
     put_mnist(tmp_path / "sets/KMNIST", train=[0, 1], test=[9])
@@ -459,6 +483,7 @@ def test_the_command_reads_a_data_set_though_it_hides_pandas(tmp_path: Path) -> 
 import sys
 from pathlib import Path
 import pipelines.core.stage as stage
+from pipelines.core.executor import map_chunks
 from pipelines.core.params.ingest import IngestParams
 from pipelines.ingest import ingest
 assert "torchvision" not in sys.modules

@@ -10,6 +10,7 @@ from pipelines.ingest.table.row import MAX_LINE, Row, missing_column, open_text,
 
 # remembered for the message that names the keys there are
 _MAX_NAMES = 1000
+_ABSENT = object()
 
 
 def json_rows(path: Path, columns: list[str], where: str) -> Iterator[Row]:
@@ -24,35 +25,33 @@ def json_rows(path: Path, columns: list[str], where: str) -> Iterator[Row]:
                 skip_line(file)
                 yield Row(number, (), f"the line is longer than {MAX_LINE} characters")
             elif line.strip():
-                row = _json_row(number, line, columns)
-                if unseen and not row.problem:
-                    unseen -= {column for column, cell in zip(columns, row.cells, strict=True) if cell is not None}
+                try:
+                    found = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    yield Row(number, (), f"no JSON ({error})")
+                    continue
+                if not isinstance(found, dict):
+                    yield Row(number, (), f"a JSON {type(found).__name__}, where an object belongs")
+                    continue
+                cells = [_deep(found, column) for column in columns]
+                if unseen:
+                    unseen -= {column for column, cell in zip(columns, cells, strict=True) if cell is not _ABSENT}
                     if len(names) < _MAX_NAMES:
-                        names |= dict.fromkeys(_flat(json.loads(line)))
-                yield row
+                        names |= dict.fromkeys(_flat(found))
+                yield Row(number, [None if cell is _ABSENT else cell for cell in cells])
     if unseen and names:
         raise missing_column(list(names), [column for column in columns if column in unseen], where)
 
 
-def _json_row(number: int, line: str, columns: list[str]) -> Row:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Row(number, (), f"no JSON ({error})")
-    if not isinstance(found, dict):
-        return Row(number, (), f"a JSON {type(found).__name__}, where an object belongs")
-    return Row(number, [_deep(found, column) for column in columns])
-
-
 def _deep(found: Any, column: str) -> Cell:
-    """The value under a key, or under keys that are joined by dots."""
+    """The value under a key, or under keys that are joined by dots; _ABSENT where there is no such key."""
     if isinstance(found, dict):
         if column in found:
             return found[column]
         head, dot, rest = column.partition(".")
         if dot and head in found:
             return _deep(found[head], rest)
-    return None
+    return _ABSENT
 
 
 def _flat(found: dict[str, Any], above: str = "") -> Iterator[str]:

@@ -21,18 +21,21 @@ def parquet_rows(path: Path, columns: list[str], where: str) -> Iterator[Row]:
             routes = {".".join(route): route for route in _routes(file.schema_arrow)}
             if any(column not in routes for column in columns):
                 raise missing_column(list(routes), columns, where)
+            twice = [name for name in file.schema_arrow.names if file.schema_arrow.names.count(name) > 1]
+            if twice:
+                raise InputError(f"{where} has several columns {twice[0]!r}; give each its own name")
             tops = list(dict.fromkeys(routes[column][0] for column in columns))
             number = 0
             for batch in file.iter_batches(_BATCH_ROWS, columns=tops):
                 cells = []
                 for column in columns:
                     top, *deeper = routes[column]
-                    array = batch.column(tops.index(top))
+                    array = batch.column(top)  # by name: they come in the order of the file
                     cells.append((pc.struct_field(array, deeper) if deeper else array).to_pylist())
                 for row in zip(*cells, strict=True):
                     number += 1
                     yield Row(number, row)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise InputError(f"{where} is a broken Parquet file ({error}); write it again") from error
 
 
