@@ -622,6 +622,13 @@ def test_stop_ends_what_is_under_way_at_once(server: HostileServer, make: Make) 
 def test_records_survive_json_and_nothing_else_passes_for_one() -> None:
     record = Record("http://h.example/", "猫", outcome="http-404", detail="Not Found", seconds=0.5, rank=3)
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
-    for broken in ({}, {**record.to_json(), "more": 1}, {**record.to_json(), "rank": "3"}, ["x"], None):
+    for broken in (
+        {},
+        {**record.to_json(), "more": 1},
+        {**record.to_json(), "rank": "3"},
+        {**record.to_json(), "image_id": "../x"},
+        ["x"],
+        None,
+    ):
         with pytest.raises(ValueError, match="no record"):
             Record.from_json(broken)
