@@ -29,13 +29,10 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from PIL import Image
 
-Raw = Callable[[Any], None]
-"""Writes what it likes to a connection; takes its wfile-like object, with `send` and `reset`."""
-
 
 @dataclass(frozen=True)
 class Hit:
-    """One request: its path without the query, the query's values, the headers, and how often the path was asked for."""
+    """One request: path, values of the query, headers, and how often the path was asked for."""
 
     path: str
     query: Mapping[str, list[str]]
@@ -125,7 +122,7 @@ class HostileServer:
 
     def add(self, path: str, handler: Handler | bytes | Answer) -> None:
         """Answer `path` (all below it, if it ends with *) by a handler, or always the same."""
-        self.routes[path] = handler if callable(handler) else lambda hit, same=handler: same
+        self.routes[path] = handler if callable(handler) else functools.partial(_same, handler)
 
     @property
     def total(self) -> int:
@@ -145,7 +142,9 @@ class HostileServer:
             handler = self.routes.get(path)
             if handler is None:
                 prefixes = [p for p in self.routes if p.endswith("*") and path.startswith(p[:-1])]
-                handler = self.routes[max(prefixes, key=len)] if prefixes else lambda hit: Answer(b"no", 404)
+                handler = (
+                    self.routes[max(prefixes, key=len)] if prefixes else functools.partial(_same, Answer(b"no", 404))
+                )
             found = handler(hit)
         finally:
             with self._lock:
@@ -168,6 +167,10 @@ class HostileServer:
         self._thread.join()
 
 
+def _same(answer: Answer | bytes, hit: Hit) -> Answer | bytes:  # noqa: ARG001 - a handler
+    return answer
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -183,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
     wbufsize = 1 << 16  # headers and body in one packet: two wait 40 ms for each other
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server calls it so
+    def do_GET(self) -> None:
         parts = urlsplit(self.path)
         answer = self.server_of.answer(parts.path, parts.query, dict(self.headers))
         if answer.raw is not None:
@@ -259,11 +262,13 @@ def misbehave(server: HostileServer, other: str = "") -> None:
         wire.send(head + b"Content-Length: %d\r\n\r\n" % len(good))
         wire.drip(good, 0.05)
 
-    numbered: dict[str, Handler] = {"/picture/*": lambda hit: picture(int(hit.path.split("/")[2].split(".")[0]))}
+    def silent(wire: Wire) -> None:
+        wire.stopping.wait(30)
+
     answers: dict[str, Handler | Answer | bytes] = {
-        **numbered,
+        "/picture/*": lambda hit: picture(int(hit.path.split("/")[2].split(".")[0])),
         "/same/*": good,
-        "/ünï/bild ö.jpg": good,
+        "/%C3%BCn%C3%AF/bild%20%C3%B6.jpg": good,
         "/403": Answer(b"no", 403, "text/plain"),
         "/410": Answer(b"gone", 410, "text/plain"),
         "/500-once": at_first(1, Answer(b"", 500), good),
@@ -278,7 +283,7 @@ def misbehave(server: HostileServer, other: str = "") -> None:
         "/429-hour": Answer(b"", 429, headers={"Retry-After": "3600"}),
         "/drip": Answer(raw=drip_body),
         "/drip-headers": Answer(raw=lambda wire: wire.drip(head, 0.05)),
-        "/silent": Answer(raw=lambda wire: wire.stopping.wait(30) and None),
+        "/silent": Answer(raw=silent),
         "/endless": Answer(raw=endless),
         "/large": Answer(b"x", length=1 << 40),
         "/short": Answer(good, length=len(good) + 10),

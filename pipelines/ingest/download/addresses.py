@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urljoin
 
 from pipelines.core.errors import ImageError
@@ -74,6 +75,7 @@ def clean_url(url: str) -> str:
     return parse_url(url).url
 
 
+@lru_cache(maxsize=1 << 14)  # each URL is looked at three times on its way
 def parse_url(url: str) -> Target:
     """Take `url` apart; fragment and default port are dropped, Unicode is encoded, `.` and `..` are resolved.
 

@@ -140,14 +140,10 @@ class Journal:
             return None
         return record
 
-    def last(self, url: str, label: str) -> Record:
-        """The newest record of `url` for `label`, however it ended.
-
-        Raises:
-            KeyError: there is none.
-        """
+    def last(self, url: str, label: str) -> Record | None:
+        """The newest record of `url` for this very `label`, however it ended."""
         with self._lock:
-            return self._records[url, label]
+            return self._records.get((url, label))
 
     def append(self, record: Record) -> None:
         """Add a record, on disk before this returns.

@@ -43,7 +43,7 @@ def fetch_all(requests: Iterable[Request], *, downloader: Downloader, journal: J
         known = journal.get(url, label)
         if known is not None:
             record = labelled(known, request)
-            if record != known:
+            if record != journal.last(url, label):
                 journal.append(record)
         elif url in jobs:
             jobs[url].requests.append(request)
@@ -53,7 +53,8 @@ def fetch_all(requests: Iterable[Request], *, downloader: Downloader, journal: J
         num_known = len(wanted) - sum(len(job.requests) for job in jobs.values())
         with progress(title, len(wanted), unit="URLs", done=num_known) as advance:
             _run(list(jobs.values()), downloader, journal, advance)
-    return [journal.last(url, label) for url, label in wanted]
+    ended = (journal.last(url, label) for url, label in wanted)
+    return [record for record in ended if record is not None]
 
 
 def labelled(record: Record, request: Request) -> Record:

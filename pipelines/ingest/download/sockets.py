@@ -17,7 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from pipelines.ingest.download.trouble import TroubleError
 
-_deadline = threading.local()
+_this_thread = threading.local()
 
 
 class Budget:
@@ -35,16 +35,16 @@ class Budget:
     def running(self) -> Iterator[None]:
         """Count, and end every read of this thread when nothing is left."""
         started = time.monotonic()
-        _deadline.at = started + self.left
+        _this_thread.at = started + self.left
         try:
             yield
         finally:
-            _deadline.at = None
+            _this_thread.at = None
             self.left -= time.monotonic() - started
 
     def seconds_left(self) -> float:
         """What is left while it is running."""
-        at: float = _deadline.at
+        at: float = _this_thread.at
         return at - time.monotonic()
 
     def trouble(self) -> TroubleError:
@@ -52,7 +52,7 @@ class Budget:
 
 
 def _set_timeout(sock: socket.socket) -> None:
-    at: float | None = getattr(_deadline, "at", None)
+    at: float | None = getattr(_this_thread, "at", None)
     if at is not None:
         left = at - time.monotonic()
         if left <= 0:
@@ -96,14 +96,35 @@ def _connect(connection: HTTPConnection) -> socket.socket:
     return sock
 
 
-class PlainConnection(HTTPConnection):
+class _Counted(HTTPConnection):
+    """Knows whether it has carried an answer before: a server may close such a connection at any moment, rightly."""
+
+    num_requests = 0
+
     def _new_conn(self) -> socket.socket:
         return _connect(self)
 
+    def connect(self) -> None:
+        self.num_requests = 0
+        super().connect()
 
-class TlsConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connect(self)
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _this_thread.reused = self.sock is not None and self.num_requests > 0
+        super().request(*args, **kwargs)
+        self.num_requests += 1
+
+
+class PlainConnection(_Counted):
+    """For http."""
+
+
+class TlsConnection(_Counted, HTTPSConnection):
+    """For https."""
+
+
+def was_reused() -> bool:
+    """Whether the last request of this thread went over a connection that had carried another one."""
+    return getattr(_this_thread, "reused", False)
 
 
 def tls_context() -> ssl.SSLContext:

@@ -1,6 +1,7 @@
 """One exchange with one server, on urllib3: at a given address, within a given time, and it can be stopped."""
 
 import http.client
+import logging
 import os
 import socket
 import ssl
@@ -19,12 +20,13 @@ from urllib3.exceptions import (
     HTTPError,
     IncompleteRead,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
     SSLError,
 )
 
 from pipelines.ingest.download.addresses import Target
-from pipelines.ingest.download.sockets import Budget, PlainConnection, TlsConnection, TlsSocket, tls_context
+from pipelines.ingest.download.sockets import Budget, PlainConnection, TlsConnection, TlsSocket, tls_context, was_reused
 from pipelines.ingest.download.trouble import StoppedError, TroubleError
 
 # idle connections are kept to so many sites; every one of them is an open file
@@ -48,6 +50,8 @@ class Transport:
         self._live: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._stopped = False
+        # what it warns of (odd headers, one connection too many) is in the records, or nobody's concern
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
 
     @contextmanager
     def get(self, target: Target, addresses: Sequence[str], budget: Budget) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -65,7 +69,7 @@ class Transport:
                 finally:
                     response.close()  # of a body that was read whole, the connection is kept
                     response.release_conn()
-        except (HTTPError, OSError, ValueError) as error:
+        except (HTTPError, OSError) as error:
             if self._stopped:
                 raise StoppedError from error
             raise _translate(error, budget) from error
@@ -117,6 +121,10 @@ class Transport:
                 )
             except ClosedPoolError:  # others pushed it out since it was taken
                 continue
+            except ProtocolError as error:
+                # the server had closed the idle connection: that is no try. It is gone from the pool, a new one is not
+                if not was_reused() or not any(isinstance(cause, ConnectionError) for cause in error.args):
+                    raise
 
     def _pool(self, target: Target, address: str) -> urllib3.HTTPConnectionPool:
         key = (target.site, address)
@@ -163,10 +171,10 @@ class Transport:
 
 def _translate(error: Exception, budget: Budget) -> TroubleError:
     """What a person needs to know, without what differs from run to run (addresses of objects, byte counts)."""
+    if isinstance(error, NewConnectionError):  # before timeouts: in urllib3 2 it is one of them
+        return TroubleError("connection-error", _reason(error.__cause__), again=True)
     if isinstance(error, ReadTimeoutError | ConnectTimeoutError | TimeoutError):
         return budget.trouble()
-    if isinstance(error, NewConnectionError):
-        return TroubleError("connection-error", _reason(error.__cause__), again=True)
     if isinstance(error, SSLError):
         cause = error.args[0] if error.args else error
         if isinstance(cause, ssl.SSLCertVerificationError):
