@@ -9,8 +9,10 @@ import json
 import lzma
 import os
 import re
+import shutil
 import stat
 import struct
+import subprocess
 import tarfile
 import zipfile
 import zlib
@@ -213,6 +215,23 @@ def test_links_and_devices_in_a_tar_are_rejects(tmp_path: Path) -> None:
         "cat/fifo": "not-a-file",
     }  # fmt: skip
     assert {row["label"] for row in result.rejects} == {"cat"}
+
+
+def test_a_sparse_file_in_a_tar_is_a_reject(tmp_path: Path) -> None:
+    if not shutil.which("tar"):
+        pytest.skip("there is no tar command to pack a sparse file with")
+    put(tmp_path / "cat/0.jpg", picture(0))
+    with (tmp_path / "cat/holes").open("wb") as file:
+        file.truncate(1 << 20)
+        file.seek(1 << 19)
+        file.write(b"not a hole")
+    for format in ("gnu", "posix"):
+        pack = ["tar", "-C", str(tmp_path), "--sparse", f"--format={format}", "-cf", str(tmp_path / "a.tar"), "cat"]
+        if subprocess.run(pack, capture_output=True).returncode:
+            pytest.skip("this tar command packs no sparse files")
+        result = run(tmp_path, settings("a.tar"), out=format)
+        assert len(result.rows) == 1
+        assert result.reasons == {"cat/holes": "sparse-file"}
 
 
 def test_links_in_a_zip_are_rejects_and_its_folders_are_none(tmp_path: Path) -> None:

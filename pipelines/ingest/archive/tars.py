@@ -75,7 +75,7 @@ def scan_tar(file: BinaryIO, where: str) -> Iterator[Member]:
 def _of_tar(info: tarfile.TarInfo) -> Member:
     problem = _UNLIKE.get(info.type)
     if problem is None and info.issparse():
-        problem = ("sparse-file", "a sparse file, whose holes are not stored; pack it with --hole-detection off")
+        problem = ("sparse-file", "a sparse file, whose holes are not stored; pack it without --sparse")
     elif problem is None and not info.isreg():
         problem = ("not-a-file", f"an entry of type {info.type!r}")
     return Member(info.name, info.offset_data, info.size, info.size, STORED, -1, problem)
