@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import random
+import re
 import socket
 import ssl
 import threading
@@ -236,6 +238,32 @@ def test_every_answer_ends_as_a_picture_or_with_a_reason(server: HostileServer, 
     assert not list((tmp_path / "objects").glob("*.partial"))
     # a picture, its page number 2, and the HTML page: that is no business of the network's
     assert len(list((tmp_path / "objects").glob("*/*"))) == 3
+
+
+STATUS = [b"200 OK", b"302 Found", b"429 Slow \x1b[31m\xff", b"abc", b"99 X", b"100 Continue\r\n\r\nHTTP/1.1 200 OK"]
+HEADERS = [
+    b"Content-Length: 5", b"Content-Length: -1", b"Content-Length: 5, 6", b"Content-Length: " + b"9" * 30,
+    b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Content-Encoding: deflate", b"Location: http://[::1",
+    b"Location: \xff\xfe", b"Retry-After: Fri, 99 Foo 99999", b"X: " + b"y" * 70_000, b" folded", b"no colon",
+    b"Content-Type: a\x1b[31m",
+]  # fmt: skip
+BODIES = [b"hello", b"", b"5\r\nhello\r\n0\r\n\r\n", b"zz\r\nhello", b"-5\r\nhello", b"5\r\nhel", b"\x1f\x8b\x08junk"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_whatever_a_server_writes_becomes_a_record(server: HostileServer, make: Make) -> None:
+    dice = random.Random(1)
+    seen = set()
+    for number in range(120):
+        headers = b"".join(line + b"\r\n" for line in dice.sample(HEADERS, dice.randint(0, 3)))
+        data = b"HTTP/1.1 " + dice.choice(STATUS) + b"\r\n" + headers + b"\r\n" + dice.choice(BODIES)
+        server.add(f"/{number}", Answer(raw=lambda wire, data=data: wire.send(data)))  # type: ignore[misc]
+        # a 429 may slow the host down for all: a new downloader knows nothing of it
+        record = fetch(make(tries=1, robots="ignore"), server.url(f"/{number}"))
+        assert (record.detail + record.type).isprintable()
+        assert record.ok == (record.image_id != "") == (record.bytes > 0)
+        seen.add(record.outcome)
+    assert {"ok", "bad-answer", "truncated", "http-429", "empty-file", "too-large"} <= seen
 
 
 def test_what_follows_a_body_is_not_the_next_answer(server: HostileServer, make: Make) -> None:
@@ -540,6 +568,25 @@ def test_dots_do_not_lead_around_robots_txt(server: HostileServer, make: Make) -
     assert fetch(make(), server.url("/picture/%2e%2e/same/x")).outcome == "robots-disallowed"
 
 
+def test_progress_tells_rate_and_time_left(
+    server: HostileServer,
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("pipelines.core.progress.LINE_EVERY_SECONDS", 0.0)
+    requests = [Request(server.url(f"/picture/{number}.jpg"), "cat") for number in range(3)]
+    with Journal(tmp_path / "journal", objects=tmp_path / "objects", source="0-urls") as journal:
+        fetch_all(requests[:1], downloader=make(), journal=journal, title="first")
+        capsys.readouterr()
+        fetch_all(requests, downloader=make(connections=1), journal=journal, title="fetching")
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"fetching: 2 of 3 URLs, [\d,]+ a second, [\d,.]+ MB a second, \d+ s left", first)
+    assert last.startswith("fetching: 3 of 3 URLs")
+    assert last.endswith(" 0 s left")
+
+
 # pages, the store, the end ----------------------------------------------------------------------------------------
 
 
@@ -622,6 +669,7 @@ def test_stop_ends_what_is_under_way_at_once(server: HostileServer, make: Make) 
 def test_records_survive_json_and_nothing_else_passes_for_one() -> None:
     record = Record("http://h.example/", "猫", outcome="http-404", detail="Not Found", seconds=0.5, rank=3)
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
-    for broken in ({}, {**record.to_json(), "more": 1}, {**record.to_json(), "rank": "3"}, ["x"], None):
+    whole = record.to_json()
+    for broken in ({}, whole | {"more": 1}, whole | {"rank": "3"}, whole | {"image_id": "../x"}, ["x"], None):
         with pytest.raises(ValueError, match="no record"):
             Record.from_json(broken)

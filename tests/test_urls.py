@@ -138,7 +138,7 @@ def test_every_line_of_a_text_list_is_a_picture_or_a_reject(server: HostileServe
         ("/absent", "http-404"): "line 9: Not Found",
         ("/html", "not-an-image"): rejects["/html", "not-an-image"],
         ("/picture/1.jpg", "duplicate-url"): "line 5: the same URL and label as line 3",
-        ("/picture/3.jpg", "no-label"): "line 7: '' is empty",
+        ("/picture/3.jpg", "no-label"): "line 7: there is no label",
         ("/picture/4.jpg", "bad-label"): "line 12: '..': '..' is no name; rename the folder",
         ("/picture/5.jpg", "bad-label"): "line 13: 'caf\\\\xe9': it is not UTF-8; rename the folder",
         ("ftp://example.com/a.jpg", "unsupported-scheme"): (

@@ -41,6 +41,11 @@ def run_stage(
     print(f"{name}: {result} [{time.monotonic() - started:.1f} s]")
 
 
+def allow_pandas() -> None:
+    """Let pandas be found again: torch cannot be imported while a finder refuses it."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _NoPandas)]
+
+
 class _NoPandas:
     """An import hook to which pandas is not installed."""
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.sources import FolderSource
-from pipelines.ingest.labels import clean_label, printable
+from pipelines.ingest.labels import folder_label, printable
 from pipelines.ingest.listing import Listing, Reject
 
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -217,14 +217,7 @@ class _Walk:
 
     def label(self, path: str) -> str:
         """The label of the files directly in the folder `path` ("a/b/")."""
-        folders = path.rstrip("/").split("/")
-        match self.params.label_from:
-            case "first_folder":
-                return clean_label(folders[0])
-            case "last_folder":
-                return clean_label(folders[-1])
-            case "whole_path":
-                return clean_label("/".join(folders))
+        return folder_label(path.rstrip("/"), self.params.label_from)
 
 
 def _unreadable(error: OSError) -> ImageError:

@@ -3,12 +3,13 @@
 import unicodedata
 
 from pipelines.core.errors import ImageError
+from pipelines.core.params.sources import LabelFrom
 
 
-def clean_label(raw: str) -> str:
+def clean_label(raw: str, *, remedy: str = "rename the folder") -> str:
     """The label in its one form: each part between slashes NFC-normalised and without spaces at its ends.
 
-    Any script, spaces inside, `#` and emoji stay as they are.
+    Any script, spaces inside, `#` and emoji stay as they are. `remedy` ends the message of a bad label.
 
     Raises:
         ImageError: `no-label` if nothing is left; `bad-label` for what cannot be a folder's name everywhere: `.` and
@@ -21,8 +22,23 @@ def clean_label(raw: str) -> str:
     for part in parts:
         rule = _broken_rule(part)
         if rule:
-            raise ImageError("bad-label", f"{printable(label)!r}: {rule}; rename the folder")
+            raise ImageError("bad-label", f"{printable(label)!r}: {rule}; {remedy}")
     return label
+
+
+def folder_label(folders: str, label_from: LabelFrom) -> str:
+    """The label of a file that lies in `folders` ("a/b"), clean.
+
+    Raises:
+        ImageError: see `clean_label`.
+    """
+    match label_from:
+        case "first_folder":
+            return clean_label(folders.split("/", 1)[0])
+        case "last_folder":
+            return clean_label(folders.rsplit("/", 1)[-1])
+        case "whole_path":
+            return clean_label(folders)
 
 
 def _broken_rule(part: str) -> str | None:

@@ -1,7 +1,16 @@
 """Every kind of source, by its `kind`; each is imported when it is asked for."""
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.sources import CrawlSource, FolderSource, SampleSource, Source, UrlsSource
+from pipelines.core.params.sources import (
+    ArchiveSource,
+    CrawlSource,
+    FolderSource,
+    SampleSource,
+    Source,
+    TableSource,
+    TorchvisionSource,
+    UrlsSource,
+)
 from pipelines.ingest.listing import Listing, Place
 
 
@@ -23,12 +32,22 @@ def list_source(entry: Source, *, source: str, place: Place) -> Listing:
         from pipelines.ingest.folder import list_folder
 
         return list_folder(entry, source=source, root=place.root, max_file_bytes=place.params.max_file_bytes)
+    if isinstance(entry, ArchiveSource):
+        from pipelines.ingest.archive import list_archive
+
+        return list_archive(entry, source=source, place=place)
+    if isinstance(entry, TableSource):
+        from pipelines.ingest.table import list_table
+
+        return list_table(entry, source=source, place=place)
+    if isinstance(entry, TorchvisionSource):
+        from pipelines.ingest.torchvision_data import list_torchvision
+
+        return list_torchvision(entry, source=source, place=place)
     if isinstance(entry, UrlsSource):
         from pipelines.ingest.urls import list_urls
 
         return list_urls(entry, source=source, place=place)
-    if isinstance(entry, CrawlSource):
-        from pipelines.ingest.crawl import list_crawl
+    from pipelines.ingest.crawl import list_crawl
 
-        return list_crawl(entry, source=source, place=place)
-    raise InputError(f"ingest.sources: kind {entry.kind} is not there yet")
+    return list_crawl(entry, source=source, place=place)

@@ -14,7 +14,7 @@ from pipelines.core.errors import InputError
 from pipelines.core.executor import map_chunks
 from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import FolderSource, SampleSource, Source
+from pipelines.core.params.sources import ArchiveSource, FolderSource, SampleSource, Source, TableSource, UrlsSource
 from pipelines.core.progress import progress
 from pipelines.ingest.listing import Listing, Origin, Place, Reject
 from pipelines.ingest.output import Output
@@ -104,6 +104,13 @@ def _no_garbage() -> Iterator[None]:
 
 
 def _refuse_own_output(entry: Source, *, source: str, root: Path, out_dir: Path) -> None:
+    if isinstance(entry, ArchiveSource | TableSource | UrlsSource):
+        if (root / entry.path).resolve().is_relative_to(out_dir.resolve()):
+            raise InputError(
+                f"ingest.sources[{source.split('-')[0]}].path: {entry.path} lies in {out_dir}, which ingest empties "
+                "before it writes there; move the file elsewhere"
+            )
+        return
     if not isinstance(entry, FolderSource):
         return
     folder = (root / entry.path).resolve()

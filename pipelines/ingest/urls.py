@@ -84,6 +84,8 @@ def _request(row: Row) -> Request:
         raise ImageError("bad-row", row.problem)
     if not row.url.strip():
         raise ImageError("no-url", "there is no URL")
+    if not row.label.strip():
+        raise ImageError("no-label", "there is no label")
     label = clean_label(row.label)
     origin = Origin(license=_one_line(row.license), creator=_one_line(row.creator), page_url=_one_line(row.page_url))
     return Request(row.url, label, origin, place=f"line {row.line}")

@@ -11,8 +11,8 @@ from pipelines.core.params.sources import Source
 class DownloadParams(Section):
     """How pictures are fetched from the network, for every source that names URLs."""
 
-    contact: str
-    """an address or page by which a site's owner can reach you; part of the user agent"""
+    contact: Annotated[str, Field(pattern=r"^[ -~]*$", max_length=200)]
+    """an address or page by which a site's owner can reach you; part of the user agent, so in ASCII"""
     connections: Annotated[int, Field(ge=1, le=256)]
     """open at the same time"""
     connections_per_host: Annotated[int, Field(ge=1, le=64)]
@@ -27,8 +27,9 @@ class DownloadParams(Section):
     max_redirects: Annotated[int, Field(ge=0, le=20)]
     robots: Literal["obey", "ignore"]
     """robots.txt of each host; ignore it only for hosts whose owner agreed"""
-    open_hosts: tuple[str, ...]
-    """names or addresses that may lie in private, loopback or link-local networks; all others there are refused"""
+    open_hosts: tuple[Annotated[str, Field(pattern=r"^[^\s/@?#]+$")], ...]
+    """hosts, as URLs name them (host or host:port), that may lie in private, loopback or link-local networks; all
+    others there are refused"""
 
 
 class NoCrop(Section):

@@ -173,8 +173,13 @@ class TorchvisionSource(Section):
     root: Text
     """where its files lie or are downloaded to, relative to params.yaml or absolute"""
     splits: Annotated[tuple[Text, ...], Field(min_length=1)]
-    """which parts to read, by torchvision's names (train, test, val, trainval, …); kept for split.method: given"""
+    """which parts to read, by torchvision's names (train, test, val, trainval, …), of EMNIST such as letters-train, of
+    a data set without parts: all; kept for split.method: given"""
+    options: dict[Literal["size", "small", "partition", "annotation_level", "image_set", "folds"], str | int | bool]
+    """what else the class is told: size: 160px for Imagenette, annotation_level: family for FGVCAircraft; or
+    {}"""
     download: bool
+    """fetch what is missing, by torchvision's own means"""
 
 
 Source = Annotated[

@@ -199,13 +199,12 @@ def next_try(trouble: TroubleError, tries: int, params: DownloadParams) -> tuple
     if not trouble.again or tries + 1 >= params.tries:
         return None, trouble.detail
     longest = params.max_wait_seconds
-    if trouble.wait_seconds is None:
-        pause = _FIRST_PAUSE_SECONDS * 2.0**tries
-        return min(longest, pause * random.uniform(0.5, 1.5)), trouble.detail
-    if trouble.wait_seconds > longest:
+    asked_for = trouble.wait_seconds or 0.0
+    if asked_for > longest:
         asked = f"it asks to wait longer than {longest:g} s (ingest.download.max_wait_seconds)"
         return None, f"{trouble.detail}; {asked}" if trouble.detail else asked
-    return trouble.wait_seconds, trouble.detail
+    pause = _FIRST_PAUSE_SECONDS * 2.0**tries * random.uniform(0.5, 1.5)
+    return max(asked_for, min(longest, pause)), trouble.detail
 
 
 def _content_type(response: urllib3.BaseHTTPResponse) -> str:

@@ -1,5 +1,6 @@
 """What is asked of the network, and what came of it."""
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -114,6 +115,8 @@ class Record:
         for name, item in value.items():
             if type(item) is not _KINDS[name]:
                 raise ValueError(f"no record: {name} is {item!r}")
+        if not re.fullmatch(r"[0-9a-f]{64}|", value["image_id"]):  # it becomes a path
+            raise ValueError(f"no record: image_id is {value['image_id']!r}")
         return cls(**value)
 
 

@@ -1,8 +1,10 @@
 """robots.txt, by RFC 9309: asked once a site, obeyed, and where it cannot be had, the site is left alone."""
 
 import threading
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from pipelines.ingest.download.addresses import Target
@@ -10,6 +12,7 @@ from pipelines.ingest.download.trouble import TroubleError
 
 AGENT = "miwake"
 MAX_BYTES = 500 << 10  # what RFC 9309 asks crawlers to read at least; the rest is not looked at
+_MAX_PARSED = 64
 
 
 @dataclass
@@ -18,8 +21,8 @@ class _Site:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     asked: bool = False
-    rules: Any = None
-    """a Protego; None: everything is allowed"""
+    text: bytes | None = None
+    """robots.txt, compressed: parsed rules take up to a hundred times as much, and there may be many sites"""
     unavailable: str = ""
     """why it could not be had; then nothing is allowed for now"""
 
@@ -44,6 +47,7 @@ class Robots:
         self._max_delay = max_delay
         self._sites: dict[str, _Site] = {}
         self._lock = threading.Lock()
+        self._parse = lru_cache(maxsize=_MAX_PARSED)(_parse)
 
     def check(self, target: Target) -> None:
         """Let pass what the site allows.
@@ -62,11 +66,12 @@ class Robots:
                 "robots-unavailable",
                 f"{target.site}/robots.txt: {site.unavailable}; a site that cannot say what it allows is left alone",
             )
-        if site.rules is None:
+        if site.text is None:
             return
-        if not site.rules.can_fetch(target.url, AGENT):
+        rules = self._parse(site.text)
+        if not rules.can_fetch(target.url, AGENT):
             raise TroubleError("robots-disallowed", f"{target.site}/robots.txt does not allow it")
-        delay = site.rules.crawl_delay(AGENT) or 0.0
+        delay = rules.crawl_delay(AGENT) or 0.0
         if delay > self._max_delay:
             raise TroubleError(
                 "robots-disallowed",
@@ -82,9 +87,13 @@ class Robots:
             return
         if status >= 400:  # there is none, or it is nobody's business: everything is allowed
             return
-        from protego import Protego
-
-        site.rules = Protego.parse(body.decode("utf-8-sig", "replace"))
-        delay = site.rules.crawl_delay(AGENT) or 0.0
+        site.text = zlib.compress(body, 1)
+        delay = self._parse(site.text).crawl_delay(AGENT) or 0.0
         if 0 < delay <= self._max_delay:
             self._slow_down(target.host, delay)
+
+
+def _parse(text: bytes) -> Any:
+    from protego import Protego
+
+    return Protego.parse(zlib.decompress(text).decode("utf-8-sig", "replace"))

@@ -1,6 +1,7 @@
 """One exchange with one server, on urllib3: at a given address, within a given time, and it can be stopped."""
 
 import http.client
+import logging
 import os
 import socket
 import ssl
@@ -49,6 +50,8 @@ class Transport:
         self._live: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._stopped = False
+        # what it warns of (odd headers, one connection too many) is in the records, or nobody's concern
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
 
     @contextmanager
     def get(self, target: Target, addresses: Sequence[str], budget: Budget) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -66,7 +69,7 @@ class Transport:
                 finally:
                     response.close()  # of a body that was read whole, the connection is kept
                     response.release_conn()
-        except (HTTPError, OSError, ValueError) as error:
+        except (HTTPError, OSError) as error:
             if self._stopped:
                 raise StoppedError from error
             raise _translate(error, budget) from error

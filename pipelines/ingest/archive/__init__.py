@@ -1,0 +1,165 @@
+"""The archive source: a zip or tar with a folder for each class inside; nothing is unpacked to files.
+
+Every member that is no folder ends as a row of the manifest or as a reject with a reason. What the archive is, its
+content decides, not its suffix. Members are read in place; a compressed tar first becomes a plain one in the cache.
+
+- `unsafe-path`: a name that is absolute or holds `..`, a drive letter or a backslash; `symlink`, `hard-link`,
+  `not-a-file`, `encrypted`, `unsupported-compression`, `overlapping`, `sparse-file`, `hidden`, `too-large`.
+- `duplicate-name`: of members with one name the last counts, as it does for whoever unpacks the archive.
+- `trailing-data`, `no-end`: bytes after the end of a tar, or none where its end mark belongs.
+- Found on reading: `bad-crc`, `wrong-size` (a member never unpacks to more than its header says, so that max_bytes
+  holds), `broken-compression`.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.core.errors import ImageError, InputError
+from pipelines.core.params.sources import ArchiveSource
+from pipelines.ingest.archive.members import Member
+from pipelines.ingest.archive.reading import ArchiveReader, Stamp, file_stamp, write_index
+from pipelines.ingest.archive.tars import scan_tar
+from pipelines.ingest.archive.unpacking import kind_of, plain_tar
+from pipelines.ingest.archive.zips import scan_zip
+from pipelines.ingest.labels import folder_label, printable
+from pipelines.ingest.listing import Listing, Place, Reject
+from pipelines.ingest.paths import inner_path
+
+
+def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing:
+    """List the members of an archive source.
+
+    Args:
+        params: the entry of ingest.sources.
+        source: its name in manifest and rejects: "0-archive".
+        place: root, cache and limits.
+
+    Raises:
+        InputError: the archive is missing, empty, broken, cut short, or larger than its limits allow.
+    """
+    path = place.root / params.path
+    where = f"ingest.sources[{source.split('-')[0]}].path: {params.path}"
+    folder = place.cache / "archives"
+    try:
+        stamp = _stamp(path, where)
+        with path.open("rb") as file:
+            kind = kind_of(file, where)
+            plain = path
+            if kind not in ("zip", "tar"):
+                plain = plain_tar(path, kind, folder=folder, max_bytes=params.max_bytes, where=where)
+            if kind == "zip":
+                members = _within_limits(scan_zip(file, where), params, where)
+            else:
+                with plain.open("rb") as tar:
+                    members = _within_limits(scan_tar(tar, where), params, where)
+    except OSError as error:
+        raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
+    found, rejects = _sort_out(members, params, source, place.params.max_file_bytes)
+    if not found and not rejects:
+        raise InputError(f"{where} holds no file; put a folder of pictures for each class into it")
+    paths = sorted(found)
+    kept = [found[own][0] for own in paths]
+    index, salt = write_index(folder, paths, kept)
+    return Listing(
+        source=source,
+        paths=paths,
+        labels=[found[own][1] for own in paths],
+        read=ArchiveReader(str(plain), file_stamp(plain), str(index), salt, kind == "zip"),
+        rejects=sorted(rejects, key=lambda reject: (reject.source_path, reject.detail)),
+        stamps=_stamps(stamp, kept),
+    )
+
+
+def _stamp(path: Path, where: str) -> Stamp:
+    if not path.exists():
+        raise InputError(f"{where} does not exist; correct it (a relative path starts at the folder of params.yaml)")
+    if path.is_dir():
+        raise InputError(f"{where} is a folder; name the archive, or use kind: folder")
+    if not path.is_file():
+        raise InputError(f"{where} is no regular file; name the archive")
+    return file_stamp(path)
+
+
+def _within_limits(members: Iterable[Member], params: ArchiveSource, where: str) -> list[Member]:
+    """All members, unless they are more than the limits allow.
+
+    Sizes are those of the headers: no member is ever unpacked to more than its own.
+    """
+    kept = []
+    num_bytes = 0
+    for member in members:
+        kept.append(member)
+        num_bytes += member.size
+        if len(kept) > params.max_files:
+            raise InputError(f"{where} holds more files than max_files: {params.max_files}; raise it to read them all")
+        if num_bytes > params.max_bytes:
+            raise InputError(
+                f"{where} unpacks to more than max_bytes: {params.max_bytes}; raise it if the archive is what "
+                "you think it is"
+            )
+    return kept
+
+
+def _sort_out(
+    members: list[Member], params: ArchiveSource, source: str, max_file_bytes: int
+) -> tuple[dict[str, tuple[Member, str]], list[Reject]]:
+    """Members to read, with their labels, by path; and rejects."""
+    found: dict[str, tuple[Member, str]] = {}
+    rejects: list[Reject] = []
+    labels: dict[str, str | ImageError] = {}
+    for member in members:
+        label = ""
+        try:
+            path = inner_path(member.name)
+            folders, _, name = path.rpartition("/")
+            if params.hidden == "skip" and _is_hidden(folders):
+                raise ImageError("hidden", "in a hidden folder")
+            known = labels.get(folders)
+            if known is None:
+                known = labels.setdefault(folders, _label(folders, params))
+            label = known if isinstance(known, str) else ""
+            if params.hidden == "skip" and name.startswith("."):
+                raise ImageError("hidden", "a hidden file")
+            if member.problem:
+                raise ImageError(*member.problem)
+            if isinstance(known, ImageError):
+                raise known
+            if member.size > max_file_bytes:
+                raise ImageError("too-large", f"{member.size} bytes; ingest.max_file_bytes is {max_file_bytes}")
+        except ImageError as error:
+            rejects.append(Reject(source, printable(member.name), label, error.reason, error.detail))
+            continue
+        earlier = found.pop(path, None)
+        if earlier:
+            detail = f"the member at byte {member.offset} has the same name and replaces it"
+            rejects.append(Reject(source, printable(earlier[0].name), earlier[1], "duplicate-name", detail))
+        found[path] = (member, label)
+    return found, rejects
+
+
+def _is_hidden(folders: str) -> bool:
+    return folders.startswith(".") or "/." in folders or folders.split("/", 1)[0] == "__MACOSX"
+
+
+def _label(folders: str, params: ArchiveSource) -> str | ImageError:
+    if not folders:
+        return ImageError("no-label", "lies in no class folder; move it into one")
+    try:
+        return folder_label(folders, params.label_from)
+    except ImageError as error:
+        return error
+
+
+def _stamps(archive: Stamp, members: list[Member]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+    """(N, 3): time of change, a hash of size and inode, and where the member lies."""
+    size, changed, inode = archive
+    digest = hashlib.sha256(f"{size},{inode}".encode()).digest()
+    stamps = np.empty((len(members), 3), np.int64)
+    stamps[:, 0] = changed
+    stamps[:, 1] = int.from_bytes(digest[:8], "little", signed=True)
+    stamps[:, 2] = [member.offset for member in members]
+    return stamps

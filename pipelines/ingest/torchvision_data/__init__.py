@@ -1,0 +1,128 @@
+"""The torchvision source: a classification data set of torchvision.datasets, by the name of its class.
+
+Where the data set keeps files, their own bytes are packed; where it keeps arrays, each picture becomes a PNG, the same
+bytes every time. Only the listing needs torchvision (5 s to import): workers read files, or pixels from the cache.
+
+- `no-label`: the data set gives a picture no class (an unlabelled part). `duplicate-row`: a file stands in two of the
+  parts that are asked for. `missing-file`, `symlink`, …: what the data set names is not there, or no file below `root`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.core.errors import ImageError, InputError
+from pipelines.core.params.sources import TorchvisionSource
+from pipelines.ingest.folder import FolderReader
+from pipelines.ingest.labels import clean_label, printable
+from pipelines.ingest.listing import Listing, Origin, Place, Reader, Reject
+from pipelines.ingest.paths import Files
+from pipelines.ingest.torchvision_data.catalogue import ARRAYS, find_class
+from pipelines.ingest.torchvision_data.opening import class_names, given_subset, items, open_part
+from pipelines.ingest.torchvision_data.pixels import PixelReader, Store
+
+
+def list_torchvision(params: TorchvisionSource, *, source: str, place: Place) -> Listing:
+    """List the pictures of a torchvision data set, downloaded first if that is asked for.
+
+    Args:
+        params: the entry of ingest.sources.
+        source: its name in manifest and rejects: "0-torchvision".
+        place: root, cache and limits.
+
+    Raises:
+        InputError: no such data set or part, its files are missing or broken, or the download failed.
+    """
+    where = f"ingest.sources[{source.split('-')[0]}]"
+    kind = find_class(params.dataset, where)
+    root = place.root / params.root
+    if not root.is_dir() and not params.download:
+        raise InputError(
+            f"{where}.root: {params.root} is no folder; name the one that holds {params.dataset}, or set download: true"
+        )
+    found = _Found(source)
+    readers = {}
+    for part in dict.fromkeys(params.splits):
+        data = open_part(kind, part, params, root=root, where=where)
+        pictures, names = items(data, part, params, where), class_names(data)
+        if params.dataset in ARRAYS:
+            with Store(place.cache / "torchvision", params, part) as store:
+                found.add_pixels(store.take(pictures), names, part)
+            readers[part] = store.pixels
+        else:
+            found.add_files(pictures, names, part, root)
+    limit = place.params.max_file_bytes
+    read: Reader = PixelReader(readers, limit) if readers else FolderReader(str(root), limit, follow=False)
+    if not found.paths and not found.rejects:
+        raise InputError(f"{where}: {params.dataset} in {params.root} holds no picture; download it again")
+    order = sorted(range(len(found.paths)), key=lambda row: (found.paths[row], found.labels[row]))
+    return Listing(
+        source=source,
+        paths=[found.paths[row] for row in order],
+        labels=[found.labels[row] for row in order],
+        read=read,
+        rejects=sorted(found.rejects, key=lambda reject: (reject.source_path, reject.detail)),
+        origins=[found.origins[row] for row in order],
+        stamps=np.array(found.stamps, np.int64).reshape(-1, 3)[order],
+    )
+
+
+@dataclass
+class _Found:
+    """What the parts of a data set hold, in the order in which it was met."""
+
+    source: str
+    paths: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    stamps: list[tuple[int, int, int]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    parts: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add_files(
+        self, pictures: Iterable[tuple[str, int | None]], names: dict[int, str], part: str, root: Path
+    ) -> None:
+        """Take the files of one part; their paths are written without `root`, which lies elsewhere tomorrow."""
+        files, start = Files(root), f"{root}/"
+        origin = Origin(given_subset=given_subset(part))
+        for name, target in pictures:
+            label, path = "", name.removeprefix(start)
+            try:
+                label = _label(target, names)
+                path, stamp = files.find(path)
+                earlier = self.parts.setdefault((path, label), part)
+                if earlier != part:
+                    raise ImageError("duplicate-row", f"{earlier} has it already; ask for one of the two parts")
+            except ImageError as error:
+                self.reject(path, label, error)
+                continue
+            self.keep(path, label, origin, (stamp.size, stamp.changed, stamp.inode))
+
+    def add_pixels(
+        self, stored: Iterable[tuple[int, int | None, tuple[int, int, int]]], names: dict[int, str], part: str
+    ) -> None:
+        """Take the pictures of one part: number, class and stamp of each."""
+        origin = Origin(given_subset=given_subset(part))
+        for number, target, stamp in stored:
+            path = f"{part}/{number:07d}.png"
+            try:
+                self.keep(path, _label(target, names), origin, stamp)
+            except ImageError as error:
+                self.reject(path, "", error)
+
+    def keep(self, path: str, label: str, origin: Origin, stamp: tuple[int, int, int]) -> None:
+        self.paths.append(path)
+        self.labels.append(label)
+        self.origins.append(origin)
+        self.stamps.append(stamp)
+
+    def reject(self, path: str, label: str, error: ImageError) -> None:
+        self.rejects.append(Reject(self.source, printable(path), label, error.reason, error.detail))
+
+
+def _label(target: int | None, names: dict[int, str]) -> str:
+    if target is None or target < 0:
+        raise ImageError("no-label", "the data set gives it no class")
+    return clean_label(names.get(target, str(target)), remedy="it is the data set's own name for a class")
