@@ -15,6 +15,7 @@ from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
 from pipelines.core.params.ingest import CropParams
 from pipelines.ingest.cropping import find_crop
 from pipelines.ingest.listing import UNKNOWN, Origin, Reader
+from pipelines.ingest.quality import Figures, sharpness
 
 # files of one chunk beyond this wait on disk, not in memory
 INLINE_BYTES = 24 << 20
@@ -58,7 +59,7 @@ class Sketches(NamedTuple):
     modes: tuple[str, ...]
     orientations: tuple[int, ...]
     frames: tuple[int, ...]
-    sharpness: tuple[float, ...]
+    sharpness: Figures
     greyscale: tuple[bool, ...]
     transparent: tuple[bool, ...]
 
@@ -67,11 +68,13 @@ def join_sketches(sketches: Sequence[Sketch]) -> Sketches:
     """Turn rows into columns: a few long-lived objects for a chunk, not one a file."""
     thumbnails = np.zeros((len(sketches), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     if not sketches:
-        return Sketches(thumbnails, *((),) * (len(Sketches._fields) - 1))
-    small, *others = zip(*sketches, strict=True)
+        return Sketches(thumbnails, *((),) * 6, np.zeros(0, np.float32), (), ())
+    small, widths, heights, formats, modes, orientations, frames, details, grey, clear = zip(*sketches, strict=True)
     for row, thumbnail in enumerate(small):
         thumbnails[row] = thumbnail
-    return Sketches(thumbnails, *others)
+    return Sketches(
+        thumbnails, widths, heights, formats, modes, orientations, frames, sharpness(details), grey, clear
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
