@@ -1,10 +1,10 @@
 """Any of Pillow's modes to RGB as a browser shows it: sRGB, 8 bits, on white.
 
 Embedded profiles (ICC) are applied. Cameras that store Display P3 or Adobe RGB, and printers' CMYK, then give the
-colours of the same thing in an sRGB file; ignored, P3's reds lie 20 levels off, and a classifier of look-alikes learns
-the camera. A profile that moves no colour by more than 3 levels counts as sRGB and costs nothing: nearly all files.
-Applying one takes about 8 ms a megapixel (60 for CMYK), as long as decoding it. A profile that is damaged or made for
-other samples is ignored.
+colours of the same thing in an sRGB file; ignored, a red of P3 lies 30 levels off, and a classifier of look-alikes
+learns the camera. Colours that sRGB has are kept, and its black is the file's (relative colorimetric). A profile that
+moves no colour by more than 3 levels counts as sRGB and costs nothing: nearly all files. Applying one takes about 20 ms
+a megapixel, ten times as long as decoding a JPEG. One that is damaged or made for other samples is ignored.
 """
 
 import io
@@ -87,7 +87,10 @@ def _transform(profile: bytes, mode: str) -> "ImageCmsTransform | None":
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if opened.profile.xcolor_space.strip() != _SPACES[mode]:
             return None
-        found = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB")
+        found = ImageCms.buildTransform(
+            opened, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )  # fmt: skip
         colours = _all_colours(mode)
         moved = np.asarray(found.apply(colours), np.int16) - np.asarray(colours.convert("RGB"), np.int16)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

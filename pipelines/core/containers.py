@@ -19,6 +19,8 @@ _MAX_CHUNKS = 100_000
 _MAX_BLOCKS = 1_000_000
 # what the pixels depend on; Pillow would refuse a picture for a broken comment, as no browser does
 _PNG_KEPT = (b"tRNS", b"gAMA", b"sRGB", b"iCCP")
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _GIF_BLOCK = re.compile(rb"[!,;]")
 _ORIENTATION = 0x0112
 # Exif, GPS and interoperability: directories that Pillow reads with the first
@@ -42,9 +44,13 @@ def png_still(data: bytes) -> Still:
             wrong, or there are too many chunks. A file that ends early is left to Pillow.
     """
     kept = [data[:8]]
-    orientation, num_frames, animated, before = 1, 0, False, True
+    orientation, num_frames, animated, before, cut = 1, 0, False, True, False
     for kind, start, end in _png_chunks(data):
+        if end > len(data) and kind not in _PNG_PIXELS:
+            break  # the end of the file is missing, but nothing of the picture
         sound = end <= len(data) and zlib.crc32(memoryview(data)[start + 4 : end - 4]) == _number(data, end - 4)
+        if kind == b"IEND":
+            break
         if kind[:1].isupper() or end > len(data):
             if not sound and end <= len(data):
                 name = kind.decode("ascii", "backslashreplace")
@@ -61,8 +67,9 @@ def png_still(data: bytes) -> Still:
             num_frames += 1
         elif kind in _PNG_KEPT and sound:
             kept.append(data[start:end])
-        if kind == b"IEND":
-            break
+        cut = end > len(data)
+    if not cut:
+        kept.append(_PNG_END)
     return Still(b"".join(kept), orientation, min(num_frames, MAX_FRAMES) if animated else 1)
 
 
@@ -83,7 +90,11 @@ def _number(data: bytes, position: int) -> int:
 
 
 def gif_still(data: bytes) -> Still:
-    """The screen, and the first picture with its control block."""
+    """The screen, and the first picture with its control block.
+
+    Raises:
+        ImageError: `broken`: too many blocks before the first picture.
+    """
     start = 13 + _table_bytes(data[10:11])
     screen, control, first = data[:start], b"", b""
     num_frames = 0
@@ -103,6 +114,8 @@ def gif_still(data: bytes) -> Still:
         if end is None:
             break
         position = end
+    if not first and not budget[0]:
+        raise ImageError("broken", f"more than {_MAX_BLOCKS} blocks: made to exhaust the decoder")
     return Still(screen + first + b";", 1, max(1, num_frames))
 
 

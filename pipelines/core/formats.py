@@ -8,6 +8,7 @@ _HINTS = {
     b"%PDF": "a PDF document",
     b"8BPS": "a Photoshop document",
     b"\x00\x00\x01\x00": "a Windows icon",
+    b"\x00\x00\x02\x00": "a Windows cursor",
     b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 picture",
     b"\xffO\xffQ": "a JPEG 2000 picture",
     b"\xff\n": "a JPEG XL picture",

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
+from pipelines.core.bitmaps import decode_bitmap
 from pipelines.core.colours import flatten
 from pipelines.core.containers import MAX_FRAMES, Still, gif_still, png_still, tiff_still
 from pipelines.core.errors import ImageError
@@ -64,6 +65,9 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
         ImageError: as `pipelines.core.images.decode` says.
     """
     name = identify(data)
+    if name == "BMP" and (bitmap := decode_bitmap(data, max_pixels=max_pixels)) is not None:
+        flat = flatten(bitmap, profile=None)
+        return flat.image, Stored("BMP", bitmap.mode, 1, 1, flat.transparent)
     still = _STILLS[name](data) if name in _STILLS else None
     header = read_header(data) if name == "JPEG" else None
     if header is not None:

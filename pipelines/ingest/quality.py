@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.images import Pixels
+from pipelines.core.images import THUMBNAIL_SIDE, Pixels
 
 # of one stack of pictures
 _STACK_PIXELS = 1 << 16
@@ -36,7 +36,7 @@ class Quality(NamedTuple):
 
 def quality(thumbnails: Pixels) -> Quality:
     """The figures of (N, 32, 32) thumbnails."""
-    grey = thumbnails.reshape(len(thumbnails), -1).astype(np.int32)  # (N, 1024)
+    grey = thumbnails.reshape(len(thumbnails), THUMBNAIL_SIDE**2).astype(np.int32)  # (N, 1024)
     total = grey.sum(axis=1, dtype=np.int64)  # (N,)
     squares = np.einsum("np,np->n", grey, grey).astype(np.int64)  # (N,); at most 1024 x 255², which int32 holds
     num_pixels = grey.shape[1]
