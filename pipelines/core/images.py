@@ -147,6 +147,11 @@ def _sketch_jpeg(data: bytes, header: Header) -> Sketch:
         pixels = _managed(decode_scaled(data, header, header.space), header)
         coloured = count_coloured(pixels) > 0
         grey = _luma(pixels)
+    return sketch_of_grey(grey, header, coloured=coloured)
+
+
+def sketch_of_grey(grey: Pixels, header: Header, *, coloured: bool) -> Sketch:
+    """The sketch of a JPEG decoded at n/8 of its size, (H, W), as stored."""
     width, height, orientation = header.width, header.height, header.orientation
     thumbnail = detail = grey
     if grey.shape != _THUMBNAIL:

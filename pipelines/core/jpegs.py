@@ -53,6 +53,14 @@ class Header(NamedTuple):
     """of EXIF, 1 to 8"""
     profile: bytes | None
     """ICC"""
+    block_columns: int
+    """pixels of the smallest unit that is coded together"""
+    block_rows: int | None
+    """likewise; None: of another kind than files that can be joined have"""
+
+    @property
+    def baseline(self) -> bool:
+        return self.coding in (0xC0, 0xC1) and self.plain
 
     @property
     def space(self) -> str:
@@ -78,6 +86,15 @@ def read_header(data: bytes) -> Header | None:
     if found is None:  # the two bytes may also stand inside a segment, such as the thumbnail of EXIF
         found = _walk(data)
     return found
+
+
+def read_shared_header(data: bytes) -> tuple[bytes, Header] | None:
+    """All of a small file before its data, by which files of one maker are told, and what it says."""
+    end = data.find(b"\xff\xda", 0, _SHARED_HEAD_BYTES)
+    found = None if end < 0 else _remembered(data[:end])
+    if found is None:
+        return None
+    return data[: end + 2 + int.from_bytes(data[end + 2 : end + 4], "big")], found
 
 
 @lru_cache(maxsize=256)
@@ -118,9 +135,22 @@ def _header(data: bytes, size_at: int, end: int, exif: bytes, profile: dict[int,
     )
     joined = b"".join(part for _, part in sorted(profile.items()))
     mode = _MODES.get(data[size_at + 4], "")
+    columns, rows = _block(data, size_at, end)
     return Header(
-        width, height, mode, data[size_at - 1], data[size_at - 4], size_at, end, read_orientation(exif), joined or None
-    )
+        width, height, mode, data[size_at - 1], data[size_at - 4], size_at, end, read_orientation(exif), joined or None,
+        columns, rows,
+    )  # fmt: skip
+
+
+def _block(data: bytes, size_at: int, end: int) -> tuple[int, int | None]:
+    """Width and height of what is coded together: by the sampling of the first component, if it is the finest."""
+    num_components = data[size_at + 4]
+    samplings = [data[size_at + 6 + 3 * index] for index in range(num_components) if size_at + 6 + 3 * index < end]
+    first = samplings[0] if samplings else 0
+    usual = samplings == [0x11] or (num_components == 3 and samplings[1:] == [0x11, 0x11])
+    if not usual or not first >> 4 or not first & 15 or b"\xff\xdd" in data[:end]:
+        return 8, None
+    return 8 * (first >> 4), 8 * (first & 15)
 
 
 def bare(data: bytes, header: Header) -> bytes:
