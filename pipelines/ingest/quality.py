@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pipelines.core.images import THUMBNAIL_SIDE, Pixels
 
 # looked at together, for memory's sake
-_ROWS = 512
+_ROWS = 128
 # of one stack of pictures
 _STACK_PIXELS = 1 << 16
 
