@@ -150,6 +150,24 @@ def test_tags_that_claim_the_whole_file_each_are_refused_unread() -> None:
         assert read_orientation(data) == 1
 
 
+@pytest.mark.parametrize("format", ["AVIF", "WEBP"])
+def test_exif_whose_tags_overlap_costs_nothing(format: str) -> None:
+    size = 2 * MEGABYTE
+    tags = directory(*((0x0112 + place, 1, size, 0) for place in range(5_000)))
+    hostile = b"II*\0" + struct.pack("<I", 8) + tags + bytes(size)
+    harmless = (b"II*\0" + struct.pack("<I", 8) + directory()).ljust(len(hostile), b"\7")
+    whole = file_of(format, exif=harmless)
+    assert harmless in whole
+    assert look(whole).orientation == 1
+    data = whole.replace(harmless, hostile)
+    with quickly():
+        if format == "AVIF":
+            with pytest.raises(ImageError, match="broken: the tags of its EXIF claim"):
+                look(data)
+        else:
+            assert look(data).orientation == 1
+
+
 def jpeg_with(segments: bytes) -> bytes:
     whole = file_of("JPEG", colour="white")
     return whole[:2] + segments + whole[2:]

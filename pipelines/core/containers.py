@@ -5,6 +5,7 @@ work: Pillow inflates comments, joins blocks again and again, and reads what eac
 counted here for the same reason.
 """
 
+import itertools
 import re
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pipelines.core.exif import Directory, first_directory, read_directory, read
 MAX_FRAMES = 10_000
 _MAX_CHUNKS = 100_000
 _MAX_BLOCKS = 1_000_000
+_MAX_EXIFS = 16
 # what the pixels depend on; Pillow would refuse a picture for a broken comment, as no browser does
 _PNG_KEPT = (b"tRNS", b"gAMA", b"sRGB", b"iCCP")
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
@@ -159,6 +161,21 @@ def tiff_still(data: bytes) -> Still:
         following = more.next
     orientation = page.values.get(_ORIENTATION, 1)
     return Still(data, orientation if 1 <= orientation <= 8 else 1, len(seen))
+
+
+def check_boxes(data: bytes) -> None:
+    """Judge the EXIF of an AVIF or HEIC file, wherever it stands, since Pillow reads each of its tags on opening.
+
+    Raises:
+        ImageError: `broken`: its tags claim many times the bytes that the file has.
+    """
+    for place in itertools.islice(re.finditer(rb"II\*\0|MM\0\*", data), _MAX_EXIFS):
+        exif = data[place.start() :]
+        found = first_directory(exif)
+        page = None if found is None else read_directory(exif, found)
+        # the four bytes may also stand in the pictures' data, and then claim anything, but hardly a directory
+        if page is not None and page.num_bytes > 16 * len(data) and len(page.values) > 16:
+            raise ImageError("broken", f"the tags of its EXIF claim {page.num_bytes} bytes of {len(data)}")
 
 
 def _below(data: bytes, page: Directory) -> Iterator[Directory]:

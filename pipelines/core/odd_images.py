@@ -25,7 +25,7 @@ from PIL import Image, ImageChops, ImageOps
 
 from pipelines.core.bitmaps import decode_bitmap
 from pipelines.core.colours import flatten
-from pipelines.core.containers import MAX_FRAMES, Still, gif_still, png_still, tiff_still
+from pipelines.core.containers import MAX_FRAMES, Still, check_boxes, gif_still, png_still, tiff_still
 from pipelines.core.errors import ImageError
 from pipelines.core.exif import read_orientation
 from pipelines.core.formats import identify
@@ -68,6 +68,8 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
     if name == "BMP" and (bitmap := decode_bitmap(data, max_pixels=max_pixels)) is not None:
         flat = flatten(bitmap, profile=None)
         return flat.image, Stored("BMP", bitmap.mode, 1, 1, flat.transparent)
+    if name in ("AVIF", "HEIF"):
+        check_boxes(data)
     still = _STILLS[name](data) if name in _STILLS else None
     header = read_header(data) if name == "JPEG" else None
     if header is not None:
