@@ -4,7 +4,7 @@ Pillow is only ever asked for the one format that a file's first bytes announce:
 program) see no hostile bytes.
 
 What remains without a bound but that of the file's size and `max_pixels`: a BMP in run-length coding and a PPM in
-text are decoded in plain Python, about 1 s for each 2 MB of a file made of the shortest runs.
+text are decoded in plain Python, about 1 s for each 8 MB of a file made of the shortest runs.
 """
 
 import importlib
