@@ -7,7 +7,9 @@ fault with, by Pillow, which has the last word on what is broken. Conventions, i
 - transparent pixels lie on white.
 - 16 bits a sample are scaled to 8; deeper and floating-point samples are refused, since their range is not known.
 - the first frame of an animation, the first page of a TIFF, the first picture of an MPO.
-- embedded colour profiles are not applied, but CMYK is turned to RGB.
+- colours are sRGB: an embedded profile is applied if it says otherwise, and so is the gamma of a PNG
+  (`pipelines.core.colours` says why, and what it costs); chromaticities without a profile are ignored.
+- HEIC needs the extra `heif`.
 """
 
 from dataclasses import dataclass
@@ -17,18 +19,22 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from pipelines.core.detail import detail_of_full, detail_of_scaled, reduce_grey
 from pipelines.core.errors import ImageError
+from pipelines.core.jpegs import (
+    Header,
+    check_scans,
+    count_coloured,
+    decode_scaled,
+    jpeg_has_colour,
+    read_header,
+    scaled_extent,
+)  # fmt: skip
 
 Pixels = npt.NDArray[np.uint8]
 
 THUMBNAIL_SIDE = 32
-# scaled decodes keep at least this side: thumbnails then differ from those of a full decode by 0.14 grey levels on
-# average over photographs (0.4 with 64), and it costs 8 % more than the smallest scale
-_SKETCH_SIDE = 128
-_MODES = {"Gray": "L", "YCbCr": "RGB", "RGB": "RGB"}
-# a progressive JPEG costs scans x pixels; photographs have about 10 scans, hostile files thousands
-_MAX_SCAN_PASSES = 40
-_SMALL_FILE_BYTES = 1 << 14
+_THUMBNAIL = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Picture:
 
     Args:
         pixels: (H, W, 3) uint8 RGB, upright.
-        format: by content: JPEG, PNG, GIF, BMP, WEBP, TIFF, AVIF or PPM.
+        format: by content: JPEG, PNG, GIF, BMP, WEBP, TIFF, AVIF, HEIF or PPM.
         mode: as stored, by Pillow's names: L, RGB, CMYK, P, I;16, …
         orientation: of EXIF, 1 to 8.
         num_frames: 1 for a still picture.
@@ -63,10 +69,12 @@ class Sketch(NamedTuple):
     mode: str
     orientation: int
     num_frames: int
-    sharpness: float
-    """see pipelines.ingest.quality"""
+    detail: Pixels
+    """(H, W) uint8 grey, its shorter side from 127 to 255 pixels unless the picture is smaller, not turned: what
+    `pipelines.ingest.quality.sharpness` is measured on (`pipelines.core.detail`)"""
     greyscale: bool
-    """no pixel has a colour, however it is stored"""
+    """no pixel has a colour, however it is stored: its channels differ by at most `COLOUR_LEVELS`, which is what
+    lossy formats make of grey. A JPEG of 256 pixels and more is looked at as small as for the thumbnail"""
     transparent: bool
     """at least one pixel is not opaque"""
 
@@ -85,12 +93,13 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
     header = _plain_jpeg(data, max_pixels=max_pixels)
     if header is not None:
         try:
-            pixels = simplejpeg.decode_jpeg(data, "RGB")  # (H, W, 3)
+            pixels = simplejpeg.decode_jpeg(data, "RGB" if header.profile is None else header.space)  # (H, W, 1 or 3)
         except ValueError as error:
             _refuse_lost_pixels(error)
         else:
-            orientation = _jpeg_orientation(data)
-            return Picture(upright(pixels, orientation), "JPEG", header.mode, orientation, 1)
+            if header.profile is not None:
+                pixels = _managed(pixels, header)
+            return Picture(upright(pixels, header.orientation), "JPEG", header.mode, header.orientation, 1)
     from pipelines.core.odd_images import decode_odd
 
     image, stored = decode_odd(data, max_pixels=max_pixels)
@@ -110,45 +119,67 @@ def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
     if header is not None:
         _check_side(header.width, header.height, min_side)
         try:
-            if min(header.width, header.height) < 2 * _SKETCH_SIDE:
-                # asking for a scale that cannot be had makes small pictures half as slow again
-                grey = simplejpeg.decode_jpeg(data, "GRAY")  # (H, W, 1)
-            else:
-                grey = simplejpeg.decode_jpeg(data, "GRAY", min_height=_SKETCH_SIDE, min_width=_SKETCH_SIDE)
+            return _sketch_jpeg(data, header)
         except ValueError as error:
             _refuse_lost_pixels(error)
-        else:
-            orientation = _jpeg_orientation(data)
-            width, height = (header.width, header.height) if orientation < 5 else (header.height, header.width)
-            thumbnail = _shrink(grey[:, :, 0], header, orientation)
-            sharp = sharpness(grey[:, :, 0])
-            return Sketch(
-                thumbnail, width, height, "JPEG", header.mode, orientation, 1, sharp, header.mode == "L", False
-            )
-    from pipelines.core.odd_images import decode_odd, shrink
+    from pipelines.core.odd_images import decode_odd, image_has_colour
 
     image, stored = decode_odd(data, max_pixels=max_pixels)
     _check_side(image.width, image.height, min_side)
-    thumbnail = shrink(image.convert("L"), THUMBNAIL_SIDE, (image.width, image.height))
-    bands = image.split()
-    grey = np.asarray(image.convert("L"))
-    coloured = any(band.tobytes() != bands[0].tobytes() for band in bands[1:])
-    return Sketch(thumbnail, image.width, image.height, *stored, sharpness(grey), not coloured, "A" in stored.mode)
+    grey = image.convert("L")
+    thumbnail, detail = reduce_grey(grey, _THUMBNAIL, grey.size), detail_of_full(np.asarray(grey))
+    return Sketch(
+        thumbnail, image.width, image.height, stored.format, stored.mode, stored.orientation, stored.num_frames,
+        detail, not image_has_colour(image), stored.transparent,
+    )  # fmt: skip
 
 
-def sharpness(grey: Pixels) -> float:
-    """Standard deviation of the Laplacian of a grey picture (H, W), grey levels."""
-    factor = max(1, min(grey.shape) // _SKETCH_SIDE)
-    if factor > 1:
-        height, width = grey.shape[0] // factor * factor, grey.shape[1] // factor * factor
-        blocks = grey[:height, :width].reshape(height // factor, factor, width // factor, factor)
-        grey = blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.uint8)
-    if min(grey.shape) < 3:
-        return 0.0
-    small = grey.astype(np.int16)
-    middle = 4 * small[1:-1, 1:-1]
-    laplacian = middle - small[:-2, 1:-1] - small[2:, 1:-1] - small[1:-1, :-2] - small[1:-1, 2:]
-    return float(np.float32(laplacian.std()))
+def _sketch_jpeg(data: bytes, header: Header) -> Sketch:
+    """A plain JPEG's sketch.
+
+    Raises:
+        ValueError: simplejpeg finds fault with it.
+    """
+    if header.profile is None:
+        grey = decode_scaled(data, header, "GRAY")[:, :, 0]  # (H, W)
+        coloured = jpeg_has_colour(data, header)
+    else:
+        pixels = _managed(decode_scaled(data, header, header.space), header)
+        coloured = count_coloured(pixels) > 0
+        grey = _luma(pixels)
+    return sketch_of_grey(grey, header, coloured=coloured)
+
+
+def sketch_of_grey(grey: Pixels, header: Header, *, coloured: bool) -> Sketch:
+    """The sketch of a JPEG decoded at n/8 of its size, (H, W), as stored."""
+    width, height, orientation = header.width, header.height, header.orientation
+    thumbnail = detail = grey
+    if grey.shape != _THUMBNAIL:
+        from PIL import Image
+
+        thumbnail = reduce_grey(Image.fromarray(grey), _THUMBNAIL, scaled_extent(header, grey.shape))
+        detail = detail_of_scaled(grey, width=width, height=height)
+    if orientation != 1:
+        thumbnail = upright(thumbnail, orientation)
+        if orientation >= 5:
+            width, height = height, width
+    return Sketch(thumbnail, width, height, "JPEG", header.mode, orientation, 1, detail, not coloured, False)
+
+
+def _managed(pixels: Pixels, header: Header) -> Pixels:
+    """Pixels (H, W, 1 or 3) of a JPEG through its profile, (H, W, 3) sRGB."""
+    from PIL import Image
+
+    from pipelines.core.colours import to_srgb
+
+    grey_or_rgb = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    return np.asarray(to_srgb(Image.fromarray(grey_or_rgb), header.profile))
+
+
+def _luma(pixels: Pixels) -> Pixels:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -176,66 +207,24 @@ def _refuse_lost_pixels(error: ValueError) -> None:
         raise ImageError("broken", message) from error
 
 
-class _Header(NamedTuple):
-    width: int
-    """as stored, pixels"""
-    height: int
-    mode: str
-
-
-def _plain_jpeg(data: bytes, *, max_pixels: int) -> _Header | None:
-    """The header of a JPEG that simplejpeg can decode; None for anything else, which Pillow then judges.
+def _plain_jpeg(data: bytes, *, max_pixels: int) -> Header | None:
+    """The header of a JPEG that simplejpeg can decode, with its profile only if that matters; None for anything else.
 
     Raises:
         ImageError: `too-many-pixels`, or `broken` for a JPEG made to take for ever.
     """
     if data[:3] != b"\xff\xd8\xff":
         return None
-    try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    header = read_header(data)
+    if header is None or not header.plain:
         return None
-    num_pixels = width * height
-    check_pixels(width, height, max_pixels)
-    num_scans = _count_scans(data)
-    if num_scans * num_pixels > _MAX_SCAN_PASSES * max_pixels or num_scans > 1000:
-        raise ImageError("broken", f"{num_scans} scans of {width} x {height} pixels: made to exhaust the decoder")
-    mode = _MODES.get(space)
-    return None if mode is None else _Header(width, height, mode)
+    check_pixels(header.width, header.height, max_pixels)
+    check_scans(data, header, max_pixels=max_pixels)
+    if header.profile is None:
+        return header
+    from pipelines.core.colours import matters
 
-
-class _Head(NamedTuple):
-    """The segments of a JPEG before its first scan."""
-
-    end: int
-    """where the first scan starts"""
-    one_scan: bool
-    """the first scan holds all there is: a decoder reads no further one"""
-
-
-def _head(data: bytes) -> _Head:
-    """Walk the segments up to the first scan; a damaged or small file counts as all head.
-
-    Searching a whole photograph for two or six bytes takes a tenth of the time of decoding it, and the walk takes
-    none; for a small file it is the other way round.
-    """
-    if len(data) < _SMALL_FILE_BYTES:
-        return _Head(len(data), False)
-    position, frame, components = 2, 0, 0
-    while position + 10 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xDA:
-            return _Head(position, frame in (0xC0, 0xC1) and data[position + 4] == components)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frame, components = marker, data[position + 9]
-        position += 1 if marker == 0xFF else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return _Head(len(data), False)
-
-
-def _count_scans(data: bytes) -> int:
-    if len(data) >= _SMALL_FILE_BYTES and _head(data).one_scan:
-        return 1
-    return data.count(b"\xff\xda")
+    return header if matters(header.profile, header.mode) else header._replace(profile=None)
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -247,31 +236,3 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 def _check_side(width: int, height: int, min_side: int) -> None:
     if min(width, height) < min_side:
         raise ImageError("too-small", f"{width} x {height} pixels; ingest.min_side is {min_side}")
-
-
-def _jpeg_orientation(data: bytes) -> int:
-    """The orientation of EXIF; most JPEGs have none, and are spared the import and the parse."""
-    end = len(data) if len(data) < _SMALL_FILE_BYTES else _head(data).end
-    if data.find(b"Exif\x00\x00", 0, end) < 0:
-        return 1
-    from pipelines.core.odd_images import read_orientation
-
-    return read_orientation(data)
-
-
-def _shrink(grey: Pixels, header: _Header, orientation: int) -> Pixels:
-    """A plain JPEG decoded at n/8 of its size (H, W) → (32, 32), upright."""
-    height, width = grey.shape
-    if (height, width) != (THUMBNAIL_SIDE, THUMBNAIL_SIDE):
-        from PIL import Image
-
-        from pipelines.core.odd_images import shrink
-
-        # libjpeg rounds a scaled side up: 267 pixels at 2/8 are 66.75, of which it gives 67. Taking 67 for the whole
-        # picture would shift the thumbnail by up to ten times the error that remains
-        eighths = next(
-            n for n in range(1, 9) if height == -(-header.height * n // 8) and width == -(-header.width * n // 8)
-        )
-        extent = (header.width * eighths / 8, header.height * eighths / 8)
-        grey = shrink(Image.fromarray(grey), THUMBNAIL_SIDE, extent)
-    return grey if orientation == 1 else upright(grey, orientation)

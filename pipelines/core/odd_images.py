@@ -1,7 +1,10 @@
 """Pillow's part of `pipelines.core.images`: every format but the plain JPEG, and the judgement of what is broken.
 
-The format is told from the first bytes, never from a suffix, and Pillow is only ever asked for that one format: its
-rarer plug-ins (EPS starts a program) see no hostile bytes.
+Pillow is only ever asked for the one format that a file's first bytes announce: its rarer plug-ins (EPS starts a
+program) see no hostile bytes.
+
+What remains without a bound but that of the file's size and `max_pixels`: a BMP in run-length coding and a PPM in
+text are decoded in plain Python, about 1 s for each 8 MB of a file made of the shortest runs.
 """
 
 import importlib
@@ -13,16 +16,21 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
+from pipelines.core.bitmaps import decode_bitmap
+from pipelines.core.colours import flatten
+from pipelines.core.containers import MAX_FRAMES, Still, check_boxes, gif_still, png_still, tiff_still
 from pipelines.core.errors import ImageError
-from pipelines.core.images import check_pixels
+from pipelines.core.exif import read_orientation
+from pipelines.core.formats import identify
+from pipelines.core.images import check_pixels, upright
+from pipelines.core.jpegs import COLOUR_LEVELS, bare, check_scans, count_coloured, read_header
 
 # what Pillow's plug-ins raise on damaged bytes; anything else would be a mistake of ours
 _DECODER_ERRORS = (
@@ -31,22 +39,10 @@ _DECODER_ERRORS = (
 )  # fmt: skip
 # plug-ins that Pillow does not load by itself; loading all of them takes ten times as long
 _PLUGINS = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
-_BMP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
-_HINTS = {
-    b"%PDF": "a PDF document",
-    b"8BPS": "a Photoshop document",
-    b"\x00\x00\x01\x00": "a Windows icon",
-    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 picture",
-    b"\xffO\xffQ": "a JPEG 2000 picture",
-    b"\xff\n": "a JPEG XL picture",
-    b"\x00\x00\x00\x0cJXL ": "a JPEG XL picture",
-    b"%!PS": "a PostScript document",
-    b"\xc5\xd0\xd3\xc6": "a PostScript document",
-    b"qoif": "a QOI picture",
-    b"DDS ": "a DirectDraw texture",
-    b"icns": "a Macintosh icon",
-    b"SIMPLE": "a FITS file",
-}
+_STILLS: dict[str, Callable[[bytes], Still]] = {"PNG": png_still, "GIF": gif_still, "TIFF": tiff_still}
+
+# of a JPEG without a whole header, shown to Pillow for its opinion
+_BROKEN_BYTES = 1 << 18
 
 _stderr_lock = threading.Lock()
 _pillow_logger = logging.getLogger("PIL")
@@ -59,6 +55,7 @@ class Stored(NamedTuple):
     mode: str
     orientation: int
     num_frames: int
+    transparent: bool
 
 
 def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
@@ -68,116 +65,62 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
         ImageError: as `pipelines.core.images.decode` says.
     """
     name = identify(data)
-    if name == "PNG":
-        _check_png(data)
-    with _open(data, name, max_pixels) as image:
-        if name == "PNG":
-            # reading its EXIF decodes the pixels, and Pillow forgives the second try what failed in the first
-            try:
-                image.load()
-            except _DECODER_ERRORS as error:
-                raise _judge(data, name, error) from error
-        orientation = _orientation(image)
-        stored = Stored(name, image.mode, orientation, _count_frames(image, name))
+    if name == "BMP" and (bitmap := decode_bitmap(data, max_pixels=max_pixels)) is not None:
+        flat = flatten(bitmap, profile=None)
+        return flat.image, Stored("BMP", bitmap.mode, 1, 1, flat.transparent)
+    if name in ("AVIF", "HEIF"):
+        check_boxes(data)
+    still = _STILLS[name](data) if name in _STILLS else None
+    header = read_header(data) if name == "JPEG" else None
+    if header is not None:
+        check_pixels(header.width, header.height, max_pixels)
+        check_scans(data, header, max_pixels=max_pixels)
+        if header.bits != 8:
+            raise ImageError("unsupported-depth", f"a JPEG of {header.bits} bits a sample; save it with 8")
+        still = Still(bare(data, header), header.orientation, 1)
+    elif name == "JPEG":
+        still = Still(data[:_BROKEN_BYTES], 1, 1)
+    with _open(data if still is None else still.data, name, max_pixels) as image:
+        # the profile of a JPEG and the gamma of a PNG stand where Pillow is not shown them, or not as they are needed
+        profile = header.profile if header is not None else image.info.get("icc_profile")
+        gamma = image.info.get("gamma") if "srgb" not in image.info else None
+        orientation, num_frames = (still.orientation, still.num_frames) if still is not None else _about(image, name)
+        image.info.pop("xmp", None)  # of which Pillow takes the orientation of a TIFF too
+        mode = image.mode
         try:
             with _silent_libtiff() if name == "TIFF" else nullcontext():
                 image.load()
-            return _to_rgb(ImageOps.exif_transpose(image)), stored
+            if name == "TIFF":
+                image = ImageOps.exif_transpose(image)
+            flat = flatten(image, profile=profile, gamma=gamma)
         except _DECODER_ERRORS as error:
-            raise _judge(data, name, error) from error
+            raise _judge(name, error, data) from error
+        rgb = flat.image
+        if name != "TIFF" and orientation > 1:  # Pillow turns a TIFF as it loads it
+            rgb = Image.fromarray(upright(np.asarray(rgb), orientation))
+        return rgb, Stored(name, mode, orientation, num_frames, flat.transparent)
 
 
-def _check_png(data: bytes) -> None:
-    """Compare the checksums of a PNG's critical chunks, which Pillow skips for the pixels themselves.
-
-    Raises:
-        ImageError: `broken`. A file that ends early is left to Pillow.
-    """
-    view = memoryview(data)
-    position = 8
-    while position + 12 <= len(data):
-        end = position + 8 + _big_endian(data, position)
-        kind = data[position + 4 : position + 8]
-        critical = kind[:1].isupper()
-        if critical and end + 4 <= len(data) and zlib.crc32(view[position + 4 : end]) != _big_endian(data, end):
-            raise ImageError("broken", f"the checksum of its {kind.decode('ascii', 'backslashreplace')} chunk is wrong")
-        position = end + 4
-
-
-def _big_endian(data: bytes, position: int) -> int:
-    return int.from_bytes(data[position : position + 4], "big")
-
-
-def read_orientation(data: bytes) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8; 1 where its EXIF cannot be read."""
-    try:
-        with _open(data, "JPEG", None) as image:
-            return _orientation(image)
-    except ImageError:
-        return 1
-
-
-def shrink(grey: Image.Image, side: int, extent: tuple[float, float]) -> npt.NDArray[np.uint8]:
-    """Average the first `extent` (width, height) pixels of an image of mode L down to (side, side) uint8.
-
-    Hamming is nearly the plain average of an area; Pillow's own BOX counts whole pixels in or out and is off by
-    2 grey levels on average where the sizes do not divide. It computes in whole numbers: the same on any processor.
-    """
-    return np.asarray(grey.resize((side, side), Image.Resampling.HAMMING, box=(0, 0, *extent)))
-
-
-def identify(data: bytes) -> str:
-    """The format that the first bytes announce.
-
-    Raises:
-        ImageError: `empty-file`, `unsupported-format` or `not-an-image`.
-    """
-    if not data:
-        raise ImageError("empty-file", "0 bytes")
-    found = _identify(data)
-    if found:
-        return found
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
-        raise ImageError("unsupported-format", "a HEIC picture; save it as JPEG or PNG")
-    for magic, what in _HINTS.items():
-        if data.startswith(magic):
-            raise ImageError("unsupported-format", f"{what}; save it as JPEG or PNG")
-    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<!doctype html", b"<html", b"<head")):
-        raise ImageError("not-an-image", "an HTML page")
-    if b"<svg" in head:
-        raise ImageError("unsupported-format", "an SVG drawing; save it as PNG")
-    raise ImageError("not-an-image", f"starts with {data[:12]!r}")
-
-
-def _identify(data: bytes) -> str | None:
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
-        return "TIFF"
-    if data[4:8] == b"ftyp" and (b"avif" in data[8:40] or b"avis" in data[8:40]):
-        return "AVIF"
-    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
-        return "BMP"
-    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
-        return "PPM"
-    return None
+def image_has_colour(rgb: Image.Image) -> bool:
+    """Whether the channels of any pixel differ by more than `COLOUR_LEVELS`."""
+    sample = rgb.resize((32, 32), Image.Resampling.NEAREST)
+    if count_coloured(np.asarray(sample)):
+        return True
+    red, green, blue = rgb.split()
+    most = (np.asarray(ImageChops.difference(*pair)).max() for pair in ((red, green), (green, blue), (blue, red)))
+    return any(int(value) > COLOUR_LEVELS for value in most)
 
 
 @contextmanager
-def _open(data: bytes, name: str, max_pixels: int | None) -> Iterator[Image.Image]:
+def _open(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """Read the header of a file of format `name`; Pillow's own limit follows `max_pixels` meanwhile."""
-    if name in _PLUGINS:
-        importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
     if not _pillow_logger.handlers:
         # without any handler, Python prints what Pillow logs of damaged files
         _pillow_logger.addHandler(logging.NullHandler())
+    if name in _PLUGINS:
+        importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
+    if name == "HEIF":
+        _load_heif()
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -186,13 +129,30 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> Iterator[Image.Imag
             try:
                 image = Image.open(io.BytesIO(data), formats=[name])
             except _DECODER_ERRORS as error:
-                raise _judge(data, name, error) from error
+                raise _judge(name, error, data) from error
             with image:
-                if max_pixels is not None:
-                    check_pixels(image.width, image.height, max_pixels)
+                check_pixels(image.width, image.height, max_pixels)
                 yield image
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+
+
+def _load_heif() -> None:
+    """Teach Pillow HEIF.
+
+    Raises:
+        ImageError: `unsupported-format`: the extra is not installed.
+    """
+    if "HEIF" in Image.OPEN:
+        return
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ImageError(
+            "unsupported-format",
+            "a HEIC picture; install the extra `heif` (pip install 'miwake[heif]') or save it as JPEG",
+        ) from error
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 @contextmanager
@@ -214,60 +174,20 @@ def _silent_libtiff() -> Iterator[None]:
             os.close(nowhere)
 
 
-def _orientation(image: Image.Image) -> int:
-    """Of EXIF alone: before `load`, because Pillow forgets it once a TIFF is turned."""
-    for key in ("xmp", "XML:com.adobe.xmp"):
-        image.info.pop(key, None)
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DECODER_ERRORS:
-        # ImageOps.exif_transpose would fail over the same damaged EXIF; without it, the pixels are still good
-        image.info.pop("exif", None)
-        image._exif = None
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _about(image: Image.Image, name: str) -> tuple[int, int]:
+    """Orientation and number of frames, where the file's own structure was not walked."""
+    exif = image.info.get("exif", b"")
+    orientation = 1 if name == "HEIF" else read_orientation(exif)  # libheif turns what it decodes
+    return orientation, min(int(getattr(image, "n_frames", 1)), MAX_FRAMES) if name in ("WEBP", "AVIF") else 1
 
 
-def _count_frames(image: Image.Image, name: str) -> int:
-    """Frames of an animation or pages of a TIFF; the further pictures of a JPEG are previews and depth maps."""
-    if name == "JPEG":
-        return 1
-    try:
-        return int(getattr(image, "n_frames", 1))
-    except _DECODER_ERRORS:
-        return 1  # damaged after the first frame, which is all that is used
-    finally:
-        image.seek(0)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return _to_eight_bits(image).convert("RGB")
-    if image.mode == "F":
-        raise ImageError("unsupported-depth", "floating-point samples have no agreed range; save 8 or 16 bits")
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 0..65535 to 0..255, rounded; mode I holds 32 bits, but 16-bit files are opened as I too."""
-    samples = np.asarray(image).astype(np.int64)
-    if samples.min() < 0 or samples.max() > 0xFFFF:
-        raise ImageError("unsupported-depth", "32-bit samples have no agreed range; save 8 or 16 bits")
-    return Image.fromarray(((samples * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
-
-
-def _judge(data: bytes, name: str, error: BaseException) -> ImageError:
+def _judge(name: str, error: BaseException, data: bytes) -> ImageError:
     """Pillow's many errors as one of our reasons."""
     if isinstance(error, ImageError):
         return error
     if isinstance(error, Image.DecompressionBombError):
         announced = re.search(r"\d+", str(error))
         return ImageError("too-many-pixels", f"announces {announced[0] if announced else 'too many'} pixels")
-    if name == "JPEG" and (bits := _jpeg_bits(data)) not in (None, 8):
-        return ImageError("unsupported-depth", f"a JPEG of {bits} bits a sample; save it with 8")
     message = str(error) or type(error).__name__
     if "cannot identify image file" in message:
         # the address of the buffer in Pillow's message changes from run to run
@@ -279,21 +199,3 @@ def _judge(data: bytes, name: str, error: BaseException) -> ImageError:
     if isinstance(error, EOFError) or any(word in message.lower() for word in ("truncated", "unexpected end")):
         return ImageError("truncated", message)
     return ImageError("broken", message)
-
-
-def _jpeg_bits(data: bytes) -> int | None:
-    """Bits a sample, from the first frame header; None where there is none."""
-    position = 2
-    while position + 5 <= len(data):
-        if data[position] != 0xFF:
-            return None
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[position + 4]
-        elif marker == 0xDA:
-            return None
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None

@@ -24,6 +24,7 @@ EXTENSIONS = {
     "WEBP": "webp",
     "TIFF": "tif",
     "AVIF": "avif",
+    "HEIF": "heic",
     "PPM": "ppm",
 }
 

@@ -2,22 +2,26 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from pipelines.core.batches import sketch_many
 from pipelines.core.crops import Crop
 from pipelines.core.errors import ImageError
-from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
+from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch
 from pipelines.core.params.ingest import CropParams
 from pipelines.ingest.cropping import find_crop
 from pipelines.ingest.listing import UNKNOWN, Origin, Reader
+from pipelines.ingest.quality import Figures, sharpness
 
 # files of one chunk beyond this wait on disk, not in memory
 INLINE_BYTES = 24 << 20
+# files up to this are looked at together
+BATCH_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Sketches(NamedTuple):
     modes: tuple[str, ...]
     orientations: tuple[int, ...]
     frames: tuple[int, ...]
-    sharpness: tuple[float, ...]
+    sharpness: Figures
     greyscale: tuple[bool, ...]
     transparent: tuple[bool, ...]
 
@@ -67,11 +71,13 @@ def join_sketches(sketches: Sequence[Sketch]) -> Sketches:
     """Turn rows into columns: a few long-lived objects for a chunk, not one a file."""
     thumbnails = np.zeros((len(sketches), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     if not sketches:
-        return Sketches(thumbnails, *((),) * (len(Sketches._fields) - 1))
-    small, *others = zip(*sketches, strict=True)
+        return Sketches(thumbnails, *((),) * 6, np.zeros(0, np.float32), (), ())
+    small, widths, heights, formats, modes, orientations, frames, details, grey, clear = zip(*sketches, strict=True)
     for row, thumbnail in enumerate(small):
         thumbnails[row] = thumbnail
-    return Sketches(thumbnails, *others)
+    return Sketches(
+        thumbnails, widths, heights, formats, modes, orientations, frames, sharpness(details), grey, clear
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,10 @@ def visit(chunk: Chunk) -> Visited:
     origins: list[Origin] = []
     num_held, spool = 0, chunk.spool / f"{chunk.number}.bin"
     spilled = False
-    for path, origin in zip(chunk.paths, chunk.origins or itertools.repeat(UNKNOWN)):  # noqa: B905 - repeat is endless
+    for path, origin, data, found in _looked_at(chunk):
         try:
-            data = chunk.read(path)
-            found = sketch(data, max_pixels=chunk.max_pixels, min_side=chunk.min_side)
+            if isinstance(found, ImageError):
+                raise found
             crops.append(find_crop(chunk.crop, data, found, origin.box, max_pixels=chunk.max_pixels))
         except ImageError as error:
             rejects.append((path, error.reason, error.detail))
@@ -137,6 +143,32 @@ def visit(chunk: Chunk) -> Visited:
         append_files(spool, held)
     known = None if chunk.origins is None else origins
     return Visited(paths, ids, join_sketches(sketches), sizes, spool if spilled else held, rejects, crops, known)
+
+
+def _looked_at(chunk: Chunk) -> Iterator[tuple[str, Origin, bytes, Sketch | ImageError]]:
+    """Path, origin, bytes and sketch of each file, in order; a few small files are held at a time."""
+    held: list[tuple[str, Origin, bytes, ImageError | None]] = []
+    num_held = 0
+    for path, origin in zip(chunk.paths, chunk.origins or itertools.repeat(UNKNOWN)):  # noqa: B905 - repeat is endless
+        try:
+            data, problem = chunk.read(path), None
+        except ImageError as error:
+            data, problem = b"", error
+        held.append((path, origin, data, problem))
+        num_held += len(data)
+        if num_held > BATCH_BYTES:
+            yield from _sketched(chunk, held)
+            held, num_held = [], 0
+    yield from _sketched(chunk, held)
+
+
+def _sketched(
+    chunk: Chunk, held: list[tuple[str, Origin, bytes, ImageError | None]]
+) -> Iterator[tuple[str, Origin, bytes, Sketch | ImageError]]:
+    readable = [data for _, _, data, problem in held if problem is None]
+    found = iter(sketch_many(readable, max_pixels=chunk.max_pixels, min_side=chunk.min_side))
+    for path, origin, data, problem in held:
+        yield path, origin, data, next(found) if problem is None else problem
 
 
 def append_files(spool: Path, files: list[bytes]) -> None:

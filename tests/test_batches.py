@@ -1,0 +1,116 @@
+"""Sketches of many small files are those of each alone."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.core import batches
+from pipelines.core.batches import sketch_many
+from pipelines.core.errors import ImageError
+from pipelines.core.images import Sketch, sketch
+
+
+def jpeg(index: int, *, size: tuple[int, int] = (32, 32), mode: str = "RGB", **options: Any) -> bytes:
+    pixels = np.random.default_rng(index).integers(0, 256, (size[1] // 4 + 1, size[0] // 4 + 1, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).convert(mode)
+    buffer = io.BytesIO()
+    image.convert(options.pop("stored", mode)).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def alone(data: bytes, **limits: int) -> Sketch | ImageError:
+    try:
+        return sketch(data, **{"max_pixels": 1_000_000, "min_side": 8} | limits)
+    except ImageError as error:
+        return error
+
+
+def assert_same(files: list[bytes], **limits: int) -> None:
+    found = sketch_many(files, **{"max_pixels": 1_000_000, "min_side": 8} | limits)
+    for one, expected in zip(found, [alone(data, **limits) for data in files], strict=True):
+        if isinstance(one, ImageError) or isinstance(expected, ImageError):
+            assert str(one) == str(expected)
+        else:
+            for field, value, other in zip(Sketch._fields, one, expected, strict=True):
+                assert np.array_equal(value, other), field  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures each tall JPEG that was decoded held."""
+    counts: list[int] = []
+    real = batches._sketch_alike
+
+    def counted(files: list[bytes], *others: Any) -> list[Sketch]:
+        made = real(files, *others)
+        counts.append(len(made))
+        return made
+
+    monkeypatch.setattr(batches, "_sketch_alike", counted)
+    return counts
+
+
+@pytest.mark.parametrize("size", [(32, 32), (17, 9), (33, 100), (128, 96), (8, 8)])
+@pytest.mark.parametrize(
+    "options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"mode": "L"}, {"mode": "L", "stored": "RGB"}]
+)
+def test_joined_pictures_are_bit_for_bit_those_of_each_alone(
+    joined: list[int], size: tuple[int, int], options: dict[str, Any]
+) -> None:
+    assert_same([jpeg(index, size=size, **options) for index in range(11)])
+    assert joined == [11]
+
+
+def test_orientation_and_grey_among_colours_hold(joined: list[int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert_same([jpeg(index, size=(40, 24), exif=exif.tobytes()) for index in range(5)])
+    mixed = [jpeg(index, stored="RGB", mode="L" if index % 3 else "RGB") for index in range(12)]
+    assert_same(mixed)
+    assert joined == [5, 12]
+    assert [isinstance(one, Sketch) and one.greyscale for one in sketch_many(mixed, max_pixels=9999, min_side=1)] == [
+        bool(index % 3) for index in range(12)
+    ]
+
+
+def test_one_damaged_file_costs_no_other(joined: list[int]) -> None:
+    whole = [jpeg(index) for index in range(8)]
+    for damage in (
+        whole[3][:-40],
+        whole[3][:-40] + b"\xff\xd9",
+        whole[3][:-2],
+        whole[3][:640],
+        whole[3][:-30] + bytes(28) + b"\xff\xd9",
+    ):
+        files = [*whole[:3], damage, *whole[4:]]
+        assert_same(files)
+        found = sketch_many(files, max_pixels=9999, min_side=1)
+        assert sum(isinstance(one, Sketch) for one in found) >= 7
+    assert set(joined) <= {0, 8}
+
+
+def test_what_cannot_be_joined_is_looked_at_alone(joined: list[int]) -> None:
+    assert_same([])
+    assert_same([b"", b"no image", jpeg(1), jpeg(2, progressive=True), jpeg(3, size=(500, 400))])
+    assert_same([jpeg(index, progressive=True) for index in range(6)])
+    assert_same([jpeg(index, optimize=True) for index in range(6)])
+    assert_same([jpeg(index, restart_marker_blocks=2) for index in range(6)])
+    assert_same([jpeg(index, size=(200, 150)) for index in range(6)])
+    assert joined == []
+
+
+def test_limits_hold_for_joined_files_too() -> None:
+    files = [jpeg(index) for index in range(6)]
+    assert_same(files, min_side=33)
+    assert_same(files, max_pixels=1023)
+    assert_same(files, max_pixels=1024, min_side=32)
+
+
+def test_more_files_than_one_tall_picture_holds(joined: list[int]) -> None:
+    """A JPEG has at most 65,535 rows."""
+    some = [jpeg(index) for index in range(7)]
+    assert_same((some * 300)[:2050])
+    assert joined == [2031, 19]
