@@ -168,7 +168,7 @@ def _full_id(given: str, known: _Known, where: str) -> str:
         )
     if len(matches) > 1:
         raise DecisionError(f"{where}: several pictures' image_ids start with {given}: give more digits")
-    return matches[0]
+    return str(matches[0])
 
 
 def _refuse_unknown_labels(used: dict[str, str], relabels: dict[str, tuple[str, str]], labels: Collection[str]) -> None:
