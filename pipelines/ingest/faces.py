@@ -26,8 +26,8 @@ from pipelines.core.errors import InputError
 from pipelines.core.images import Pixels, Sketch, decode, upright
 
 LOOK_SIDE = 320
-"""Pictures are looked at with this longer side, pixels: 8 ms each. Faces from about 1/13 of that side on get a confidence
-of 0.85. Twice as much costs four times the time and found another largest face in 2 of 551 pictures."""
+"""Pictures are looked at with this longer side, pixels: 8 ms each. Faces from about 1/13 of that side on get a
+confidence of 0.85. Twice as much costs four times the time and found another largest face in 2 of 551 pictures."""
 
 _Detector = Callable[[int, int, bytes], list[tuple[int, int, int, int, int]]]
 
