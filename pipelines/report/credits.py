@@ -1,0 +1,160 @@
+"""Whom the pictures are owed to: grouped by creator and licence, with links to the pages they came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.core.licenses import canonical_license, license_title, license_url
+from pipelines.report.inputs import Inputs
+
+NUM_CREDITS = 100
+"""rows shown on the page; all stand in credits.csv"""
+NUM_LINKS = 3
+"""links shown in a row"""
+HEADER = ("creator", "license", "link", "pictures")
+
+_MAX_LINK = 2000
+_KEYS = ["creator", "key", "license"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A page that shows a picture, or the picture where no page is known."""
+
+    url: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Credit:
+    """One creator under one licence; "" where either is not known.
+
+    Args:
+        license: as people write it.
+        license_url: of a Creative Commons licence, else "".
+        num_pictures: different pictures.
+        links: the first few that are safe to follow.
+        num_links: different ones, safe or not.
+    """
+
+    creator: str
+    license: str
+    license_url: str
+    num_pictures: int
+    links: list[Link]
+    num_links: int
+
+
+@dataclass(frozen=True)
+class Credits:
+    """All credits, and what they add up to.
+
+    Args:
+        shown: the first NUM_CREDITS, the most pictures first.
+        rows: of credits.csv: creator, licence, link, pictures; sorted.
+        num_credits: different pairs of creator and licence.
+        num_creators: that are known.
+        num_pictures: that anything is known of.
+        num_licensed: of the pictures used, those whose licence is known.
+        num_used: pictures used.
+    """
+
+    shown: list[Credit]
+    rows: list[tuple[str, str, str, int]]
+    num_credits: int
+    num_creators: int
+    num_pictures: int
+    num_licensed: int
+    num_used: int
+
+
+def find_credits(inputs: Inputs) -> Credits | None:
+    """The credits of every picture that no decision dropped: copies are owed to somebody too, and may be shown.
+
+    None where no source says anything of its pictures. Of a million pictures, what grows with their number stays in
+    arrow: only groups become Python objects.
+    """
+    table = _origins(inputs.manifest)
+    known = table.filter(pc.not_equal(pc.binary_join_element_wise(*[table[c] for c in (*_KEYS, "link")], ""), ""))
+    if not known.num_rows:
+        return None
+    links: dict[tuple[str, ...], list[str]] = {}
+    rows = []
+    for (creator, key, license, link), count in _grouped(known, [*_KEYS, "link"]):
+        rows.append((creator, license, link, count))
+        links.setdefault((creator, key, license), []).append(link)
+    groups = sorted(_grouped(known, _KEYS), key=lambda group: (-group[1], group[0]))
+    shown = [_credit(key, count, links[key]) for key, count in groups[:NUM_CREDITS]]
+    used = inputs.index["image_id"].unique()
+    licensed = table.filter(pc.not_equal(table["key"], ""))["image_id"].unique()
+    return Credits(
+        shown=shown,
+        rows=sorted(rows),
+        num_credits=len(groups),
+        num_creators=len({creator for (creator, _, _), _ in groups} - {""}),
+        num_pictures=len(known["image_id"].unique()),
+        num_licensed=int(pc.sum(pc.is_in(used, value_set=licensed)).as_py() or 0),
+        num_used=len(used),
+    )
+
+
+def safe_link(url: str) -> Link | None:
+    """`url` if a browser may follow it from the report; None for anything but plain http and https."""
+    if len(url) > _MAX_LINK or any(letter.isspace() or not letter.isprintable() for letter in url):
+        return None
+    try:
+        parts = urlsplit(url)
+        host, user = parts.hostname, parts.username
+    except ValueError:
+        return None
+    # https://bank.example@evil.example/ reads as what it is not
+    if parts.scheme not in ("http", "https") or not host or user is not None or "\\" in url:
+        return None
+    return Link(url, host.removeprefix("www."))
+
+
+def _origins(manifest: pa.Table) -> pa.Table:
+    """image_id, creator, key (canonical licence), license (its title) and link of each file that is not dropped."""
+    table = manifest.filter(pc.not_equal(manifest["verdict"], "drop"))
+    creator = pc.utf8_trim_whitespace(pc.fill_null(table["creator"], ""))
+    # a few different licences, however many files
+    written = pc.fill_null(table["license"], "").combine_chunks().dictionary_encode()
+    names = written.dictionary.to_pylist()
+    keys = [canonical_license(name) for name in names]
+    titles = _titles(names, keys)
+    page, url = (pc.fill_null(table[name], "") for name in ("page_url", "url"))
+    return pa.table(
+        {
+            "image_id": table["image_id"],
+            "creator": pc.replace_substring_regex(creator, r"\s+", " "),
+            "key": pa.array(keys, pa.string()).take(written.indices),
+            "license": pa.array(titles, pa.string()).take(written.indices),
+            "link": pc.if_else(pc.equal(page, ""), url, page),
+        }
+    )
+
+
+def _titles(names: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """One title for each key: of its spellings, the first by the alphabet."""
+    chosen: dict[str, str] = {}
+    for name, key in sorted(zip(names, keys, strict=True)):
+        chosen.setdefault(key, license_title(name) if key else "")
+    return [chosen[key] for key in keys]
+
+
+def _grouped(table: pa.Table, keys: list[str]) -> list[tuple[tuple[str, ...], int]]:
+    """The different values of `keys`, sorted, and how many different pictures each has."""
+    counted = table.group_by(keys).aggregate([("image_id", "count_distinct")])
+    values = zip(*(counted[name].to_pylist() for name in keys), strict=True)
+    return sorted(zip(values, counted["image_id_count_distinct"].to_pylist(), strict=True))
+
+
+def _credit(key: tuple[str, ...], count: int, links: list[str]) -> Credit:
+    creator, _, license = key
+    safe = [link for link in map(safe_link, links) if link is not None]
+    return Credit(
+        creator, license, license_url(license), count, safe[:NUM_LINKS], num_links=sum(link != "" for link in links)
+    )
