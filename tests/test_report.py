@@ -232,7 +232,7 @@ def test_credits_are_grouped_by_creator_and_licence_whatever_their_spelling(
     assert "7 pictures come with word of where they are from, by 3 creators." in text
     assert "The licence is known of 5 of the 100 pictures used." in text
     assert "Licence known5 of 100 pictures, credits" in text
-    assert "Ann LeeCC BY 4.03cdn.example, photos.example, photos.example" in text
+    assert "Ann LeeCC BY 4.03cdn.example, photos.example and 1 more" in text
     assert "Ann LeeCC0 1.01photos.example" in text
     assert f"{HOSTILE}<b>mine</b>1 1 in credits.csv" in text
     assert "not knownnot known1a.example" in text
@@ -342,7 +342,7 @@ def test_a_picture_from_two_places_counts_once_a_creator(tmp_path: Path) -> None
     )
     text = re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
     assert "1 picture comes with word of where it is from, by 1 creator." in text
-    assert "Annnot known1a.example, a.example" in text
+    assert "Annnot known1a.example and 1 more" in text
 
 
 def test_quality_says_how_many_and_in_which_class(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pipelines.report.inputs import Inputs
 NUM_CREDITS = 100
 """rows shown on the page; all stand in credits.csv"""
 NUM_LINKS = 3
-"""links shown in a row"""
+"""links shown in a row, each of another host"""
 HEADER = ("creator", "license", "link", "pictures")
 
 _MAX_LINK = 2000
@@ -36,7 +36,7 @@ class Credit:
         license: as people write it.
         license_url: of a Creative Commons licence, else "".
         num_pictures: different pictures.
-        links: the first few that are safe to follow.
+        links: those that are safe to follow, one a host, the first few.
         num_links: different ones, safe or not.
     """
 
@@ -154,7 +154,10 @@ def _grouped(table: pa.Table, keys: list[str]) -> list[tuple[tuple[str, ...], in
 
 def _credit(key: tuple[str, ...], count: int, links: list[str]) -> Credit:
     creator, _, license = key
-    safe = [link for link in map(safe_link, links) if link is not None]
-    return Credit(
-        creator, license, license_url(license), count, safe[:NUM_LINKS], num_links=sum(link != "" for link in links)
-    )
+    one_a_host: dict[str, Link] = {}
+    for link in filter(None, map(safe_link, links)):
+        one_a_host.setdefault(link.host, link)
+        if len(one_a_host) == NUM_LINKS:
+            break
+    num_links = sum(link != "" for link in links)
+    return Credit(creator, license, license_url(license), count, list(one_a_host.values()), num_links)
