@@ -116,7 +116,9 @@ def report(
     write_bytes(out_dir / "confusion_matrix.png", png)
     write_text(out_dir / "summary.md", summary_markdown(params.title, inputs, pairs, actions, legend))
     if credits is not None:
-        write_csv(out_dir / "credits.csv", HEADER, credits.rows)
+        write_csv(
+            out_dir / "credits.csv", HEADER, zip(*(credits.table[name].to_pylist() for name in HEADER), strict=True)
+        )
     write_text(out_dir / "index.html", page)
     return ReportArtifact(out_dir / "index.html", out_dir / "confusion_matrix.png", out_dir / "summary.md")
 
