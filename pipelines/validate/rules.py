@@ -96,7 +96,8 @@ def _label_rules(params: ValidateParams) -> list[Rule]:
                 ("ExpectColumnValuesToMatchRegex", {"column": "label", "regex": r"\S"}),
                 ("ExpectColumnPairValuesToBeEqual", {"column_A": "label", "column_B": "written"}),
             ),
-            "write {label} anew: a line in data/decisions/relabel.csv for each picture, `<image_id>,<label>,spelling`",
+            "write {label} anew: a line in data/decisions/relabel.csv for each picture, "
+            "`<image_id>,<label>,new class: spelling`",
         )
     ]
     if params.label_look_alikes != "off":
