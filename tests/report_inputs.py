@@ -26,6 +26,7 @@ from pipelines.report import ReportArtifact, report
 
 Draw = Callable[[int, int], bytes]
 """(class index, number) to the bytes of an image file"""
+Origins = Callable[[int], dict[str, Any]]
 ROOT = Path(__file__).parent.parent
 
 
@@ -84,18 +85,20 @@ def fabricate(
     draw: Draw = drawn_picture,
     pack_size: int = 48,
     source: str = "0-sample",
+    origins: Origins | None = None,
 ) -> Fabricated:
     """Write data/ below `root`.
 
     Args:
         mistakes: fraction of predictions that name a neighbouring class.
         flaws: whether there are duplicates, conflicts, rejects and a truth.csv.
+        origins: number of a file to columns of the manifest that it has otherwise than the rest.
     """
     data = root / "data"
     rng = np.random.default_rng(len(labels))
     files = _pack(data, labels, per_class, draw)
     used = sorted(files, key=lambda f: (f.label, f.image_id))
-    _manifest(data, files, flaws, source)
+    _manifest(data, files, flaws, source, origins)
     _packs(data, labels, used, pack_size)
     _flaws(data, files if flaws else [], source)
     train = load_params(ROOT / "params.yaml").train.model_copy(update={"members": tuple(members), "folds": (0,)})
@@ -131,7 +134,7 @@ def _pack(data: Path, labels: Sequence[str], per_class: int, draw: Draw) -> list
     return found
 
 
-def _manifest(data: Path, files: list[_File], flaws: bool, source: str) -> None:
+def _manifest(data: Path, files: list[_File], flaws: bool, source: str, origins: Origins | None) -> None:
     rows = []
     for n, f in enumerate(files):
         with Image.open(io.BytesIO(f.data)) as image:
@@ -146,6 +149,11 @@ def _manifest(data: Path, files: list[_File], flaws: bool, source: str) -> None:
                 **{"orientation": 1, "num_frames": 1, "brightness": 128.0, "contrast": 40.0, "source": source},
                 **{"source_path": f.path, "original_label": f.label, "verdict": verdict, "decision": ""},
                 **{"group": files[0].image_id if twin else f.image_id, "best_id": f.image_id},
+                **{"sharpness": 1500.0, "entropy": 6.0, "aspect": 4 / 3, "bytes_per_pixel": 1.0},
+                **{"greyscale": False, "transparent": False},
+                **{"crop_left": 0.0, "crop_top": 0.0, "crop_right": 1.0, "crop_bottom": 1.0},
+                **dict.fromkeys(("url", "page_url", "query", "license", "creator", "given_subset", "factors"), ""),
+                **(origins(n) if origins else {}),
             }
         )
     rows.sort(key=lambda r: (r["label"], r["image_id"]))

@@ -7,23 +7,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from pipelines.augment import augment
+from pipelines.augment import AugmentArtifact, augment
 from pipelines.augment.fitting import to_square
 from pipelines.augment.preview import choose, describe
 from pipelines.core.augmentation import apply
-from pipelines.core.crops import WHOLE, Crop, read_crops
+from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.draws import draw, picture_keys, uniform
 from pipelines.core.errors import DecisionError, InputError
 from pipelines.core.packs import PackIndex, read_index
 from pipelines.core.params.augment import AugmentParams, AugmentPolicy
+from pipelines.core.params.ingest import CropParams, FileCrop, NoCrop
 from pipelines.core.tables import MANIFEST, SPLITS, write_table
 
 HEADER = "image_id,left,top,right,bottom\n"
 ID = "ab" * 32
+NO_CROP = NoCrop(kind="none")
 
 
 def policy(**changes: float) -> AugmentPolicy:
@@ -46,8 +49,10 @@ def params(**changes: Any) -> AugmentParams:
 # the stage ----------------------------------------------------------------------------------
 
 
-def ingest_folder(root: Path, pictures: list[tuple[str, str, str, int, bytes]]) -> dict[str, Path]:
-    """Ingest's folder and split's table for (image_id, label, subset, fold, file)."""
+def ingest_folder(
+    root: Path, pictures: list[tuple[str, str, str, int, bytes]], *, crop: Crop = WHOLE
+) -> dict[str, Path]:
+    """Ingest's folder and split's table for (image_id, label, subset, fold, file); each picture cropped so."""
     (root / "ingest").mkdir(parents=True)
     (root / "decisions").mkdir()
     manifest, splits, shard = [], [], b""
@@ -59,6 +64,7 @@ def ingest_folder(root: Path, pictures: list[tuple[str, str, str, int, bytes]]) 
                 **{"size": len(data), "format": "PNG", "mode": "RGB", "width": width, "height": height},
                 **{"orientation": 1, "num_frames": 1, "brightness": 0.0, "contrast": 0.0},
                 **{"source": "0-folder", "source_path": f"{label}/{image_id}.png"},
+                **{f"crop_{side}": value for side, value in zip(Crop._fields, crop, strict=True)},
             }
         )
         splits.append({"image_id": image_id, "label": label, "group": image_id, "subset": subset, "fold": fold})
@@ -72,6 +78,10 @@ def ingest_folder(root: Path, pictures: list[tuple[str, str, str, int, bytes]]) 
         "decisions_dir": root / "decisions",
         "out_dir": root / "augment",
     }
+
+
+def pack(params: AugmentParams, paths: dict[str, Path], *, crop: CropParams = NO_CROP) -> AugmentArtifact:
+    return augment(params, crop=crop, **paths)
 
 
 def png(colour: tuple[int, int, int], size: tuple[int, int] = (20, 20)) -> bytes:
@@ -91,7 +101,7 @@ def four_pictures() -> list[tuple[str, str, str, int, bytes]]:
 
 def test_every_picture_is_packed_into_its_subset(tmp_path: Path) -> None:
     paths = ingest_folder(tmp_path, four_pictures())
-    artifact = augment(params(), **paths)
+    artifact = pack(params(), paths)
     assert (artifact.num_images, artifact.num_classes, artifact.image_size) == (4, 2, 16)
     index = read_index(paths["out_dir"] / "index.parquet")
     assert index.classes == ["cat", "dog"]
@@ -109,7 +119,7 @@ def test_every_picture_is_packed_into_its_subset(tmp_path: Path) -> None:
 def test_folds_leave_an_empty_val_pack(tmp_path: Path) -> None:
     pictures = [(i, label, "train", n % 2, data) for n, (i, label, _, _, data) in enumerate(four_pictures())]
     paths = ingest_folder(tmp_path, pictures)
-    augment(params(), **paths)
+    pack(params(), paths)
     assert np.load(paths["out_dir"] / "val.npy").shape == (0, 16, 16, 3)
     assert np.load(paths["out_dir"] / "test.npy").shape == (0, 16, 16, 3)
 
@@ -118,7 +128,7 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     written = []
     for name in ("one", "two"):
         paths = ingest_folder(tmp_path / name, four_pictures())
-        augment(params(), **paths)
+        pack(params(), paths)
         written.append({path.name: path.read_bytes() for path in paths["out_dir"].iterdir()})
     assert written[0] == written[1]
     assert set(written[0]) == {"train.npy", "val.npy", "test.npy", "index.parquet", "pack.json", "preview.png"}
@@ -130,7 +140,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv("MIWAKE_WORKERS", workers)
         monkeypatch.setattr("pipelines.augment.stage.CHUNK_IMAGES", 1)
         paths = ingest_folder(tmp_path / workers, four_pictures())
-        augment(params(), **paths)
+        pack(params(), paths)
         written.append((paths["out_dir"] / "train.npy").read_bytes())
     assert written[0] == written[1]
 
@@ -139,26 +149,75 @@ def test_what_an_earlier_run_left_goes(tmp_path: Path) -> None:
     paths = ingest_folder(tmp_path, four_pictures())
     paths["out_dir"].mkdir()
     (paths["out_dir"] / "train.npy.partial").write_bytes(b"half")
-    augment(params(), **paths)
+    pack(params(), paths)
     assert not (paths["out_dir"] / "train.npy.partial").exists()
 
 
-def test_a_crop_cuts_the_picture_before_it_is_resized(tmp_path: Path) -> None:
+def red_and_blue() -> bytes:
+    """20 x 20: a red left half, a blue right half."""
     half = Image.new("RGB", (20, 20), (255, 0, 0))
     half.paste((0, 0, 255), (10, 0, 20, 20))
     buffer = io.BytesIO()
     half.save(buffer, "PNG")
-    paths = ingest_folder(tmp_path, [(ID, "a", "train", -1, buffer.getvalue())])
-    (paths["decisions_dir"] / "crop.csv").write_text(f"{HEADER}{ID},0.5,0,1,1\n")
-    augment(params(), **paths)
+    return buffer.getvalue()
+
+
+def test_the_crop_of_the_manifest_cuts_the_picture_before_it_is_resized(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, [(ID, "a", "train", -1, red_and_blue())], crop=Crop(0.5, 0.0, 1.0, 1.0))
+    pack(params(), paths)
     assert (np.load(paths["out_dir"] / "train.npy")[0] == [0, 0, 255]).all()
+
+
+def test_a_row_of_crop_csv_overrides_the_manifest(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, [(ID, "a", "train", -1, red_and_blue())], crop=Crop(0.5, 0.0, 1.0, 1.0))
+    (paths["decisions_dir"] / "crop.csv").write_text(f"{HEADER}{ID[:12]},0,0,.5,1\n")
+    pack(params(), paths)
+    assert (np.load(paths["out_dir"] / "train.npy")[0] == [255, 0, 0]).all()
+
+
+def test_a_file_under_two_labels_is_cut_for_each_as_its_row_says(tmp_path: Path) -> None:
+    pictures = [(ID, "left", "train", -1, red_and_blue()), (ID, "right", "train", -1, red_and_blue())]
+    paths = ingest_folder(tmp_path, pictures)
+    table = pq.read_table(paths["ingest_dir"] / "manifest.parquet")
+    for name, values in (("crop_left", [0.0, 0.5]), ("crop_right", [0.5, 1.0])):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pa.array(values, pa.float32()))
+    write_table(table, paths["ingest_dir"] / "manifest.parquet")
+    pack(params(), paths)
+    packed = np.load(paths["out_dir"] / "train.npy")
+    assert (packed[0] == [255, 0, 0]).all()
+    assert (packed[1] == [0, 0, 255]).all()
 
 
 def test_a_crop_of_an_unknown_picture_is_named(tmp_path: Path) -> None:
     paths = ingest_folder(tmp_path, four_pictures())
     (paths["decisions_dir"] / "crop.csv").write_text(f"{HEADER}{ID},0,0,1,1\n")
-    with pytest.raises(DecisionError, match=f"1 image_id that no picture has, first {ID}"):
-        augment(params(), **paths)
+    with pytest.raises(DecisionError, match=rf"crop.csv:2: no picture has the image_id {ID}"):
+        pack(params(), paths)
+
+
+def test_pictures_that_must_have_a_row_and_have_none_are_named(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, four_pictures())
+    crop_csv = paths["decisions_dir"] / "crop.csv"
+    crop_csv.write_text(f"{HEADER}{'1' * 64},0,0,1,1\n{'2' * 64},0,0,1,1\n")
+    with pytest.raises(DecisionError) as caught:
+        pack(params(), paths, crop=FileCrop(kind="file", without="error"))
+    assert str(caught.value) == (
+        f"{crop_csv} has no row for 2 of 4 pictures, and ingest.crop.without is error. Add a line for each (these keep "
+        "the whole picture), drop the picture in drop.csv, or set ingest.crop.without: whole\n"
+        f"    cat, cat/{'3' * 64}.png: {'3' * 64},0,0,1,1\n"
+        f"    cat, cat/{'4' * 64}.png: {'4' * 64},0,0,1,1"
+    )
+    assert pack(params(), paths, crop=FileCrop(kind="file", without="whole")).num_images == 4
+    crop_csv.write_text(HEADER + "".join(f"{n * 64},0,0,1,1\n" for n in "1234"))
+    assert pack(params(), paths, crop=FileCrop(kind="file", without="error")).num_images == 4
+
+
+def test_of_many_pictures_without_a_row_five_are_named(tmp_path: Path) -> None:
+    pictures = [(f"{n:x}" * 64, "cat", "train", -1, png((n, n, n))) for n in range(8)]
+    paths = ingest_folder(tmp_path, pictures)
+    with pytest.raises(DecisionError, match=r"(?s)no row for 8 of 8 .*4444,0,0,1,1\n    and 3 more$"):
+        pack(params(), paths, crop=FileCrop(kind="file", without="error"))
 
 
 def test_a_split_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -166,14 +225,14 @@ def test_a_split_of_another_run_is_refused(tmp_path: Path) -> None:
     row = {"image_id": ID, "label": "cat", "group": ID, "subset": "train", "fold": -1}
     write_table(pa.Table.from_pylist([row], schema=SPLITS), paths["splits"])
     with pytest.raises(InputError, match=f"names picture {ID}, which .* does not"):
-        augment(params(), **paths)
+        pack(params(), paths)
 
 
 def test_a_split_without_pictures_is_refused(tmp_path: Path) -> None:
     paths = ingest_folder(tmp_path, four_pictures())
     write_table(pa.Table.from_pylist([], schema=SPLITS), paths["splits"])
     with pytest.raises(InputError, match="names no pictures"):
-        augment(params(), **paths)
+        pack(params(), paths)
 
 
 def test_damaged_bytes_in_a_shard_are_an_error_that_names_the_picture(tmp_path: Path) -> None:
@@ -181,50 +240,7 @@ def test_damaged_bytes_in_a_shard_are_an_error_that_names_the_picture(tmp_path: 
     shard = paths["ingest_dir"] / "images-00000.tar"
     shard.write_bytes(b"\0" * shard.stat().st_size)
     with pytest.raises(InputError, match="no longer decodes"):
-        augment(params(), **paths)
-
-
-# crop.csv -----------------------------------------------------------------------------------
-
-
-def test_crops_are_read_by_picture(tmp_path: Path) -> None:
-    (tmp_path / "crop.csv").write_text(f"{HEADER}{ID},0.1,0.2,0.9,1\n\n")
-    assert read_crops(tmp_path / "crop.csv") == {ID: Crop(0.1, 0.2, 0.9, 1.0)}
-
-
-def test_no_file_and_no_rows_are_no_crops(tmp_path: Path) -> None:
-    assert read_crops(tmp_path / "crop.csv") == {}
-    (tmp_path / "crop.csv").write_text(HEADER)
-    assert read_crops(tmp_path / "crop.csv") == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("image,left\n", r"crop.csv, line 1: the header is 'image,left'; write 'image_id,left,top,right,bottom'"),
-        (f"{HEADER}{ID},0,0,1\n", "line 2: 4 values; write 5"),
-        (f"{HEADER}xyz,0,0,1,1\n", "line 2: image_id 'xyz' is no sha256"),
-        (f"{HEADER}{ID},0,0,one,1\n", "line 2: right 'one' is no number"),
-        (
-            f"{HEADER}{ID},0,0,224,1\n",
-            "line 2: right 224 is outside of 0 to 1; write fractions of the side, not pixels",
-        ),
-        (f"{HEADER}{ID},nan,0,1,1\n", "line 2: left nan is outside of 0 to 1"),
-        (f"{HEADER}{ID},0.6,0,0.5,1\n", "line 2: left 0.6 is not less than right 0.5"),
-        (f"{HEADER}{ID},0,0.5,1,0.5\n", "line 2: top 0.5 is not less than bottom 0.5"),
-        (f"{HEADER}{ID},0,0,1,1\n{ID},0,0,1,1\n", "line 3: .* already has a crop above"),
-    ],
-)
-def test_a_wrong_row_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "crop.csv").write_text(text)
-    with pytest.raises(DecisionError, match=message):
-        read_crops(tmp_path / "crop.csv")
-
-
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "crop.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DecisionError, match="no CSV in UTF-8"):
-        read_crops(tmp_path / "crop.csv")
+        pack(params(), paths)
 
 
 # to a square --------------------------------------------------------------------------------

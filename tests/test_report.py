@@ -1,5 +1,6 @@
 """Report: one page without the network that escapes what it shows, the same bytes each time, for 1 to 100 classes."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from report_inputs import ROOT, Fabricated, drawn_picture, fabricate
 
 from pipelines.core.errors import InputError
 from pipelines.report.confusion import Pair, confused_pairs, matrix_cells, order_classes, shade
+from pipelines.report.credits import NUM_CREDITS, safe_link
 from pipelines.report.curves import curve_svg
 from pipelines.report.galleries import csv_line
 from pipelines.report.heatmap import draw_heatmap
@@ -189,11 +192,174 @@ def test_nothing_to_complain_of_is_said_in_words(tmp_path: Path) -> None:
     for sentence in (
         "Nothing stands out",
         "No picture stands in the data twice.",
+        "No picture is blurred, grey, transparent, animated or cropped.",
         "Every file could be used.",
         "No test picture was taken for another class.",
         "The model disputes no label with confidence.",
     ):
         assert sentence in text
+
+
+def credited(number: int) -> dict[str, str]:
+    """Provenance of the tenth of a hundred pictures that has any: three creators, one of them hostile."""
+    page = f"https://www.photos.example/{number}?a=1&b=2"
+    known = {
+        1: {"creator": "Ann  Lee ", "license": "CC BY 4.0", "page_url": page},
+        2: {"creator": "Ann Lee", "license": "https://creativecommons.org/licenses/by/4.0/", "page_url": page},
+        3: {"creator": "Ann Lee", "license": "cc-by-4.0", "url": "https://cdn.example/3.jpg"},
+        4: {"creator": "Ann Lee", "license": "CC0 1.0", "page_url": page},
+        5: {"creator": HOSTILE, "license": "<b>mine</b>", "page_url": "javascript:alert(1)"},
+        6: {"creator": "", "license": "", "page_url": "https://a.example/6"},
+        7: {"creator": "Bo", "license": "", "url": "data:text/html,x"},
+        9: {"creator": "Gone", "license": "CC0", "verdict": "drop"},
+    }
+    return known.get(number, {})
+
+
+@pytest.fixture(scope="module")
+def credits_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page, list[list[str]]]:
+    made = fabricate(tmp_path_factory.mktemp("credits"), list("abcde"), flaws=False, source="0-table", origins=credited)
+    source = made.report().page.read_text()
+    with (made.root / "data" / "report" / "credits.csv").open(newline="") as file:
+        return source, Page(source), list(csv.reader(file))
+
+
+def test_credits_are_grouped_by_creator_and_licence_whatever_their_spelling(
+    credits_page: tuple[str, Page, list[list[str]]],
+) -> None:
+    _, page, rows = credits_page
+    text = re.sub(r"\s+", " ", page.text)
+    assert "7 pictures come with word of where they are from, by 3 creators." in text
+    assert "The licence is known of 5 of the 100 pictures used." in text
+    assert "Licence known5 of 100 pictures, credits" in text
+    assert "Ann LeeCC BY 4.03cdn.example, photos.example and 1 more" in text
+    assert "Ann LeeCC0 1.01photos.example" in text
+    assert f"{HOSTILE}<b>mine</b>1 1 in credits.csv" in text
+    assert "not knownnot known1a.example" in text
+    assert "Bonot known1" in text
+    assert "Gone" not in text
+    assert rows == [
+        ["creator", "license", "link", "pictures"],
+        ["", "", "https://a.example/6", "1"],
+        [HOSTILE, "<b>mine</b>", "javascript:alert(1)", "1"],
+        ["Ann Lee", "CC BY 4.0", "https://cdn.example/3.jpg", "1"],
+        ["Ann Lee", "CC BY 4.0", "https://www.photos.example/1?a=1&b=2", "1"],
+        ["Ann Lee", "CC BY 4.0", "https://www.photos.example/2?a=1&b=2", "1"],
+        ["Ann Lee", "CC0 1.0", "https://www.photos.example/4?a=1&b=2", "1"],
+        ["Bo", "", "data:text/html,x", "1"],
+    ]
+
+
+def test_only_links_to_pages_leave_the_report_and_nothing_hostile_is_markup(
+    credits_page: tuple[str, Page, list[list[str]]],
+) -> None:
+    source, page, _ = credits_page
+    assert HOSTILE not in source
+    assert "javascript:" not in source
+    assert source.count("<script>") == 1
+    outside = [a for tag, a in page.tags if tag == "a" and not (a["href"] or "").startswith("#")]
+    assert {(a["href"] or "").split("/")[2] for a in outside} == {
+        "www.photos.example", "cdn.example", "a.example", "creativecommons.org"
+    }  # fmt: skip
+    assert all("noopener noreferrer" in (a["rel"] or "") for a in outside)
+    others = [a for tag, a in page.tags if tag != "a"]
+    assert not [v for a in others for k, v in a.items() if k in ("src", "href") and not (v or "").startswith("data:")]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "JavaScript:alert(1)",
+        "data:text/html,x",
+        "file:///etc/passwd",
+        "ftp://a.example/",
+        "//a.example/",
+        "a.example",
+        "http://",
+        "https:///x",
+        "https://user@a.example/",
+        "https://a.example/\nx",
+        "https://a.example/ x",
+        "https://a.example\\@b.example/",
+        "https://a.example/\u202egpj",
+        "http://[::1",
+        "https://a.example/" + "x" * 2000,
+        "",
+    ],
+)
+def test_unsafe_links_are_not_followed(url: str) -> None:
+    assert safe_link(url) is None
+
+
+def test_safe_links_are_called_by_their_host() -> None:
+    for url, host in (
+        ("https://www.a.example/x?y=1#z", "a.example"),
+        ("HTTP://A.Example:8080/", "a.example"),
+        ("http://[::1]/", "::1"),
+        ("https://例え.jp/写真", "例え.jp"),
+    ):
+        link = safe_link(url)
+        assert link is not None
+        assert (link.url, link.host) == (url, host)
+
+
+def test_nothing_is_shown_where_no_source_says_anything(page: Page, guitars: Fabricated) -> None:
+    assert "credits" not in page.ids()
+    assert "Credits" not in page.text
+    assert "Licence known" not in page.text
+    assert not (guitars.root / "data" / "report" / "credits.csv").exists()
+
+
+def test_of_many_creators_the_first_are_shown_and_all_are_written(tmp_path: Path) -> None:
+    made = fabricate(
+        tmp_path,
+        ["a", "b"],
+        per_class=150,
+        flaws=False,
+        source="0-crawl",
+        origins=lambda n: {"creator": f"creator {n // 2 if n < 20 else n:03}", "page_url": f"https://a.example/{n}"},
+    )
+    source = made.report().page.read_text()
+    text = re.sub(r"\s+", " ", Page(source).text)
+    assert source.count('<tr><th scope="row">creator ') == NUM_CREDITS == 100
+    assert "by 290 creators" in text
+    assert "The 100 with the most pictures; 190 more and every link in data/report/credits.csv." in text
+    assert text.index("creator 000") < text.index("creator 009") < text.index("creator 020")
+    assert len((tmp_path / "data" / "report" / "credits.csv").read_text().splitlines()) == 301
+
+
+def test_a_picture_from_two_places_counts_once_a_creator(tmp_path: Path) -> None:
+    """Two files of equal bytes: one picture, two links."""
+    made = fabricate(
+        tmp_path,
+        ["a", "b"],
+        per_class=10,
+        flaws=False,
+        source="0-table",
+        draw=lambda k, i: drawn_picture(k, max(i, 1)),
+        origins=lambda n: {"creator": "Ann", "page_url": f"https://a.example/{n}"} if n < 2 else {},
+    )
+    text = re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
+    assert "1 picture comes with word of where it is from, by 1 creator." in text
+    assert "Annnot known1a.example and 1 more" in text
+
+
+def test_quality_says_how_many_and_in_which_class(tmp_path: Path) -> None:
+    flawed: dict[int, dict[str, Any]] = {
+        0: {"greyscale": True, "sharpness": 99.0},
+        1: {"greyscale": True, "sharpness": 100.0},
+        21: {"greyscale": True, "transparent": True},
+        22: {"num_frames": 2, "crop_left": 0.25},
+        23: {"greyscale": True, "verdict": "drop"},
+    }
+    made = fabricate(tmp_path, ["a", "b"], flaws=False, source="0-folder", origins=lambda n: flawed.get(n, {}))
+    text = re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
+    assert "Blurred little detail to learn from12.6 %a 1 of 20" in text
+    assert "Greyscale no colour to learn from37.7 %a 2 of 20" in text
+    assert "Transparent laid on white12.6 %b 1 of 19" in text
+    assert "Animated the first frame is used12.6 %b 1 of 19" in text
+    assert "Cropped a part of the picture is used12.6 %b 1 of 19" in text
 
 
 def test_a_missing_input_is_named_with_the_remedy(tmp_path: Path) -> None:

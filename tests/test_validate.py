@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.core.errors import BrokenRulesError, InputError
-from pipelines.core.params.validate import CountRule, FractionRule, RatioRule, ValidateParams
+from pipelines.core.params.validate import CountRule, FractionRule, LicenseRule, RatioRule, ValidateParams
 from pipelines.core.tables import DEDUPED, write_table
 from pipelines.validate import ValidateArtifact, validate
 from pipelines.validate.frames import REJECT_COLUMNS
@@ -29,6 +29,8 @@ PARAMS = ValidateParams(
     max_conflict_fraction=FractionRule(limit=0.1, severity="warn"),
     min_contrast=RatioRule(limit=2.0, severity="warn"),
     label_look_alikes="warn",
+    licenses=LicenseRule(allowed=None, severity="error"),
+    provenance="off",
 )
 
 
@@ -242,6 +244,95 @@ def test_what_means_something_is_not_folded() -> None:
     assert written_well(" e\u0301 ") == "\u00e9"
 
 
+def licensed(*allowed: str, severity: str = "error") -> LicenseRule:
+    return LicenseRule.model_validate({"allowed": allowed, "severity": severity})
+
+
+def some_licensed() -> list[dict[str, Any]]:
+    """Ten pictures of CC BY 4.0 in ten spellings, and three of CC BY-NC."""
+    spelled = ["CC BY 4.0", "cc-by-4.0", "https://creativecommons.org/licenses/by/4.0/", "Attribution 4.0", "by 4.0"]
+    table = [{**one, "license": spelled[n % 5]} for n, one in enumerate(good())]
+    return table + [row(f"nc{n}", "dog", license=f"CC BY-NC {n + 1}.0") for n in range(3)]
+
+
+def test_a_licence_that_is_not_allowed_stops_the_run_and_is_named(tmp_path: Path) -> None:
+    message = refused(tmp_path, some_licensed(), licenses=licensed("CC0*", "cc by 4.0"))
+    assert message.splitlines()[1:] == [
+        "licenses: every picture kept has an allowed licence; limit CC0*, cc by 4.0, "
+        "observed cc-by-nc-1.0 (1), cc-by-nc-2.0 (1), cc-by-nc-3.0 (1); 3 broken",
+        "    offenders: dog/nc0.jpg, dog/nc1.jpg, dog/nc2.jpg",
+        "    what helps: ask the source for these licences alone, or add them to validate.licenses.allowed "
+        '("" allows unknown ones); take a picture out with a line in data/decisions/drop.csv: '
+        f"`{sha('nc0')},its licence`",
+    ]
+    entry = entries(tmp_path)["licenses"]
+    assert (entry["limit"], entry["num_offenders"]) == ("CC0*, cc by 4.0", 3)
+    assert entry["observed"] == "cc-by-nc-1.0 (1), cc-by-nc-2.0 (1), cc-by-nc-3.0 (1)"
+
+
+def test_patterns_allow_many_licences(tmp_path: Path) -> None:
+    entry = run(tmp_path, some_licensed(), licenses=licensed("CC-BY-*"))[1]["licenses"]
+    assert (entry["success"], entry["observed"], entry["limit"]) == (True, 0, "CC-BY-*")
+    assert "licenses: " in refused(tmp_path, some_licensed(), licenses=licensed("CC-BY-[0-9]*"))
+
+
+def test_an_unknown_licence_offends_unless_it_is_allowed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table = [*some_licensed(), row("a", "cat", license=""), row("b", "cat", license="n/a"), row("c", "cat")]
+    _, rules = run(tmp_path, table, licenses=licensed("*", severity="warn"))
+    assert (rules["licenses"]["observed"], rules["licenses"]["num_offenders"]) == ("unknown (3)", 3)
+    assert (
+        "limit *, observed unknown (3); 3 broken\n    offenders: cat/a.jpg, cat/b.jpg, cat/c.jpg"
+        in capfd.readouterr().err
+    )
+    assert run(tmp_path, table, licenses=licensed("*", ""))[1]["licenses"]["success"]
+    assert run(tmp_path, table, licenses=licensed("*", ""))[1]["licenses"]["limit"] == "*, unknown"
+    assert "licenses" not in run(tmp_path, table)[1]
+
+
+def test_pictures_that_are_not_kept_need_no_licence(tmp_path: Path) -> None:
+    table = [*some_licensed()[:10], row("gone", "cat", license="CC BY-NC 4.0", verdict="drop")]
+    assert run(tmp_path, table, licenses=licensed("CC BY 4.0"))[0].num_errors == 0
+
+
+def test_nothing_may_be_the_whole_list_of_licences_only_as_the_empty_text(tmp_path: Path) -> None:
+    assert run(tmp_path, good(), licenses=licensed(""))[0].num_errors == 0
+    assert "licenses" in refused(tmp_path, some_licensed(), licenses=licensed(""))
+    with pytest.raises(ValueError, match="at least 1 item"):
+        licensed()
+
+
+def test_pictures_from_nowhere_are_named_with_their_source(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table = [
+        row("a", "cat", url="https://a.example/a.jpg"),
+        row("b", "cat", page_url="https://a.example/"),
+        row("c", "dog", url="", page_url=""),
+        row("d", "dog", source="1-sample"),
+        row("e", "dog"),
+    ]
+    _, rules = run(tmp_path, table, provenance="warn")
+    assert (rules["provenance"]["observed"], rules["provenance"]["num_offenders"]) == ("0-folder (2), 1-sample (1)", 3)
+    message = capfd.readouterr().err
+    assert "every picture kept has a url or a page_url; observed 0-folder (2), 1-sample (1); 3 broken" in message
+    assert "offenders: dog/c.jpg, dog/d.jpg, dog/e.jpg" in message
+    assert "or set validate.provenance: off" in message
+    assert "provenance" in refused(tmp_path, table, provenance="error")
+    assert (
+        run(
+            tmp_path,
+            [*table[:2], row("f", "cat", url="x"), row("g", "dog", url="x"), row("h", "dog", url="x")],
+            provenance="error",
+        )[0].num_errors
+        == 0
+    )
+
+
+def test_an_empty_manifest_breaks_no_rule_on_origins(tmp_path: Path) -> None:
+    refused(tmp_path, [], licenses=licensed("CC0"), provenance="error")
+    found = entries(tmp_path)
+    assert found["licenses"]["success"]
+    assert found["provenance"]["success"]
+
+
 def test_too_many_rejects_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     refuse = [["0-folder", f"cat/x{i}.txt", "cat", "not-an-image", ""] for i in range(10)]
     _, rules = run(tmp_path, good(), rejects=refuse)
@@ -314,7 +405,7 @@ def test_a_rule_without_a_limit_is_off(tmp_path: Path) -> None:
     off = {
         name: getattr(PARAMS, name).model_copy(update={"limit": None})
         for name in ValidateParams.model_fields
-        if name != "label_look_alikes"
+        if name not in ("label_look_alikes", "licenses", "provenance")
     }
     artifact, rules = run(tmp_path, [row("a", "cat", width=8)], label_look_alikes="off", **off)
     assert artifact.num_rules == 6

@@ -9,6 +9,7 @@ from pipelines.core.stage import run_stage
 def run(params: Params, layout: Layout) -> AugmentArtifact:
     return augment(
         params.augment,
+        crop=params.ingest.crop,
         splits=layout.splits,
         ingest_dir=layout.stage("ingest"),
         decisions_dir=layout.decisions,

@@ -9,19 +9,23 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.augment.fitting import Fit, to_square
-from pipelines.core.crops import WHOLE, Crop, read_crops
+from pipelines.core.crops import Crop
+from pipelines.core.decisions import read_crops
 from pipelines.core.errors import DecisionError, ImageError, InputError
 from pipelines.core.executor import map_chunks
 from pipelines.core.files import empty_folder, write_json
 from pipelines.core.images import Pixels, decode
 from pipelines.core.packs import SUBSETS, new_pack
 from pipelines.core.params.augment import AugmentParams
+from pipelines.core.params.ingest import CropParams, FileCrop
 from pipelines.core.progress import progress
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, PACK_INDEX, SPLITS, read_table, rows, write_table
 
 CHUNK_IMAGES = 32
 """pictures a worker does at a time: about 0.1 s of work, and 5 MB of result at 224 px"""
+MAX_NAMED = 5
+"""pictures that a message names"""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,19 @@ class AugmentArtifact:
         return f"{self.num_images} pictures of {self.num_classes} classes at {self.image_size} px"
 
 
+class _Place(NamedTuple):
+    """Where the bytes of a picture lie, and which part of it counts."""
+
+    shard: str
+    offset: int
+    size: int
+    num_pixels: int
+    crop: Crop
+    source_path: str
+
+
 class _Row(NamedTuple):
-    """One picture to pack, and where its bytes lie."""
+    """One picture to pack; from `shard` on its `_Place`."""
 
     image_id: str
     label: str
@@ -49,6 +64,8 @@ class _Row(NamedTuple):
     offset: int
     size: int
     num_pixels: int
+    crop: Crop
+    source_path: str
 
 
 @dataclass(frozen=True)
@@ -57,17 +74,19 @@ class _Chunk:
 
     ingest_dir: Path
     rows: tuple[_Row, ...]
-    crops: tuple[Crop, ...]
     fit: Fit
     image_size: int
 
 
 def augment(
-    params: AugmentParams, *, splits: Path, ingest_dir: Path, decisions_dir: Path, out_dir: Path
+    params: AugmentParams, *, crop: CropParams, splits: Path, ingest_dir: Path, decisions_dir: Path, out_dir: Path
 ) -> AugmentArtifact:
     """Decode, crop, resize and pack every picture of `splits`, once.
 
+    The part of a picture that counts stands in ingest's manifest; a row of crop.csv overrides it.
+
     Args:
+        crop: `ingest.crop`, which says whether a picture may lack a row of crop.csv.
         splits: split's table (tables.SPLITS).
         ingest_dir: ingest's manifest and shards.
         decisions_dir: with crop.csv.
@@ -75,11 +94,11 @@ def augment(
 
     Raises:
         InputError: an input is missing, or a picture of the split is not in the shards.
-        DecisionError: crop.csv breaks a rule.
+        DecisionError: crop.csv breaks a rule, or lacks pictures that it must have.
     """
-    found = _locate(splits, ingest_dir)
-    crops = read_crops(decisions_dir / "crop.csv")
-    _check_crops(crops, ingest_dir, decisions_dir / "crop.csv")
+    found = _locate(
+        splits, ingest_dir, decisions_dir, every_picture=isinstance(crop, FileCrop) and crop.without == "error"
+    )
     classes = sorted({row.label for row in found})
     empty_folder(out_dir)
     packed: list[_Row] = []
@@ -89,7 +108,7 @@ def augment(
             packed += members
             with new_pack(out_dir / f"{subset}.npy", num_images=len(members), image_size=params.image_size) as pack:
                 done = 0
-                for pixels in map_chunks(_pack_chunk, _chunks(params, members, crops, ingest_dir)):
+                for pixels in map_chunks(_pack_chunk, _chunks(params, members, ingest_dir)):
                     pack[done : done + len(pixels)] = pixels
                     done += len(pixels)
                     advance(len(pixels))
@@ -103,54 +122,69 @@ def augment(
     return AugmentArtifact(out_dir, len(packed), len(classes), params.image_size)
 
 
-def _locate(splits: Path, ingest_dir: Path) -> list[_Row]:
-    """The pictures of the split, sorted by (label, image_id), and where their bytes lie."""
-    where: dict[str, tuple[str, int, int, int]] = {}
-    columns = ["image_id", "shard", "offset", "size", "width", "height"]
-    for row in rows(read_table(ingest_dir / "manifest.parquet", MANIFEST, columns=columns)):
-        # a picture that came under two labels is packed twice; any of the copies serves
-        where.setdefault(row["image_id"], (row["shard"], row["offset"], row["size"], row["width"] * row["height"]))
+def _locate(splits: Path, ingest_dir: Path, decisions_dir: Path, *, every_picture: bool) -> list[_Row]:
+    """The pictures of the split, sorted by (label, image_id), where their bytes lie, and which part of them counts.
+
+    Args:
+        every_picture: whether each must have a row of crop.csv.
+    """
+    manifest = ingest_dir / "manifest.parquet"
+    sides = [f"crop_{side}" for side in Crop._fields]
+    columns = ["image_id", "label", "shard", "offset", "size", "width", "height", *sides, "source_path"]
+    where: dict[tuple[str, str], _Place] = {}
+    for row in rows(read_table(manifest, MANIFEST, columns=columns)):
+        crop = Crop(*(row[side] for side in sides))
+        place = _Place(row["shard"], row["offset"], row["size"], row["width"] * row["height"], crop, row["source_path"])
+        where.setdefault((row["image_id"], row["label"]), place)
+        # for a picture with another label now: relabelled, or come under two, of which any copy serves
+        where.setdefault((row["image_id"], ""), place)
+    decided = read_crops(decisions_dir, (image_id for image_id, _ in where))
     found = []
     for row in rows(read_table(splits, SPLITS)):
-        if row["image_id"] not in where:
+        image_id, label = row["image_id"], row["label"]
+        if (image_id, "") not in where:
             raise InputError(
-                f"{splits} names picture {row['image_id']}, which {ingest_dir / 'manifest.parquet'} does not: "
-                "they are of different runs; run `dvc repro`"
+                f"{splits} names picture {image_id}, which {manifest} does not: they are of different runs; run "
+                "`dvc repro`"
             )
-        place = where[row["image_id"]]
-        found.append(_Row(row["image_id"], row["label"], row["group"], row["subset"], row["fold"], *place))
+        place = where.get((image_id, label)) or where[image_id, ""]
+        place = place._replace(crop=decided.get(image_id, place.crop))
+        found.append(_Row(image_id, label, row["group"], row["subset"], row["fold"], *place))
     if not found:
         raise InputError(f"{splits} names no pictures: look at data/dedupe and the rules of split")
-    return sorted(found, key=lambda row: (row.label, row.image_id))
+    found.sort(key=lambda row: (row.label, row.image_id))
+    if every_picture:
+        _refuse_without(found, decided, decisions_dir / "crop.csv")
+    return found
 
 
-def _check_crops(crops: dict[str, Crop], ingest_dir: Path, path: Path) -> None:
-    """A crop of a picture that never was is a slip of the pen; one that dedupe dropped is none."""
-    if not crops:
+def _refuse_without(found: Sequence[_Row], decided: dict[str, Crop], path: Path) -> None:
+    """Refuse pictures that nobody cropped, and give the lines to write."""
+    without = [row for row in found if row.image_id not in decided]
+    if not without:
         return
-    table = read_table(ingest_dir / "manifest.parquet", MANIFEST, columns=["image_id"])
-    unknown = sorted(set(crops) - set(table["image_id"].to_pylist()))
-    if unknown:
-        raise DecisionError(
-            f"{path}: {len(unknown)} image_id that no picture has, first {unknown[0]}; "
-            "correct it, or delete the row if the picture has left the source"
-        )
+    named = [f"    {row.label}, {row.source_path}: {row.image_id},0,0,1,1" for row in without[:MAX_NAMED]]
+    if len(without) > MAX_NAMED:
+        named.append(f"    and {len(without) - MAX_NAMED} more")
+    raise DecisionError(
+        f"{path} has no row for {len(without)} of {len(found)} pictures, and ingest.crop.without is error. Add a line "
+        "for each (these keep the whole picture), drop the picture in drop.csv, or set ingest.crop.without: whole\n"
+        + "\n".join(named)
+    )
 
 
-def _chunks(params: AugmentParams, members: Sequence[_Row], crops: dict[str, Crop], ingest_dir: Path) -> list[_Chunk]:
-    chunks = []
-    for start in range(0, len(members), CHUNK_IMAGES):
-        part = tuple(members[start : start + CHUNK_IMAGES])
-        parts = tuple(crops.get(row.image_id, WHOLE) for row in part)
-        chunks.append(_Chunk(ingest_dir, part, parts, params.fit, params.image_size))
-    return chunks
+def _chunks(params: AugmentParams, members: Sequence[_Row], ingest_dir: Path) -> list[_Chunk]:
+    return [
+        _Chunk(ingest_dir, tuple(members[start : start + CHUNK_IMAGES]), params.fit, params.image_size)
+        for start in range(0, len(members), CHUNK_IMAGES)
+    ]
 
 
 def _pack_chunk(chunk: _Chunk) -> Pixels:
     """(n, S, S, 3) uint8: the pictures of one chunk, in its order."""
     packed = np.empty((len(chunk.rows), chunk.image_size, chunk.image_size, 3), np.uint8)
     with ShardReader(chunk.ingest_dir) as reader:
-        for i, (row, crop) in enumerate(zip(chunk.rows, chunk.crops, strict=True)):
+        for i, row in enumerate(chunk.rows):
             data = reader.read(row.shard, row.offset, row.size)
             try:
                 # ingest accepted the picture at this size: its own size is the limit
@@ -160,7 +194,7 @@ def _pack_chunk(chunk: _Chunk) -> Pixels:
                     f"{row.shard} at {row.offset}: picture {row.image_id} no longer decodes ({error}): "
                     "run `dvc checkout --force`, or `dvc repro`"
                 ) from error
-            packed[i] = to_square(picture.pixels, crop=crop, fit=chunk.fit, image_size=chunk.image_size)
+            packed[i] = to_square(picture.pixels, crop=row.crop, fit=chunk.fit, image_size=chunk.image_size)
     return packed
 
 

@@ -92,7 +92,8 @@ def dedupe(params: DedupeParams, *, ingest_dir: Path, decisions_dir: Path, out_d
     """
     manifest = read_table(ingest_dir / "manifest.parquet", MANIFEST)
     thumbnails = _open_thumbnails(ingest_dir / "thumbnails.npy", manifest.num_rows)
-    decisions = read_decisions(decisions_dir, manifest["image_id"].to_pylist())
+    labels = manifest["label"].unique().to_pylist()
+    decisions = read_decisions(decisions_dir, manifest["image_id"].to_pylist(), labels)
     rows = _rows(manifest, decisions)
     # the first row of each (image_id, label) stands for it; a dropped picture takes no part
     first_row: dict[tuple[str, str], int] = {}

@@ -3,29 +3,42 @@
 from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.errors import ImageError
 from pipelines.core.images import Sketch
-from pipelines.core.params.ingest import CentreCrop, CropParams
+from pipelines.core.params.ingest import CentreCrop, CropParams, FaceCrop
 from pipelines.ingest.listing import Box
 
 
-def find_crop(params: CropParams, data: bytes, sketch: Sketch, box: Box | None, *, max_pixels: int) -> Crop:  # noqa: ARG001
-    """The crop of one picture, as fractions.
+def check_crop(params: CropParams) -> None:
+    """Refuse a crop that cannot be made here, before anything is read.
+
+    Raises:
+        InputError: the extra `face` is missing.
+    """
+    if isinstance(params, FaceCrop):
+        from pipelines.ingest.faces import check_installed
+
+        check_installed()
+
+
+def find_crop(params: CropParams, data: bytes, sketch: Sketch, box: Box | None, *, max_pixels: int) -> Crop:
+    """The crop of one picture, as fractions; its sides lie on whole pixels unless a source gave them.
 
     Args:
         params: `ingest.crop`.
         data: the file.
         sketch: what is known of it.
-        box: the part that its source names.
+        box: the part that its source names; goes before `params`.
         max_pixels: of ingest.
 
     Raises:
-        ImageError: `bad-box`: the box is empty or leaves the picture.
+        ImageError: `bad-box`: the box is empty or leaves the picture; `no-face`, `several-faces`: where params
+            reject such pictures.
     """
     if box is not None:
         return _of_box(box, sketch)
     if isinstance(params, CentreCrop):
-        side = min(sketch.width, sketch.height)
-        margin_x, margin_y = (1 - side / sketch.width) / 2, (1 - side / sketch.height) / 2
-        return Crop(margin_x, margin_y, 1 - margin_x, 1 - margin_y)
+        return _centre(sketch)
+    if isinstance(params, FaceCrop):
+        return _of_face(params, data, sketch, max_pixels)
     return WHOLE
 
 
@@ -40,3 +53,47 @@ def _of_box(box: Box, sketch: Sketch) -> Crop:
             f"{sketch.height}",
         )
     return crop
+
+
+def _centre(sketch: Sketch) -> Crop:
+    side = min(sketch.width, sketch.height)
+    return _around(sketch.width / 2, sketch.height / 2, side, side, sketch)
+
+
+def _of_face(params: FaceCrop, data: bytes, sketch: Sketch, max_pixels: int) -> Crop:
+    from pipelines.ingest.faces import find_faces
+
+    faces = [
+        face
+        for face in find_faces(data, sketch, max_pixels=max_pixels)
+        if face.confidence >= params.min_confidence and min(face.width, face.height) >= params.min_side
+    ]
+    if not faces:
+        if params.none == "reject":
+            raise ImageError(
+                "no-face", f"none of at least {params.min_side} px and confidence {params.min_confidence:g}"
+            )
+        return _centre(sketch) if params.none == "centre" else WHOLE
+    if len(faces) > 1 and params.several != "largest":
+        if params.several == "reject":
+            raise ImageError("several-faces", f"{len(faces)} faces; ingest.crop.several is reject")
+        return WHOLE
+    face = faces[0]
+    longer = max(face.width, face.height)
+    # the margin gives way before the square does, and the square before a part of the face
+    side = max(longer, min(longer * (1 + 2 * params.margin), sketch.width, sketch.height))
+    return _around(face.left + face.width / 2, face.top + face.height / 2, side, side, sketch)
+
+
+def _around(x: float, y: float, width: float, height: float, sketch: Sketch) -> Crop:
+    """A box of this size with this middle (pixels), pushed into the picture, and cut where it is too large."""
+    left, right = _span(x, width, sketch.width)
+    top, bottom = _span(y, height, sketch.height)
+    return Crop(left / sketch.width, top / sketch.height, right / sketch.width, bottom / sketch.height)
+
+
+def _span(middle: float, length: float, side: int) -> tuple[int, int]:
+    """The range of whole pixels of `length` around `middle`, inside of 0 to `side`; at least one pixel."""
+    whole = min(max(1, round(length)), side)
+    first = min(max(0, int(middle - whole / 2)), side - whole)
+    return first, first + whole

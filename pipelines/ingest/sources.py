@@ -1,9 +1,7 @@
 """Every kind of source, by its `kind`; each is imported when it is asked for."""
 
-from pipelines.core.errors import InputError
 from pipelines.core.params.sources import (
     ArchiveSource,
-    CrawlSource,
     FolderSource,
     SampleSource,
     Source,

@@ -16,6 +16,7 @@ from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import ArchiveSource, FolderSource, SampleSource, Source, TableSource, UrlsSource
 from pipelines.core.progress import progress
+from pipelines.ingest.cropping import check_crop
 from pipelines.ingest.listing import Listing, Origin, Place, Reject
 from pipelines.ingest.output import Output
 from pipelines.ingest.sources import list_source
@@ -66,8 +67,10 @@ def ingest(
         workers: processes; MIWAKE_WORKERS or all cores when None. Results do not depend on it.
 
     Raises:
-        InputError: a source is missing or empty, none of its files is an image, or the disk is full.
+        InputError: a source is missing or empty, none of its files is an image, an extra is missing, or the disk is
+            full.
     """
+    check_crop(params.crop)
     listings = []
     for index, entry in enumerate(params.sources):
         source = f"{index}-{entry.kind}"

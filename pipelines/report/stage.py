@@ -6,11 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipelines.core.files import empty_folder, write_bytes, write_text
+from pipelines.core.files import empty_folder, write_bytes, write_csv, write_text
 from pipelines.core.params.report import ReportParams
 from pipelines.core.params.train import TrainParams
 from pipelines.report.actions import Action, what_to_fix
 from pipelines.report.confusion import NUMBERS_UP_TO, Pair, confused_pairs, matrix_cells, order_classes
+from pipelines.report.credits import HEADER, find_credits
 from pipelines.report.curves import curve_svg
 from pipelines.report.data_card import class_counts, data_card, planted, refused
 from pipelines.report.galleries import pair_anchors, pair_galleries, suspect_gallery, twins
@@ -18,6 +19,7 @@ from pipelines.report.heatmap import draw_heatmap
 from pipelines.report.inputs import Inputs, read_inputs
 from pipelines.report.page import render_page
 from pipelines.report.pictures import Pictures
+from pipelines.report.quality import quality_flaws
 from pipelines.report.summary import summary_markdown
 from pipelines.report.wording import best_and_worst, headline, most_confused
 
@@ -36,7 +38,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class ReportArtifact:
-    """What report wrote: index.html, confusion_matrix.png, summary.md."""
+    """What report wrote: index.html, confusion_matrix.png, summary.md; credits.csv where a source names any."""
 
     page: Path
     matrix: Path
@@ -91,6 +93,7 @@ def report(
     order = order_classes(inputs.counts)
     pairs = confused_pairs(inputs.counts)
     actions = what_to_fix(inputs, pairs)
+    credits = find_credits(inputs)
     png, legend = draw_heatmap(inputs.counts, inputs.classes, order)
     page = render_page(
         {
@@ -98,6 +101,7 @@ def report(
             **_matrix(params, inputs, pairs, order),
             **_data(params, inputs, pictures),
             "legend": legend,
+            "credits": credits,
             "pairs": pair_galleries(inputs, pairs[: params.confused_pairs], params, pictures),
             "num_pairs": len(pairs),
             "suspects": suspect_gallery(inputs.suspects, params.gallery, pictures),
@@ -111,6 +115,10 @@ def report(
     empty_folder(out_dir)
     write_bytes(out_dir / "confusion_matrix.png", png)
     write_text(out_dir / "summary.md", summary_markdown(params.title, inputs, pairs, actions, legend))
+    if credits is not None:
+        write_csv(
+            out_dir / "credits.csv", HEADER, zip(*(credits.table[name].to_pylist() for name in HEADER), strict=True)
+        )
     write_text(out_dir / "index.html", page)
     return ReportArtifact(out_dir / "index.html", out_dir / "confusion_matrix.png", out_dir / "summary.md")
 
@@ -153,6 +161,7 @@ def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str,
     alike = [row for row in inputs.duplicates if row["kind"] == "alike"]
     return {
         "card": data_card(inputs),
+        "flaws": quality_flaws(inputs),
         "class_counts": class_counts(inputs),
         "rules": inputs.expectations["rules"],
         "refused": refused(inputs),

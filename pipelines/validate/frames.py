@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
+from pipelines.core.licenses import canonical_license
 from pipelines.core.tables import DEDUPED, read_table
 from pipelines.validate.labels import spelling, written_well
 
@@ -19,6 +22,9 @@ REJECT_COLUMNS = ("source", "source_path", "label", "reason", "detail")
 COLUMNS = ["image_id", "label", "width", "height", "contrast", "source", "source_path", "group", "verdict", "best_id"]
 """What the rules read of the manifest."""
 
+ORIGIN_COLUMNS = ["license", "url", "page_url"]
+"""What the rules on licences and provenance read too; texts of every file, so only if they are on."""
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -26,7 +32,8 @@ class Frames:
 
     Args:
         files: one row a file of the manifest, whatever its verdict: COLUMNS.
-        pictures: the files of verdict keep, with side (shorter, pixels), aspect (longer side over shorter), contrast.
+        pictures: the files of verdict keep, with side (shorter, pixels), aspect (longer side over shorter), contrast;
+            if asked for, license (see pipelines.core.licenses; "" unknown) and traceable (has a url or page_url).
         columns: one row a column of the manifest: label (its name), type, expected.
         classes: one row a class, drops apart: num_images (of verdict keep), imbalance (pictures of the largest class
             for one of this), written, spelling. Imbalance is missing where the class has no picture.
@@ -46,15 +53,19 @@ class Frames:
     conflicts: "pd.DataFrame"
 
 
-def read_frames(manifest: Path, rejects: Path) -> Frames:
+def read_frames(manifest: Path, rejects: Path, *, origins: bool) -> Frames:
     """Read dedupe's manifest and ingest's rejects into the tables that the rules look at.
+
+    Args:
+        origins: whether licences and provenance are asked for.
 
     Raises:
         InputError: a file is missing, or not what its stage writes.
     """
     import pandas as pd
 
-    files: pd.DataFrame = read_table(manifest, DEDUPED, columns=COLUMNS).to_pandas()
+    table = read_table(manifest, DEDUPED, columns=COLUMNS + (ORIGIN_COLUMNS if origins else []))
+    files: pd.DataFrame = _with_origins(table).to_pandas() if origins else table.to_pandas()
     refused = _read_rejects(rejects)
     kept = files[files["verdict"] == "keep"]
     sides = kept[["width", "height"]]
@@ -75,6 +86,18 @@ def read_frames(manifest: Path, rejects: Path) -> Frames:
         }
     )
     return Frames(files, pictures, _columns(manifest), classes, run, refused, duplicates, conflicts)
+
+
+def _with_origins(table: pa.Table) -> pa.Table:
+    """`table` with license and traceable in the place of ORIGIN_COLUMNS; both are settled in arrow, where the few
+    different licences of a million files are few."""
+    written = table["license"].combine_chunks().fill_null("").dictionary_encode()
+    names = pa.array([canonical_license(name) for name in written.dictionary.to_pylist()], pa.string())
+    known = [pc.not_equal(pc.fill_null(table[name], ""), "") for name in ("url", "page_url")]
+    columns = {"license": names.take(written.indices), "traceable": pc.or_(*known)}
+    for name, values in columns.items():
+        table = table.drop_columns([name] if name in table.column_names else []).append_column(name, values)
+    return table.drop_columns(["url", "page_url"])
 
 
 def _read_rejects(path: Path) -> "pd.DataFrame":

@@ -1,52 +1,27 @@
-"""The rules: what each says, which Great Expectations expectation holds it, and which decision cures it.
+"""The rules that params switch on.
 
 Built from params alone, without importing Great Expectations: an expectation is its class's name and its arguments.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.core.params.validate import Severity, ValidateParams
-
-FrameName = Literal["files", "pictures", "columns", "classes", "run"]
-OffenderFrame = Literal["rejects", "duplicates", "conflicts"]
-Limit = int | float | str | None
-Arguments = dict[str, object]
+from pipelines.core.params.validate import ValidateParams
+from pipelines.validate.origins import origin_rules
+from pipelines.validate.rule import DROP, Arguments, Limit, OffenderFrame, Rule
 
 REWRITE = "the manifest was changed by hand or by another version: run `dvc repro --force dedupe`"
-DROP = "take a picture out with a line in data/decisions/drop.csv: `{image_id},{reason}`"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule.
-
-    Args:
-        name: its key in params.yaml, where it stands there.
-        description: what must hold, in a few words.
-        severity: error stops the run, warn does not.
-        limit: as params say; None for a rule without a number.
-        frame: the table that is looked at.
-        expectations: Great Expectations class and arguments; the rule holds when all of them do.
-        cure: what a person can do; may name {image_id} of the first offender, {label}, {limit}.
-        worst: the column of `frame` and which end of it is reported as observed; None: the number of offenders.
-        offenders: the table whose rows are named when a figure of the whole run breaks the rule.
-    """
-
-    name: str
-    description: str
-    severity: Severity
-    limit: Limit
-    frame: FrameName
-    expectations: tuple[tuple[str, Arguments], ...]
-    cure: str
-    worst: tuple[str, Literal["min", "max"]] | None = None
-    offenders: OffenderFrame | None = None
 
 
 def build_rules(params: ValidateParams) -> list[Rule]:
     """All rules that params switch on, in the order in which they are reported."""
-    return [*_table_rules(), *_label_rules(params), *_class_rules(params), *_picture_rules(params), *_run_rules(params)]
+    return [
+        *_table_rules(),
+        *_label_rules(params),
+        *_class_rules(params),
+        *_picture_rules(params),
+        *origin_rules(params),
+        *_run_rules(params),
+    ]
 
 
 def _between(column: str, *, minimum: Limit = None, maximum: Limit = None) -> tuple[tuple[str, Arguments], ...]:
@@ -121,7 +96,8 @@ def _label_rules(params: ValidateParams) -> list[Rule]:
                 ("ExpectColumnValuesToMatchRegex", {"column": "label", "regex": r"\S"}),
                 ("ExpectColumnPairValuesToBeEqual", {"column_A": "label", "column_B": "written"}),
             ),
-            "write {label} anew: a line in data/decisions/relabel.csv for each picture, `<image_id>,<label>,spelling`",
+            "write {label} anew: a line in data/decisions/relabel.csv for each picture, "
+            "`<image_id>,<label>,new class: spelling`",
         )
     ]
     if params.label_look_alikes != "off":

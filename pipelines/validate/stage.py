@@ -10,7 +10,9 @@ from pipelines.core.errors import BrokenRulesError
 from pipelines.core.files import empty_folder, write_json
 from pipelines.core.params.validate import ValidateParams
 from pipelines.validate.frames import Frames, read_frames
-from pipelines.validate.rules import Limit, Rule, build_rules
+from pipelines.validate.origins import asks_for_origins
+from pipelines.validate.rule import Limit, Rule
+from pipelines.validate.rules import build_rules
 from pipelines.validate.suite import broken_rows
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ class Outcome:
     """What became of one rule.
 
     Args:
-        observed: the worst value, the figure of the run, or the number of offenders; None where there is no value.
+        observed: the worst value, the figure of the run, the most frequent values among the offenders, or their number;
+            None where there is no value.
         num_offenders: pictures, files or classes that break the rule.
         offenders: the first of them by label and path: image_id, label, source_path ("" for what it has not).
     """
@@ -66,7 +69,7 @@ def validate(params: ValidateParams, *, manifest: Path, rejects: Path, out_dir: 
         BrokenRulesError: a rule of severity error is broken; lists each with offenders and cure.
         InputError: a file is missing, or not what its stage writes.
     """
-    frames = read_frames(manifest, rejects)
+    frames = read_frames(manifest, rejects, origins=asks_for_origins(params))
     rules = build_rules(params)
     broken = broken_rows(rules, frames)
     outcomes = [_outcome(rule, broken[rule.name], frames) for rule in rules]
@@ -91,12 +94,13 @@ def validate(params: ValidateParams, *, manifest: Path, rejects: Path, out_dir: 
 def explain(outcome: Outcome) -> str:
     """A broken rule for a person: limit, observed value, first offenders, cure."""
     rule, first = outcome.rule, outcome.offenders[0] if outcome.offenders else {"image_id": "", "label": ""}
-    limit = "" if rule.limit is None else f"limit {rule.limit:g}, observed {_shown(outcome.observed)}; "
+    limit = "" if rule.limit is None else f"limit {_shown(rule.limit)}, "
+    observed = f"observed {_shown(outcome.observed)}; " if limit or rule.tally else ""
     shown = [_name(offender) for offender in outcome.offenders[:MAX_SHOWN]]
     rest = outcome.num_offenders - len(shown)
     names = ", ".join([*shown, f"and {rest} more"] if rest > 0 else shown)
     cure = rule.cure.replace("{image_id}", first["image_id"]).replace("{label}", repr(first["label"]))
-    lines = [f"{rule.name}: {rule.description}; {limit}{outcome.num_offenders} broken"]
+    lines = [f"{rule.name}: {rule.description}; {limit}{observed}{outcome.num_offenders} broken"]
     lines += [f"    offenders: {names}"] if names else []
     return "\n".join([*lines, f"    what helps: {cure}"])
 
@@ -112,12 +116,21 @@ def _outcome(rule: Rule, rows: list[int] | None, frames: Frames) -> Outcome:
         column, end = rule.worst
         value = float(frame[column].min() if end == "min" else frame[column].max())
         observed = None if math.isnan(value) else int(value) if value.is_integer() else round(value, 6)
+    if rule.tally is not None and len(guilty):
+        observed = _most_frequent(guilty[rule.tally])
     named: list[dict[str, str]] = []
     if len(guilty):
         columns = ["image_id", "label", "source_path"]
         first = guilty[columns].fillna("").astype(str).sort_values(["label", "source_path", "image_id"])
         named = [dict(zip(columns, row, strict=True)) for row in first.head(MAX_OFFENDERS).itertuples(index=False)]
     return Outcome(rule, rows is None, observed, len(guilty), named)
+
+
+def _most_frequent(column: "pd.Series[str]") -> str:
+    """ "cc-by-nc-4.0 (12), unknown (3)"; the most frequent first."""
+    counts = sorted(column.value_counts().items(), key=lambda item: (-item[1], str(item[0])))
+    shown = [f"{str(value)[:60] or 'unknown'} ({count:,})" for value, count in counts[:MAX_SHOWN]]
+    return ", ".join([*shown, f"and {len(counts) - MAX_SHOWN} more"] if len(counts) > MAX_SHOWN else shown)
 
 
 def _report(outcomes: list[Outcome], artifact: ValidateArtifact) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from pipelines.core.errors import InputError
 from pipelines.validate.frames import Frames
-from pipelines.validate.rules import Rule
+from pipelines.validate.rule import Rule
 
 
 def broken_rows(rules: list[Rule], frames: Frames) -> dict[str, list[int] | None]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.core.params.base import PositiveFloat, PositiveInt, Section
+from pipelines.core.params.base import Fraction, PositiveFloat, PositiveInt, Section
 from pipelines.core.params.sources import Source
 
 
@@ -33,7 +33,8 @@ class DownloadParams(Section):
 
 
 class NoCrop(Section):
-    """Whole pictures, but for the rows of data/decisions/crop.csv."""
+    """Whole pictures. Here as everywhere, a box from a table goes before, and a row of data/decisions/crop.csv before
+    both."""
 
     kind: Literal["none"]
 
@@ -49,21 +50,23 @@ class FileCrop(Section):
 
     kind: Literal["file"]
     without: Literal["whole", "error"]
-    """pictures without a row there"""
+    """pictures without a row there: taken whole (or their table's box), or augment refuses to pack"""
 
 
 class FaceCrop(Section):
-    """The face that a detector finds; needs the extra `face`."""
+    """A square around the face that a detector finds; needs the extra `face`: pip install 'miwake[face]'."""
 
     kind: Literal["face"]
     margin: Annotated[float, Field(ge=0.0, le=2.0)]
-    """added on each side, as a fraction of the face's longer side"""
+    """added on each side, as a fraction of the face's longer side; less where the picture ends"""
     min_side: PositiveInt
-    """smaller faces do not count, pixels"""
+    """faces with a shorter side do not count, pixels"""
+    min_confidence: Fraction
+    """of the detector that it is a face: below 0.5 anything, from 0.85 on few false ones, faces rarely get 0.95"""
     none: Literal["whole", "centre", "reject"]
-    """pictures without a face"""
+    """pictures without a face that counts"""
     several: Literal["largest", "whole", "reject"]
-    """pictures with several faces"""
+    """pictures with several faces that count"""
 
 
 CropParams = Annotated[NoCrop | CentreCrop | FileCrop | FaceCrop, Field(discriminator="kind")]

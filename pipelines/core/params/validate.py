@@ -24,6 +24,13 @@ class RatioRule(Section):
     severity: Severity
 
 
+class LicenseRule(Section):
+    allowed: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(min_length=1)] | None
+    """names such as `CC BY 4.0` in any spelling, or patterns: `CC0*`, `CC-BY-[0-9]*` (of any version), `CC-BY-*` (with
+    NC, ND and SA too), `*` (any that is known); "" allows pictures whose licence is not known; null: not looked at"""
+    severity: Severity
+
+
 class ValidateParams(Section):
     min_classes: CountRule
     """classes with at least one picture kept"""
@@ -44,3 +51,7 @@ class ValidateParams(Section):
     """standard deviation of a picture's thumbnail, grey levels: below it the picture is blank"""
     label_look_alikes: Annotated[Literal["error", "warn", "off"], Field()]
     """labels that differ in case, spaces or punctuation alone, such as `Les Paul` and `lespaul`"""
+    licenses: LicenseRule
+    """of the pictures kept"""
+    provenance: Annotated[Literal["error", "warn", "off"], Field()]
+    """whether every picture kept must have a url or a page_url"""

@@ -10,7 +10,7 @@ from icrawler import Downloader as IcrawlerDownloader
 from icrawler.utils import Signal
 
 from pipelines.core.errors import ImageError
-from pipelines.core.odd_images import identify
+from pipelines.core.formats import identify
 from pipelines.core.params.ingest import DownloadParams
 from pipelines.core.progress import Advance
 from pipelines.ingest.crawl.answers import Turn
