@@ -12,26 +12,27 @@ import pyarrow as pa
 import pytest
 
 from pipelines.core.errors import BrokenRulesError, InputError
-from pipelines.core.params.validate import CountRule, FractionRule, LicenseRule, RatioRule, ValidateParams
+from pipelines.core.params import load_params
+from pipelines.core.params.validate import CountRule, FractionRule, LicenseRule
 from pipelines.core.tables import DEDUPED, write_table
 from pipelines.validate import ValidateArtifact, validate
 from pipelines.validate.frames import REJECT_COLUMNS
 from pipelines.validate.labels import spelling, written_well
 
-PARAMS = ValidateParams(
-    min_classes=CountRule(limit=2, severity="error"),
-    min_images_per_class=CountRule(limit=2, severity="error"),
-    max_imbalance=RatioRule(limit=10.0, severity="warn"),
-    min_side=CountRule(limit=32, severity="warn"),
-    max_aspect=RatioRule(limit=4.0, severity="warn"),
-    max_reject_fraction=FractionRule(limit=0.25, severity="warn"),
-    max_duplicate_fraction=FractionRule(limit=0.25, severity="warn"),
-    max_conflict_fraction=FractionRule(limit=0.1, severity="warn"),
-    min_contrast=RatioRule(limit=2.0, severity="warn"),
-    label_look_alikes="warn",
-    licenses=LicenseRule(allowed=None, severity="error"),
-    provenance="off",
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml").validate_.model_copy(
+    update={
+        "min_images_per_class": CountRule(limit=2, severity="error"),
+        "max_reject_fraction": FractionRule(limit=0.25, severity="warn"),
+        "max_class_reject_fraction": FractionRule(limit=None, severity="warn"),
+        "max_source_reject_fraction": FractionRule(limit=None, severity="warn"),
+        "max_duplicate_fraction": FractionRule(limit=0.25, severity="warn"),
+        "max_near_duplicate_fraction": FractionRule(limit=None, severity="warn"),
+        "max_conflict_fraction": FractionRule(limit=0.1, severity="warn"),
+    }
 )
+
+
+LIMITED = [name for name, rule in PARAMS if hasattr(rule, "limit")]
 
 
 def sha(name: str) -> str:
@@ -54,8 +55,15 @@ def row(name: str, label: str, **changes: Any) -> dict[str, Any]:
         "num_frames": 1,
         "brightness": 100.0,
         "contrast": 40.0,
+        "sharpness": 300.0,
+        "entropy": 6.0,
+        "aspect": 2.0,
+        "bytes_per_pixel": 0.05,
+        "greyscale": False,
+        "transparent": False,
         "source": "0-folder",
         "source_path": f"{label}/{name}.jpg",
+        **dict.fromkeys(("url", "page_url", "query", "license", "creator", "given_subset", "factors"), ""),
         "original_label": label,
         "group": sha(name),
         "verdict": "keep",
@@ -89,6 +97,11 @@ def entries(folder: Path) -> dict[str, dict[str, Any]]:
     return {entry["rule"]: entry for entry in found["rules"]}
 
 
+def cure(folder: Path, name: str) -> list[str]:
+    """The lines of a file of ready decisions."""
+    return (folder / "validate" / "cures" / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+
+
 def refused(folder: Path, table: list[dict[str, Any]], **changes: Any) -> str:
     """The message of a run that a broken rule stops."""
     with pytest.raises(BrokenRulesError) as caught:
@@ -98,8 +111,8 @@ def refused(folder: Path, table: list[dict[str, Any]], **changes: Any) -> str:
 
 def test_good_pictures_keep_all_rules(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     artifact, rules = run(tmp_path, good())
-    assert str(artifact) == "16 of 16 rules hold"
-    assert (artifact.num_rules, artifact.num_errors, artifact.num_warnings) == (16, 0, 0)
+    assert str(artifact) == "27 of 27 rules hold"
+    assert (artifact.num_rules, artifact.num_errors, artifact.num_warnings) == (27, 0, 0)
     assert all(entry["success"] and entry["num_offenders"] == 0 for entry in rules.values())
     assert rules["min_images_per_class"] == {
         "rule": "min_images_per_class",
@@ -124,12 +137,16 @@ def test_good_pictures_keep_all_rules(tmp_path: Path, capfd: pytest.CaptureFixtu
 def test_a_class_that_is_too_small_stops_the_run_and_is_written_down(tmp_path: Path) -> None:
     message = refused(tmp_path, [*good(), row("owl0", "owl")])
     assert message == (
-        f"1 of 16 rules are broken and stop the run (all rules: {tmp_path / 'validate' / 'expectations.json'}):\n"
+        f"1 of 27 rules are broken and stop the run (all rules: {tmp_path / 'validate' / 'expectations.json'}):\n"
         "min_images_per_class: every class has enough pictures kept; limit 2, observed 1; 1 broken\n"
         "    offenders: 'owl'\n"
         "    what helps: add pictures of 'owl', or merge it into another class with a line in "
-        "data/decisions/relabel.csv for each picture, or take it out with data/decisions/drop.csv"
+        "data/decisions/relabel.csv for each picture, or take it out with data/decisions/drop.csv\n"
+        f"    to cure it: `cat {tmp_path}/validate/cures/min_images_per_class.drop.csv >> data/decisions/drop.csv` "
+        "drops 1 picture\n"
+        "    to accept it: lower validate.min_images_per_class.limit in params.yaml"
     )
+    assert cure(tmp_path, "min_images_per_class.drop") == [f"{sha('owl0')},class too small"]
     found = json.loads((tmp_path / "validate" / "expectations.json").read_text(encoding="utf-8"))
     assert (found["success"], found["num_errors"], found["num_warnings"]) == (False, 1, 0)
     assert entries(tmp_path)["min_images_per_class"]["offenders"] == [
@@ -141,7 +158,7 @@ def test_a_warning_names_offenders_and_cure_and_lets_the_run_go_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     artifact, rules = run(tmp_path, [*good(), row("tiny", "cat", width=40, height=20)])
-    assert str(artifact) == "15 of 16 rules hold, 1 broken with a warning"
+    assert str(artifact) == "26 of 27 rules hold, 1 broken with a warning"
     assert rules["min_side"]["observed"] == 20
     assert rules["min_side"]["offenders"] == [{"image_id": sha("tiny"), "label": "cat", "source_path": "cat/tiny.jpg"}]
     assert capfd.readouterr().err == (
@@ -149,13 +166,16 @@ def test_a_warning_names_offenders_and_cure_and_lets_the_run_go_on(
         "limit 32, observed 20; 1 broken\n"
         "    offenders: cat/tiny.jpg\n"
         f"    what helps: take a picture out with a line in data/decisions/drop.csv: `{sha('tiny')},too small`\n"
+        f"    to cure it: `cat {tmp_path}/validate/cures/min_side.drop.csv >> data/decisions/drop.csv` "
+        "drops 1 picture\n"
+        "    to accept it: lower validate.min_side.limit in params.yaml\n"
     )
 
 
 @pytest.mark.parametrize(
     ("rule", "changes", "observed"),
     [
-        ("max_aspect", {"width": 500, "height": 100}, 5),
+        ("max_aspect", {"aspect": 5.0}, 5),
         ("min_contrast", {"contrast": 0.5}, 0.5),
         ("image_ids", {"image_id": "ABC"}, 1),
         ("image_ids", {"image_id": sha("odd") + "\n"}, 1),
@@ -264,6 +284,8 @@ def test_a_licence_that_is_not_allowed_stops_the_run_and_is_named(tmp_path: Path
         "    what helps: ask the source for these licences alone, or add them to validate.licenses.allowed "
         '("" allows unknown ones); take a picture out with a line in data/decisions/drop.csv: '
         f"`{sha('nc0')},its licence`",
+        f"    to cure it: `cat {tmp_path}/validate/cures/licenses.drop.csv >> data/decisions/drop.csv` "
+        "drops 3 pictures",
     ]
     entry = entries(tmp_path)["licenses"]
     assert (entry["limit"], entry["num_offenders"]) == ("CC0*, cc by 4.0", 3)
@@ -393,7 +415,7 @@ def test_every_broken_error_is_listed_at_once(tmp_path: Path) -> None:
     message = refused(
         tmp_path, [row("a", "cat", width=8)], min_side=CountRule(limit=32, severity="error"), label_look_alikes="off"
     )
-    assert message.startswith("3 of 15 rules are broken and stop the run")
+    assert message.startswith("3 of 26 rules are broken and stop the run")
     assert [line.split(":")[0] for line in message.splitlines()[1:] if not line.startswith(" ")] == [
         "min_classes",
         "min_images_per_class",
@@ -402,13 +424,9 @@ def test_every_broken_error_is_listed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_rule_without_a_limit_is_off(tmp_path: Path) -> None:
-    off = {
-        name: getattr(PARAMS, name).model_copy(update={"limit": None})
-        for name in ValidateParams.model_fields
-        if name not in ("label_look_alikes", "licenses", "provenance")
-    }
+    off = {name: getattr(PARAMS, name).model_copy(update={"limit": None}) for name in LIMITED}
     artifact, rules = run(tmp_path, [row("a", "cat", width=8)], label_look_alikes="off", **off)
-    assert artifact.num_rules == 6
+    assert artifact.num_rules == 8
     assert not set(rules) & set(off)
 
 
