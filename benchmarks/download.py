@@ -4,9 +4,9 @@
 
 FOLDER is where img2dataset lies (`uv pip install --target FOLDER img2dataset`, then remove FOLDER/dataclasses.py, an
 old copy of a module that Python has); without it the goal is absolute. Both fetch the same list over and over, in
-turn, with nothing fetched before. Ours asks for robots.txt, keeps a journal and
-stores every file by its sha256; no pause between requests, since the server is our own. img2dataset runs in one
-process with as many threads, does not resize, and writes files. Prints a table, then one JSON line.
+turn, with nothing fetched before. Ours asks for robots.txt, keeps a journal and stores every file by its sha256; no
+pause between requests, since the server is our own. img2dataset runs in one process with as many threads, does not
+resize, and writes files. Prints a table, then one JSON line.
 """
 
 import argparse
