@@ -66,7 +66,7 @@ class Gate:
                 self._change.notify_all()
 
     def ready_at(self, host: str) -> float:
-        """When `turn` will let through or refuse, by time.monotonic: a host that asks for too long is refused at once."""
+        """When `turn` lets through, by time.monotonic; at once where it refuses, for a pause that is too long."""
         with self._change:
             found = self._hosts.get(host)
             return 0.0 if found is None or self._too_long(found) else found.next_at
