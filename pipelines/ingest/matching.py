@@ -1,6 +1,7 @@
 """Finds what a run can take over from an earlier one: joins of two listings and a manifest, whole columns at a time."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -104,7 +105,7 @@ def _label_ranges(manifest: pa.Table) -> dict[str, tuple[int, int]]:
     names = [labels.dictionary[codes[start]].as_py() for start in starts]
     if names != sorted(set(names)):
         raise DamagedBaseError("its manifest is not sorted by label")
-    return dict(zip(names, zip(starts, [*starts[1:], len(codes)], strict=True), strict=True))
+    return dict(zip(names, pairwise([*starts, len(codes)]), strict=True))
 
 
 def _keys(paths: pa.Array, labels: pa.Array) -> pa.Array:

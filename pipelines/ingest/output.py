@@ -75,7 +75,9 @@ class Output:
 
     def finish(self) -> None:
         """Write what is left, and what was only known now; link the base's shards that still hold a row."""
-        self._write_behind()
+        if self._waiting:
+            self._write_behind()
+        self._write_behind()  # with no label waiting: what is taken over after the last one visited
         self._wait()
         header = io.BytesIO()
         shape = (self._manifest.num_rows, THUMBNAIL_SIDE, THUMBNAIL_SIDE)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def _groups(listings: Sequence[Listing], todo: Sequence[Places]) -> Iterator[tup
         codes = np.fromiter(map(code_of.__getitem__, listing.labels), np.int32, len(listing.labels))[places]
         order = np.argsort(codes, kind="stable")
         edges = np.flatnonzero(np.diff(codes[order], prepend=-1)).tolist()
-        for start, stop in zip(edges, [*edges[1:], len(order)], strict=True):
+        for start, stop in pairwise([*edges, len(order)]):
             found.append((int(codes[order[start]]), index, places[order[start:stop]]))
     for code, index, places in sorted(found, key=lambda group: group[:2]):
         yield names[code], index, places
