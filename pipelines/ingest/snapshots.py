@@ -114,6 +114,7 @@ def source_key(entry: Source) -> str:
 
 def find_base(cache: Path, *, snapshot: str, made_by: str) -> Finished | None:
     """The finished run to start from: that of `snapshot` if it can be used, else the newest that can."""
+    _put_right(cache)
     places = sorted(_folders(cache), key=lambda pair: (pair[1].name != snapshot, -pair[0], pair[1].name))
     for _, folder in places:
         found = _open(folder)
@@ -174,12 +175,12 @@ def link(source: Path, target: Path) -> None:
             shutil.copyfileobj(file, copy, 1 << 20)
 
 
-def _folders(cache: Path) -> list[tuple[int, Path]]:
-    """Time and folder of every state; what a killed `keep` left is put right first."""
+def _put_right(cache: Path) -> None:
+    """End what a killed `keep` left half done; only for the one run that writes here."""
     try:
         names = os.listdir(cache / FOLDER)  # noqa: PTH208 - only names are wanted
     except OSError:
-        return []
+        return
     for name in names:
         folder = cache / FOLDER / name
         target = folder.with_name(name.removeprefix(".old-"))
@@ -187,11 +188,15 @@ def _folders(cache: Path) -> list[tuple[int, Path]]:
             folder.rename(target)
         elif name.startswith((".old-", ".partial-")):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(cache: Path) -> list[tuple[int, Path]]:
+    """Time and folder of every state."""
     found = []
-    for folder in (cache / FOLDER).iterdir():
+    for file in (cache / FOLDER).glob(f"[!.]*/{_STATE}"):
         try:
-            found.append(((folder / _STATE).stat().st_mtime_ns, folder))
-        except OSError:
+            found.append((file.stat().st_mtime_ns, file.parent))
+        except OSError:  # gone since
             continue
     return found
 
