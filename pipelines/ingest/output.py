@@ -26,23 +26,25 @@ from pipelines.ingest.snapshots import link
 from pipelines.ingest.visit import Chunk, Visited, append_files
 
 # files of one label beyond this wait on disk, not in memory
-HELD_BYTES = 64 << 20
+HELD_BYTES = 32 << 20
 # thumbnails that are worked on at a time: what their figures take stays in the processor's cache
 _BLOCK_ROWS = 1024
 _NPY_HEADER_BYTES = 128
+SPOOL = "spool.partial"
 
 
 class Output:
     """Everything that ingest writes but rejects; nothing appears unless `finish` was reached.
 
     Args:
-        folder: where it goes; its spool.partial holds what does not fit in memory.
+        folder: where it goes; its folder SPOOL, which exists, holds what does not fit in memory.
         shard_bytes: of ingest.
         base: what is taken over from an earlier run.
     """
 
     def __init__(self, folder: Path, shard_bytes: int, base: Base | None = None) -> None:
         self.folder = folder
+        self._spool = folder / SPOOL
         self.num_classes = 0
         self.shards: set[str] = set()
         self._base = base
@@ -66,7 +68,7 @@ class Output:
         if isinstance(visited.data, list):
             size = sum(visited.sizes)
             if self._num_held + size > HELD_BYTES:
-                spool = chunk.spool / f"{chunk.number}.bin"
+                spool = self._spool / f"{chunk.number}.bin"
                 append_files(spool, visited.data)
                 visited = Visited(**{**vars(visited), "data": spool})
             else:
@@ -118,7 +120,6 @@ class Output:
     def _write_label(self, label: str, waiting: list[tuple[Chunk, Visited]]) -> None:
         """Sort the rows of one label, pack each content once, and forget them."""
         rows = _Rows(waiting)
-        waiting.clear()  # what they hold is needed once
         old = None if self._base is None else self._base.label(label)
         batch = pa.RecordBatch.from_pylist([], MANIFEST)
         order: Places = np.zeros(0, np.int64)
@@ -177,11 +178,11 @@ class Output:
         # an error must reach the files, or half of one would take its name
         self._stack.__exit__(kind, error, trace)
         if error is None:
-            (self.folder / "spool.partial").rmdir()
+            self._spool.rmdir()
 
 
 class _Rows:
-    """The N files of one label, column by column, in the order in which they were visited."""
+    """The N files of one label, column by column, in the order in which they were visited; empties `waiting`."""
 
     def __init__(self, waiting: list[tuple[Chunk, Visited]]) -> None:
         self.ids = [image_id for _, visited in waiting for image_id in visited.ids]
@@ -203,12 +204,14 @@ class _Rows:
             self.origins = [
                 origin for _, visited in waiting for origin in visited.origins or [UNKNOWN] * len(visited.paths)
             ]
-        self.thumbnails = np.concatenate(
-            [np.zeros((0, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)]
-            + [visited.sketches.thumbnails for _, visited in waiting]
-        )  # (N, 32, 32)
+        self.thumbnails = np.empty((len(self.ids), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)  # (N, 32, 32)
         self._data: list[bytes | tuple[Path, int]] = []
-        for _, visited in waiting:
+        start = 0
+        waiting.reverse()
+        while waiting:  # the last use of each: its memory goes before the next is copied
+            _, visited = waiting.pop()
+            self.thumbnails[start : start + len(visited.ids)] = visited.sketches.thumbnails
+            start += len(visited.ids)
             if isinstance(visited.data, list):
                 self._data += visited.data
             else:

@@ -14,6 +14,8 @@ from pipelines.ingest.visit import Chunk
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
 FILES_PER_CHUNK = 64
+# where all bytes come back over the network, and wait in memory
+BYTES_PER_CHUNK = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,17 @@ class Plan:
         return sum(len(places) for _, places in self.where)
 
 
-def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places], spool: Path) -> Plan:
+def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places], spool: Path | None) -> Plan:
     """Cut the files at the places `todo` of each listing into chunks.
 
     Args:
         params: limits that workers need.
-        spool: the folder for bytes that do not fit in memory.
+        spool: of `Chunk`.
     """
     found = Plan([], [])
     for label, index, places in _groups(listings, todo):
         listing = listings[index]
-        for start in range(0, len(places), FILES_PER_CHUNK):
-            some = places[start : start + FILES_PER_CHUNK]
+        for some in _cut(listing, places, limit=BYTES_PER_CHUNK if spool is None else None):
             origins = None if listing.origins is None else [listing.origins[place] for place in some]
             paths = [listing.paths[place] for place in some]
             limits = (params.max_pixels, params.min_side, params.crop)
@@ -52,6 +53,18 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
             found.chunks.append(chunk)
             found.where.append((index, some))
     return found
+
+
+def _cut(listing: Listing, places: Places, *, limit: int | None) -> Iterator[Places]:
+    """Places of one chunk each, of about `limit` bytes together where sizes are known."""
+    if listing.stamps is None or limit is None:
+        ends = np.zeros(0, np.int64)
+    else:
+        sizes = np.maximum(listing.stamps[places, 0], 0)
+        ends = np.flatnonzero(np.diff(np.cumsum(sizes) // limit)) + 1
+    for start, stop in pairwise([0, *ends.tolist(), len(places)]):
+        for first in range(start, stop, FILES_PER_CHUNK):
+            yield places[first : min(stop, first + FILES_PER_CHUNK)]
 
 
 def _groups(listings: Sequence[Listing], todo: Sequence[Places]) -> Iterator[tuple[str, int, Places]]:

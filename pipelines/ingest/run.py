@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.errors import InputError
-from pipelines.core.executor import map_chunks
+from pipelines.core.executor import dask_address, map_chunks
 from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import SampleSource
@@ -20,7 +20,7 @@ from pipelines.ingest.base import Base, DamagedBaseError, Match
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listed import Refused, finished_table, listing_digest, listing_table
 from pipelines.ingest.listing import Listing, Reject
-from pipelines.ingest.output import Output
+from pipelines.ingest.output import SPOOL, Output
 from pipelines.ingest.plan import plan
 from pipelines.ingest.snapshots import Finished, SourceState, State, find_base, keep, link, made_by, source_key
 from pipelines.ingest.visit import visit
@@ -120,8 +120,8 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
     matches = _nothing_known(job) if base is None else base.matches
     accepted = Counter({one.source: len(match.rows) for one, match in zip(job.listings, matches, strict=True)})
     refused = [dict(match.refused) for match in matches]
-    spool = empty_folder(out_dir / "spool.partial")
-    work = plan(job.params, job.listings, [match.todo for match in matches], spool)
+    spool = empty_folder(out_dir / SPOOL)
+    work = plan(job.params, job.listings, [match.todo for match in matches], None if dask_address() else spool)
     with (
         Output(out_dir, job.params.shard_bytes, base) as output,
         progress("ingest", work.num_files, unit="files") as advance,

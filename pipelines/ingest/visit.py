@@ -31,7 +31,8 @@ class Chunk:
         paths: N paths below the source.
         read: gives the bytes of one of `paths`.
         max_pixels, min_side, crop: of ingest.
-        spool: the folder for bytes that do not fit in memory.
+        spool: the folder for bytes that do not fit in memory; None where this process does not share it with the one
+            that packs, so that all come back.
         origins: N origins, where anything is known beside path and label.
     """
 
@@ -43,7 +44,7 @@ class Chunk:
     max_pixels: int
     min_side: int
     crop: CropParams
-    spool: Path
+    spool: Path | None
     origins: list[Origin] | None = None
 
 
@@ -113,7 +114,8 @@ def visit(chunk: Chunk) -> Visited:
     rejects: list[tuple[str, str, str]] = []
     crops: list[Crop] = []
     origins: list[Origin] = []
-    num_held, spool = 0, chunk.spool / f"{chunk.number}.bin"
+    num_held = 0
+    spool = None if chunk.spool is None else chunk.spool / f"{chunk.number}.bin"
     spilled = False
     for path, origin in zip(chunk.paths, chunk.origins or itertools.repeat(UNKNOWN)):  # noqa: B905 - repeat is endless
         try:
@@ -130,13 +132,15 @@ def visit(chunk: Chunk) -> Visited:
         sizes.append(len(data))
         held.append(data)
         num_held += len(data)
-        if num_held > INLINE_BYTES:
+        if spool is not None and num_held > INLINE_BYTES:
             append_files(spool, held)
             held, num_held, spilled = [], 0, True
-    if spilled:
+    kept: list[bytes] | Path = held
+    if spool is not None and spilled:
         append_files(spool, held)
+        kept = spool
     known = None if chunk.origins is None else origins
-    return Visited(paths, ids, join_sketches(sketches), sizes, spool if spilled else held, rejects, crops, known)
+    return Visited(paths, ids, join_sketches(sketches), sizes, kept, rejects, crops, known)
 
 
 def append_files(spool: Path, files: list[bytes]) -> None:
