@@ -62,9 +62,10 @@ def map_over_dask(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], 
                 f"MIWAKE_DASK={address}: the same work killed one worker after the other, most likely because memory "
                 "ran out; give workers more, or fewer threads each, and run again"
             ) from error
-        except (CancelledError, distributed.CommClosedError) as error:
+        except (CancelledError, distributed.comm.CommClosedError) as error:
             raise MiwakeError(
-                f"MIWAKE_DASK={address}: the scheduler is gone ({error}); start it again, and run again"
+                f"MIWAKE_DASK={address}: the scheduler is gone ({' '.join(str(error).split())}); start it again, "
+                "and run again"
             ) from error
 
 
@@ -85,19 +86,29 @@ def _check_workers(client: Any, address: str) -> None:
         raise MiwakeError(
             f"MIWAKE_DASK={address}: the scheduler has no workers; start some (`dask worker {address}`)"
         ) from error
-    try:
-        found = client.run(code_digest)
-    except ModuleNotFoundError as error:
-        raise MiwakeError(
-            f"MIWAKE_DASK={address}: its workers cannot import this project ({error}); start them in its folder, with "
-            "its environment"
-        ) from error
-    others = sorted(worker for worker, digest in found.items() if digest != code_digest())
+    own = code_digest()
+    found = client.run(_look())
+    others = sorted(worker for worker, digest in found.items() if digest != own)
     if others:
+        digest = found[others[0]]
+        what = f"cannot import this project ({digest})" if digest.startswith("No ") else "runs other code or libraries"
         raise MiwakeError(
-            f"MIWAKE_DASK={address}: {len(others)} of {len(found)} workers run other code or libraries, first "
-            f"{others[0]}; start them anew from this folder and environment"
+            f"MIWAKE_DASK={address}: worker {others[0]} {what} ({len(others)} of {len(found)} workers are unlike this "
+            "process); start them anew, in this folder and with its environment"
         )
+
+
+def _look() -> Callable[[], str]:
+    """A function that travels by value: one that is named by its module could not say that there is no such module."""
+
+    def look() -> str:
+        try:
+            from pipelines.core.dask import code_digest
+        except ImportError as error:
+            return f"No {error}".replace("No No", "No")
+        return code_digest()
+
+    return look
 
 
 def code_digest() -> str:
