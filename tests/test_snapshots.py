@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from pipelines.core import tables
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
-from pipelines.ingest import folder, ingest, snapshots, visit
+from pipelines.ingest import base, folder, ingest, output, snapshots, visit
 from pipelines.ingest import stage as ingest_stage
 from pipelines.ingest.listing import Listing, Origin, Reject
 from tests.test_ingest import params, picture, put
@@ -195,7 +196,13 @@ def test_a_shard_without_a_living_row_goes_and_its_number_is_not_given_again(pic
     assert_same_pictures(pictures, second, shard_bytes=4096)
 
 
-def test_many_generations_differ_from_one_run_in_nothing_but_the_shards(tmp_path: Path) -> None:
+@pytest.mark.parametrize("row_group", [3, tables.ROW_GROUP])
+def test_many_generations_differ_from_one_run_in_nothing_but_the_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_group: int
+) -> None:
+    monkeypatch.setattr(tables, "ROW_GROUP", row_group)
+    monkeypatch.setattr(base, "ROW_GROUP", row_group)
+    monkeypatch.setattr(output, "_BLOCK_ROWS", row_group)
     random = np.random.default_rng(0)
     for generation in range(8):
         for _ in range(6):

@@ -166,6 +166,7 @@ class TableWriter:
         if error is None:
             if self._num_held or not self.num_rows:
                 self._group(pa.Table.from_batches(self._held, self._schema))
+            self._writer.add_key_value_metadata({})  # as write_table does
             self._writer.close()
         self._writer.is_open = False  # or it would try to end the file when it is collected
 

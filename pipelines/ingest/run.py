@@ -35,7 +35,6 @@ class Job:
     Args:
         params: of ingest.
         listings: one for each source.
-        tables: `listing_table` of each.
         sources: name and key of each.
         digest: of all listings; None where a stamp says nothing.
         workers: processes.
@@ -43,7 +42,6 @@ class Job:
 
     params: IngestParams
     listings: Sequence[Listing]
-    tables: Sequence[pa.Table]
     sources: tuple[SourceState, ...]
     digest: str | None
     workers: int | None
@@ -51,19 +49,23 @@ class Job:
 
 def run(params: IngestParams, listings: Sequence[Listing], *, cache: Path, out_dir: Path, workers: int | None) -> State:
     """Write everything into `out_dir`, which is empty, and leave it in the cache for later runs."""
-    tables = [listing_table(listing) for listing in listings]
     sources = tuple(
         SourceState(name=listing.source, key=source_key(entry), num_files=len(listing.paths))
         for entry, listing in zip(params.sources, listings, strict=True)
     )
-    job = Job(params, listings, tables, sources, listing_digest(tables, listings), workers)
+    job = Job(params, listings, sources, listing_digest(_tables(listings), listings), workers)
     code = made_by(params)
     finished = find_base(cache, snapshot=params.snapshot, made_by=code)
     if finished and job.digest and (job.digest, sources) == (finished.state.listing, finished.state.sources):
         return _take_over(job, finished, cache=cache, out_dir=out_dir)
     state, refused = _read(job, finished, made_by=code, out_dir=out_dir)
-    keep(cache, state, out_dir=out_dir, listing=finished_table(tables, refused))
+    keep(cache, state, out_dir=out_dir, listing=finished_table(_tables(listings), refused))
     return state
+
+
+def _tables(listings: Sequence[Listing]) -> list[pa.Table]:
+    """Made whenever they are needed: keeping them would cost 100 bytes a file all the time."""
+    return [listing_table(listing) for listing in listings]
 
 
 def _take_over(job: Job, finished: Finished, *, cache: Path, out_dir: Path) -> State:
@@ -85,7 +87,7 @@ def _read(job: Job, finished: Finished | None, *, made_by: str, out_dir: Path) -
         from pipelines.ingest.matching import match_base
 
         try:
-            base = match_base(finished, job.tables, job.sources)
+            base = match_base(finished, _tables(job.listings), job.sources)
             _say(job, base)
             return _visit_and_write(job, base, made_by=made_by, out_dir=out_dir)
         except DamagedBaseError as error:
