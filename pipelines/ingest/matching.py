@@ -13,6 +13,8 @@ from pipelines.ingest.listed import STAMP
 from pipelines.ingest.listing import UNKNOWN_STAMP
 from pipelines.ingest.snapshots import Finished, SourceState
 
+_PART_ROWS = 1 << 17
+
 
 def match_base(finished: Finished, tables: Sequence[pa.Table], sources: Sequence[SourceState]) -> Base:
     """Compare what is listed now with what the base met.
@@ -41,7 +43,10 @@ def match_base(finished: Finished, tables: Sequence[pa.Table], sources: Sequence
         listed = finished.listing.slice(starts[old], starts[old + 1] - starts[old])
         matches.append(_match(table, listed, manifest, finished.state.sources[old].name))
         taken[matches[-1].rows] = True
-    return Base(finished, matches, names, _label_ranges(manifest), taken)
+    ranges = _label_ranges(manifest)
+    del manifest
+    pa.default_memory_pool().release_unused()  # arrow would keep what the joins took
+    return Base(finished, matches, names, ranges, taken)
 
 
 def _match(table: pa.Table, listed: pa.Table, manifest: pa.Table, source: str) -> Match:
@@ -55,15 +60,13 @@ def _match(table: pa.Table, listed: pa.Table, manifest: pa.Table, source: str) -
         told &= _numbers(listed, "size")[old] != UNKNOWN_STAMP
         for name in STAMP:
             same &= _numbers(table, name) == _numbers(listed, name)[old]
-    # a row whose key is another's too (names that print alike) cannot be told apart: its file is read
     rows = np.flatnonzero(pc.equal(manifest["source"], source).to_numpy())
-    of_source = manifest.take(pa.array(rows))
-    row_keys = _keys(of_source["source_path"], of_source["label"])
+    row_keys = manifest["key"] if len(rows) == manifest.num_rows else manifest["key"].take(pa.array(rows))
     row = _index_in(own, row_keys)
-    if pc.count_distinct(row_keys).as_py() < len(rows):
+    if not _all_print_as_they_are(listed["path"]):
+        # a row whose key is another's too cannot be told apart: its file is read
         counts = pc.value_counts(row_keys)
-        several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-        row[_index_in(own, several) >= 0] = -1
+        row[_index_in(own, counts.field("values").filter(pc.greater(counts.field("counts"), 1))) >= 0] = -1
     refused = np.zeros(len(same), bool)
     words = {}
     if known.any():
@@ -82,20 +85,32 @@ def _match(table: pa.Table, listed: pa.Table, manifest: pa.Table, source: str) -
 
 
 def _read_keys(finished: Finished) -> pa.Table:
-    """Columns of the base's manifest that tell files apart; every row's bytes lie within a shard that is there."""
+    """Of each row of the base's manifest its source, label and key, read in parts; its bytes are within its shard."""
     columns = ["source", "source_path", "label", "shard", "offset", "size"]
+    parts = []
     try:
-        table = pq.read_table(
-            finished.folder / "manifest.parquet", columns=columns, read_dictionary=["source", "label", "shard"]
-        )
+        with pq.ParquetFile(
+            finished.folder / "manifest.parquet", read_dictionary=["source", "label", "shard"]
+        ) as manifest:
+            for group in range(manifest.num_row_groups):
+                table = manifest.read_row_group(group, columns=columns)
+                if (_numbers(table, "offset") + _numbers(table, "size") > _room(table, finished)).any():
+                    raise DamagedBaseError("its manifest names bytes that its shards do not have")
+                key = _keys(table["source_path"], table["label"])
+                parts.append(pa.table({"source": table["source"], "label": table["label"], "key": key}))
     except (OSError, pa.ArrowException) as error:
         raise DamagedBaseError(str(error)) from error
+    return pa.concat_tables(parts)
+
+
+def _room(table: pa.Table, finished: Finished) -> Places:
+    """The length of each row's shard; 0 where it is not there."""
+    if not table.num_rows:
+        return np.zeros(0, np.int64)
     shards = table["shard"].unify_dictionaries().combine_chunks()
     lengths = [finished.state.files.get(name, (0, 0))[0] for name in shards.dictionary.to_pylist()]
-    room = np.array(lengths, np.int64)[shards.indices.to_numpy()] if len(shards) else np.zeros(0, np.int64)
-    if (_numbers(table, "offset") + _numbers(table, "size") > room).any():
-        raise DamagedBaseError("its manifest names bytes that its shards do not have")
-    return table.drop_columns(["shard", "offset", "size"])
+    room: Places = np.array(lengths, np.int64)[shards.indices.to_numpy()]
+    return room
 
 
 def _label_ranges(manifest: pa.Table) -> dict[str, tuple[int, int]]:
@@ -115,10 +130,24 @@ def _keys(paths: pa.Array, labels: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(*parts, pa.scalar(b"\0", pa.large_binary()))
 
 
-def _index_in(values: pa.ChunkedArray, among: pa.Array) -> Places:
-    found = pc.index_in(values, value_set=_one(among)).fill_null(-1)
-    places: Places = _one(found).to_numpy().astype(np.int64)
-    return places
+def _index_in(values: pa.ChunkedArray, among: pa.ChunkedArray) -> Places:
+    """Where each of `values` is first found in `among`, -1 for nowhere; in parts, each of which makes a hash table."""
+    found = np.full(len(values), -1, np.int64)
+    for start in range(0, len(among), _PART_ROWS):
+        part = pc.index_in(values, value_set=_one(among.slice(start, _PART_ROWS))).fill_null(-1)
+        places = _one(part).to_numpy()
+        new = (places >= 0) & (found < 0)
+        found[new] = start + places[new]
+    return found
+
+
+def _all_print_as_they_are(paths: pa.ChunkedArray) -> bool:
+    """Whether all are UTF-8: two that are not may stand in the manifest under one name."""
+    try:
+        paths.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _numbers(table: pa.Table, name: str) -> Places:
