@@ -33,6 +33,8 @@ INGEST = """
 import sys
 from pathlib import Path
 
+sys.modules["pandas"] = None  # as the stage's command does: pyarrow would import it, used or not
+
 def main():
     from pipelines.core.params.ingest import IngestParams
     from pipelines.ingest import ingest

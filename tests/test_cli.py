@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from test_ingest import params, picture, put
+from test_snapshots import store
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import MANIFEST, write_table
 from pipelines.ingest import ingest
 from pipelines.ingest.diff import Change, File, describe, diff, find_manifest
-from tests.test_ingest import params, picture, put
-from tests.test_snapshots import store
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "torchvision", "great_expectations", "pandas", "sklearn", "prefect", "dvc", "matplotlib", "numpy"]

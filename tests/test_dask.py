@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_ingest import picture, put, run
 
 from pipelines.augment import stage as augment
 from pipelines.core import dask
@@ -18,7 +19,6 @@ from pipelines.core.errors import ImageError, MiwakeError
 from pipelines.core.executor import map_chunks
 from pipelines.core.images import Pixels
 from pipelines.ingest import plan
-from tests.test_ingest import picture, put, run
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip("distributed", reason="the extra dask is not installed")

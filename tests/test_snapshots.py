@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from test_ingest import params, picture, put
 
 from pipelines.core import tables
 from pipelines.core.errors import ImageError, InputError
@@ -26,7 +27,6 @@ from pipelines.core.tables import MANIFEST, read_table
 from pipelines.ingest import base, folder, ingest, output, snapshots, visit
 from pipelines.ingest import stage as ingest_stage
 from pipelines.ingest.listing import Listing, Origin, Reject
-from tests.test_ingest import params, picture, put
 
 ROOT = Path(__file__).parents[1]
 LONG_AGO = 1_600_000_000

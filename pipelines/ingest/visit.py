@@ -66,12 +66,12 @@ class Sketches(NamedTuple):
 
 def join_sketches(sketches: Sequence[Sketch]) -> Sketches:
     """Turn rows into columns: a few long-lived objects for a chunk, not one a file."""
-    thumbnails = np.zeros((len(sketches), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     if not sketches:
-        return Sketches(thumbnails, *((),) * (len(Sketches._fields) - 1))
+        none = np.zeros((0, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+        return Sketches(none, *((),) * (len(Sketches._fields) - 1))
     small, *others = zip(*sketches, strict=True)
-    for row, thumbnail in enumerate(small):
-        thumbnails[row] = thumbnail
+    # one call for all: row by row it took a twentieth of the time of small pictures
+    thumbnails = np.concatenate(small).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)  # (M, 32, 32)
     return Sketches(thumbnails, *others)
 
 
