@@ -327,6 +327,13 @@ def spoil_all(at: Path) -> None:
         path.unlink()
 
 
+def link_elsewhere(at: Path) -> None:
+    """Everything is there, but a shard is a link to a file of the same size and time."""
+    shard = at / "images-00000.tar"
+    shard.rename(at.parents[2] / "elsewhere.tar")
+    shard.symlink_to(at.parents[2] / "elsewhere.tar")
+
+
 def point_outside(at: Path) -> None:
     state = json.loads((at / "state.json").read_text())
     secret = put(at.parents[2] / "secret", b"secret")
@@ -337,7 +344,17 @@ def point_outside(at: Path) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    [spoil_state, spoil_text, spoil_shard, spoil_listing, spoil_thumbnails, spoil_manifest, spoil_all, point_outside],
+    [
+        spoil_state,
+        spoil_text,
+        spoil_shard,
+        spoil_listing,
+        spoil_thumbnails,
+        spoil_manifest,
+        spoil_all,
+        point_outside,
+        link_elsewhere,
+    ],
 )
 def test_a_damaged_or_foreign_cache_means_a_full_run(pictures: Path, opened: list[str], spoil: Any) -> None:
     run(pictures)

@@ -22,6 +22,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import pyarrow as pa
@@ -206,8 +207,8 @@ def _open(folder: Path) -> Finished | None:
     try:
         state = State.model_validate_json((folder / _STATE).read_bytes())
         for name, (size, mtime) in state.files.items():
-            found = (folder / name).stat() if Path(name).name == name else None
-            if found is None or (found.st_size, found.st_mtime_ns) != (size, mtime):
+            found = (folder / name).lstat() if Path(name).name == name else None
+            if found is None or not S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (size, mtime):
                 return None
         with pa.memory_map(str(folder / _LISTING)) as source:
             listing = pa.ipc.open_file(source).read_all()
