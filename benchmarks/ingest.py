@@ -33,9 +33,10 @@ INGEST = """
 import sys
 from pathlib import Path
 
-sys.modules["pandas"] = None  # as the stage's command does: pyarrow would import it, used or not
-
 def main():
+    from pipelines.core.stage import _NoPandas
+
+    sys.meta_path.insert(0, _NoPandas())  # as the stage's command does
     from pipelines.core.params.ingest import IngestParams
     from pipelines.ingest import ingest
     out = Path(sys.argv[2])
