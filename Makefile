@@ -19,7 +19,7 @@ export GX_ANALYTICS_ENABLED := false
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(INSTALLED) ## the environment alone, in .venv, from requirements.lock (TORCH=cpu: without CUDA)
+env: $(INSTALLED) $(VENV)/bin/miwake ## the environment alone, in .venv, from requirements.lock (TORCH=cpu: without CUDA)
 
 repro: env ## run what changed of the pipeline, then say where the report lies
 	@dvc repro
@@ -48,6 +48,18 @@ lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 		--extra dev --python 3.11 pyproject.toml --output-file requirements.lock
 
 # The environment -----------------------------------------------------------------------------------------------
+
+# `miwake` from anywhere below an activated environment, without installing the project into it: this folder is the
+# project. -P: a folder named pipelines where it is called must not be taken for ours.
+define MIWAKE
+#!/bin/sh
+bin=$$(cd "$$(dirname "$$0")" && pwd)
+PYTHONPATH="$${bin%/*/*}" exec "$$bin/python" -P -m pipelines.cli "$$@"
+endef
+export MIWAKE
+
+$(VENV)/bin/miwake: Makefile | $(INSTALLED)
+	@printf '%s\n' "$$MIWAKE" > $@; chmod +x $@
 
 SUITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 

@@ -4,10 +4,9 @@
 
 FOLDER is where img2dataset lies (`uv pip install --target FOLDER img2dataset`, then remove FOLDER/dataclasses.py, an
 old copy of a module that Python has); without it the goal is absolute. Both fetch the same list over and over, in
-turn, with nothing fetched before. Ours asks for robots.txt, keeps a journal and
-stores every file by its sha256; no pause between requests, since the server is our own. img2dataset runs in one
-process with as many threads, does not resize, and writes files. Ours is also measured through the whole of ingest:
-decoded, sketched and packed. Prints a table, then one JSON line.
+turn, with nothing fetched before. Ours asks for robots.txt, keeps a journal and stores every file by its sha256; no
+pause between requests, since the server is our own. img2dataset runs in one process with as many threads, does not
+resize, and writes files. Prints a table, then one JSON line.
 """
 
 import argparse
@@ -35,17 +34,6 @@ root = Path(sys.argv[2])
 started = time.perf_counter()
 listing = list_urls(params.sources[0], source="0-urls", place=Place(root, root / "cache", params))
 print(json.dumps([len(listing.paths), time.perf_counter() - started]))
-"""
-WHOLE = """
-import json, sys, time
-from pathlib import Path
-from pipelines.core.params.ingest import IngestParams
-from pipelines.ingest import ingest
-params = IngestParams.model_validate_json(sys.argv[1])
-root = Path(sys.argv[2])
-started = time.perf_counter()
-made = ingest(params, root=root, cache=root / "cache", out_dir=root / "out")
-print(json.dumps([made.num_images, time.perf_counter() - started]))
 """
 PEER = """
 import json, sys
@@ -176,7 +164,6 @@ def main() -> None:
         asyncio.run(serve())
         return
     ours: list[float] = []
-    whole: list[float] = []
     peer: list[float] = []
     with tempfile.TemporaryDirectory() as scratch, server() as port:
         root = Path(scratch)
@@ -185,17 +172,15 @@ def main() -> None:
         (root / "plain.txt").write_text("".join(f"{url}\n" for url in urls))
         params = section(options.connections)
         for _ in range(options.runs + 1):
-            for rates, code in ((ours, OURS), (whole, WHOLE)):
-                shutil.rmtree(root / "cache", ignore_errors=True)
-                rates.append(rate([sys.executable, "-c", code, params, scratch], options.files))
+            shutil.rmtree(root / "cache", ignore_errors=True)
+            ours.append(rate([sys.executable, "-c", OURS, params, scratch], options.files))
             if options.img2dataset:
                 shutil.rmtree(root / "peer", ignore_errors=True)
                 command = [sys.executable, "-c", PEER, str(root / "plain.txt"), str(root / "peer")]
                 env = {"PYTHONPATH": str(options.img2dataset)}
                 peer.append(rate([*command, str(options.connections)], options.files, env))
-    ours, whole, peer = ours[1:], whole[1:], peer[1:]  # the first warms what both read
+    ours, peer = ours[1:], peer[1:]  # the first warms what both read
     claims: dict[str, Claim] = {"seconds for 1,000 files": claim([1000 / r for r in ours], goal=2.0, unit="s")}
-    claims["seconds for 1,000 files, all of ingest"] = claim([1000 / r for r in whole], goal=2.5, unit="s")
     if peer:
         claims["beside img2dataset"] = claim(
             [1000 / r for r in ours], peer=[1000 / r for r in peer], goal=1.25, unit="s"

@@ -1,14 +1,27 @@
-"""Ingest beside a plain Pillow loop that walks, reads, hashes and decodes: whole processes, in turn, one core each.
+"""Ingest beside plain loops that walk, read, hash and decode: whole processes, in turn, one core each.
 
-    python benchmarks/ingest.py [FOLDER] [--label-from last_folder] [--runs 5]
+    python benchmarks/ingest.py [FOLDER] [--label-from last_folder] [--runs 5] [--memory] [--million]
 
-FOLDER holds a folder of pictures for each class; without it two sets are drawn: 20,000 pictures of 32 px and 1,000
-of 1024x768. Ingest does more than the loop: it also makes thumbnails and writes every byte into a shard. Prints a
-table, then one JSON line.
+FOLDER holds a folder of small pictures for each class, such as CIFAR-10's 60,000 JPEGs (cifar10.tar.gz unpacked);
+without it 20,000 pictures of 32 px are drawn. 1,000 pictures of 1024x768 are always drawn. Ingest does more than the
+loops: it also makes thumbnails and figures and writes every byte into a shard. The opencv loop runs where opencv can
+be installed into a temporary folder (pip or uv). Measured are
+
+- one process beside Pillow and opencv, on both sets;
+- two processes beside one, on the small pictures;
+- a run with nothing changed, and one with one file in a hundred new, beside the first run;
+- the peak memory of each;
+- --memory: peak memory for ten times the small pictures, hard-linked: first run, nothing changed, grown;
+- --million: the time and memory of 1,000,000 drawn pictures of 32 px (drawing them takes about 15 minutes).
+
+Prints a table, then one JSON line.
 """
 
 import argparse
 import json
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,11 +32,19 @@ ROOT = Path(__file__).resolve().parents[1]
 INGEST = """
 import sys
 from pathlib import Path
-from pipelines.core.params.ingest import IngestParams
-from pipelines.ingest import ingest
-out = Path(sys.argv[2])
-params = IngestParams.model_validate_json(sys.argv[1])
-print(ingest(params, root=Path(), cache=out.with_name("cache"), out_dir=out, workers=1))
+
+def main():
+    from pipelines.core.stage import _NoPandas
+
+    sys.meta_path.insert(0, _NoPandas())  # as the stage's command does
+    from pipelines.core.params.ingest import IngestParams
+    from pipelines.ingest import ingest
+    out = Path(sys.argv[2])
+    params = IngestParams.model_validate_json(sys.argv[1])
+    print(ingest(params, root=Path(), cache=out.with_name("cache"), out_dir=out))
+
+if __name__ == "__main__":
+    main()
 """
 
 
@@ -33,24 +54,132 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--label-from", choices=("first_folder", "last_folder", "whole_path"), default="last_folder")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--million", action="store_true")
+    parser.add_argument("--scratch", type=Path, help="where to work; hard links need FOLDER's file system")
     options = parser.parse_args()
-    claims: dict[str, Claim] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        if options.folder:
-            claims |= compare(
-                options.folder.name, options.folder.resolve(), options.label_from, Path(scratch), options.runs
-            )
-        else:
-            for name, count, size in (("drawn, 32 px", 20_000, (32, 32)), ("drawn, 1024x768", 1000, (1024, 768))):
-                folder = draw(Path(scratch) / name, count, size)
-                claims |= compare(name, folder, options.label_from, Path(scratch), options.runs)
+    with tempfile.TemporaryDirectory(dir=options.scratch) as temporary:
+        scratch = Path(temporary)
+        name, small = f"{options.folder}", options.folder and options.folder.resolve()
+        if small is None:
+            name, small = "20,000 drawn of 32 px", draw(scratch / "small", 20_000, (32, 32))
+        large = draw(scratch / "large", 1000, (1024, 768))
+        bench = Bench(scratch, options.label_from, options.runs, opencv(scratch / "opencv"))
+        claims = bench.loops(name, small, goal=0.5)
+        claims |= bench.loops("1,000 drawn of 1024x768", large, goal=0.6)
+        claims |= bench.cores(name, small)
+        claims |= bench.reruns(name, small)
+        if options.memory:
+            claims |= bench.tenfold(name, small)
+        if options.million:
+            claims |= bench.once("1,000,000 drawn of 32 px", draw(scratch / "million", 1_000_000, (32, 32)))
     report(claims)
 
 
-def compare(name: str, folder: Path, label_from: str, scratch: Path, runs: int) -> dict[str, Claim]:
-    """Run ingest and the loop in turn; one round before, unmeasured, warms the page cache for both."""
+class Bench:
+    """Runs ingest and its peers.
+
+    Args:
+        scratch: a folder for outputs.
+        label_from: of the folder source.
+        runs: of each, after one unmeasured that warms the page cache.
+        site: where opencv was installed; None for none.
+    """
+
+    def __init__(self, scratch: Path, label_from: str, runs: int, site: Path | None) -> None:
+        self.scratch, self.label_from, self.runs, self.site = scratch, label_from, runs, site
+
+    def ingest(self, folder: Path, *, workers: int = 1, fresh: bool = True) -> Run:
+        """One run; `fresh`: with nothing in the cache."""
+        if fresh:
+            shutil.rmtree(self.scratch / "cache", ignore_errors=True)
+        script = self.scratch / "run_ingest.py"  # a file: worker processes import the main module again
+        script.write_text(INGEST, encoding="utf-8")
+        command = [sys.executable, str(script), json.dumps(section(folder, self.label_from)), str(self.scratch / "out")]
+        environment = {"MIWAKE_WORKERS": str(workers), "MIWAKE_DASK": "", "PYTHONPATH": str(ROOT)}
+        return run(command, cwd=ROOT, env=environment)
+
+    def loop(self, name: str, folder: Path, *, path: str = "") -> Run:
+        command = [sys.executable, str(ROOT / "benchmarks" / name), str(folder)]
+        return run(command, cwd=ROOT, env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+
+    def loops(self, name: str, folder: Path, *, goal: float) -> dict[str, Claim]:
+        """One process beside the plain loops."""
+        ours, pillow, cv = [], [], []
+        for _ in range(self.runs + 1):
+            ours.append(self.ingest(folder))
+            pillow.append(self.loop("pillow_loop.py", folder))
+            if self.site:
+                cv.append(self.loop("opencv_loop.py", folder, path=str(self.site)))
+        seconds = [r.seconds for r in ours[1:]]
+        claims = {
+            f"{name}: beside Pillow": claim(seconds, peer=[r.seconds for r in pillow[1:]], goal=goal, unit="s"),
+            f"{name}: peak memory": claim([r.peak_mb for r in ours[1:]], goal=600, unit="MB"),
+        }
+        if cv:
+            # no goal was set: opencv decodes faster than Pillow, and does nothing else
+            claims[f"{name}: beside opencv"] = claim(seconds, peer=[r.seconds for r in cv[1:]], goal=1.5, unit="s")
+        return claims
+
+    def cores(self, name: str, folder: Path) -> dict[str, Claim]:
+        """Two processes beside one; 1.6 times as fast is 0.625 of the time."""
+        one, two = [], []
+        for _ in range(self.runs + 1):
+            one.append(self.ingest(folder))
+            two.append(self.ingest(folder, workers=2))
+        return {
+            f"{name}: two processes beside one": claim(
+                [r.seconds for r in two[1:]], peer=[r.seconds for r in one[1:]], goal=0.625, unit="s"
+            )
+        }
+
+    def reruns(self, name: str, folder: Path) -> dict[str, Claim]:
+        """Nothing changed, and grown by one in a hundred, beside the first run."""
+        first, nothing, grown = [], [], []
+        copy = link_tree(folder, self.scratch / "growing", times=1)
+        more = sorted(path for path in copy.rglob("*") if path.is_file())[::100]
+        for number in range(self.runs + 1):
+            first.append(self.ingest(copy))
+            nothing.append(self.ingest(copy, fresh=False))
+            for path in more:
+                target = path.with_name(f"{path.stem}-{number}{path.suffix}")
+                shutil.copyfile(path, target)
+                os.utime(target, (1_600_000_000, 1_600_000_000))  # a file younger than 2 s would be read again
+            grown.append(self.ingest(copy, fresh=False))
+        peer = [r.seconds for r in first[1:]]
+        return {
+            f"{name}: nothing changed": claim([r.seconds for r in nothing[1:]], peer=peer, goal=0.35, unit="s"),
+            f"{name}: 1 % new": claim([r.seconds for r in grown[1:]], peer=peer, goal=0.5, unit="s"),
+            f"{name}: nothing changed, peak memory": claim([r.peak_mb for r in nothing[1:]], goal=600, unit="MB"),
+            f"{name}: 1 % new, peak memory": claim([r.peak_mb for r in grown[1:]], goal=600, unit="MB"),
+        }
+
+    def tenfold(self, name: str, folder: Path) -> dict[str, Claim]:
+        """Peak memory for ten times the files."""
+        tree = link_tree(folder, self.scratch / "tenfold", times=10)
+        return self.once(f"{name}, tenfold", tree)
+
+    def once(self, name: str, folder: Path) -> dict[str, Claim]:
+        """Time and memory of one first run, one with nothing changed, and one with a new file in each class."""
+        first, nothing = self.ingest(folder), self.ingest(folder, fresh=False)
+        for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
+            path = min(path for path in place.iterdir() if path.is_file())
+            shutil.copyfile(path, path.with_name("new" + path.suffix))
+        grown = self.ingest(folder, fresh=False)
+        claims = {
+            f"{name}: first run, peak memory": claim([first.peak_mb], goal=600, unit="MB"),
+            f"{name}: nothing changed, peak memory": claim([nothing.peak_mb], goal=600, unit="MB"),
+            f"{name}: grown, peak memory": claim([grown.peak_mb], goal=600, unit="MB"),
+        }
+        for what, found in (("nothing changed", nothing), ("grown", grown)):
+            claims[f"{name}: {what}"] = claim([found.seconds], peer=[first.seconds], goal=0.35, unit="s")
+        return claims
+
+
+def section(folder: Path, label_from: str) -> dict[str, object]:
+    """The params of ingest."""
     source = {"kind": "folder", "path": str(folder), "label_from": label_from, "symlinks": "skip", "hidden": "skip"}
-    section = {
+    return {
         "snapshot": "1",
         "sources": [source],
         "download": {
@@ -71,27 +200,41 @@ def compare(name: str, folder: Path, label_from: str, scratch: Path, runs: int) 
         "min_side": 8,
         "shard_bytes": 1 << 28,
     }
-    ours: list[Run] = []
-    peer: list[Run] = []
-    for _ in range(runs + 1):
-        ours.append(run([sys.executable, "-c", INGEST, json.dumps(section), str(scratch / "out")], cwd=ROOT))
-        peer.append(run([sys.executable, str(ROOT / "benchmarks" / "pillow_loop.py"), str(folder)], cwd=ROOT))
-    ours, peer = ours[1:], peer[1:]
-    return {
-        f"ingest of {name}, beside Pillow": claim(
-            [r.seconds for r in ours], peer=[r.seconds for r in peer], goal=0.6, unit="s"
-        ),
-        f"ingest of {name}, peak memory": claim([r.peak_mb for r in ours], goal=600, unit="MB"),
-    }
 
 
-def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """Draw `count` JPEGs of smooth random pictures in ten classes; the same ones every time."""
+def opencv(site: Path) -> Path | None:
+    """Install opencv into a folder of its own; None, with a word, where that cannot be done."""
+    package = "opencv-python-headless"
+    installers = (
+        ["uv", "pip", "install", "--quiet", "--python", sys.executable],
+        [sys.executable, "-m", "pip", "install", "-qq"],
+    )
+    for installer in installers:
+        command = [*installer, "--no-deps", "--target", str(site), package]
+        if shutil.which(command[0]) and subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return site
+    print(f"{package} cannot be installed: measured without the opencv loop", file=sys.stderr)
+    return None
+
+
+def link_tree(folder: Path, target: Path, *, times: int) -> Path:
+    """Hard links (or copies) of every file of `folder`, so many times over, each time below a folder of its own."""
+    for number in range(times):
+        copy = target / str(number) if times > 1 else target
+        try:
+            shutil.copytree(folder, copy, copy_function=os.link)
+        except shutil.Error:
+            shutil.copytree(folder, copy, dirs_exist_ok=True)
+    return target
+
+
+def draw(folder: Path, number: int, size: tuple[int, int]) -> Path:
+    """Draw JPEGs of smooth random pictures in ten classes; the same ones every time."""
     import numpy as np
     from PIL import Image
 
     random = np.random.default_rng(42)
-    for index in range(count):
+    for index in range(number):
         path = folder / f"class-{index % 10}" / f"{index:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         coarse = random.integers(0, 256, (max(4, size[1] // 32), max(4, size[0] // 32), 3), dtype=np.uint8)

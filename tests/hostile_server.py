@@ -228,6 +228,12 @@ def picture(seed: int, *, size: int = 40) -> bytes:
     return buffer.getvalue()
 
 
+@functools.cache
+def bomb() -> bytes:
+    """50 KB that unpack to 50 MB."""
+    return gzip.compress(bytes(50 << 20))
+
+
 def at_first(times: int, first: Answer, then: Answer | bytes) -> Handler:
     """`first` for so many requests of the path, `then` ever after."""
     return lambda hit: first if hit.count <= times else then
@@ -246,7 +252,6 @@ def misbehave(server: HostileServer, other: str = "") -> None:
     """
     head = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n"
     good = picture(1)
-    bomb = gzip.compress(bytes(50 << 20))
 
     def endless(wire: Wire) -> None:
         wire.send(head + b"\r\n")
@@ -292,7 +297,7 @@ def misbehave(server: HostileServer, other: str = "") -> None:
         "/no-length": Answer(good, length=-1),
         "/chunked": Answer(good, chunked=True),
         "/closing": Answer(good, close=True),
-        "/bomb": Answer(bomb, headers={"Content-Encoding": "gzip"}),
+        "/bomb": Answer(bomb(), headers={"Content-Encoding": "gzip"}),
         "/gzip": Answer(gzip.compress(good), headers={"Content-Encoding": "gzip"}),
         "/gzip-twice": Answer(
             gzip.compress(good[:100]) + gzip.compress(good[100:]), headers={"Content-Encoding": "gzip"}

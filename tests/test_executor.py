@@ -41,6 +41,19 @@ def test_little_work_stays_in_this_process() -> None:
     assert set(map_chunks(process_of, range(20), workers=2)) == {os.getpid()}
 
 
+def test_this_process_goes_on_while_workers_start() -> None:
+    found = list(map_chunks(slow_process_of, range(60), workers=2, pool_pays_seconds=0.5))
+    assert found.count(os.getpid()) > 1
+    assert len(set(found)) > 1
+    # once workers are there, they do the rest
+    assert found[-1] != os.getpid()
+
+
+def slow_process_of(_: int) -> int:
+    time.sleep(0.1)
+    return os.getpid()
+
+
 def process_of(_: int) -> int:
     return os.getpid()
 

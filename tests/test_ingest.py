@@ -25,9 +25,9 @@ from pipelines.core.executor import map_chunks
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
-from pipelines.ingest import IngestArtifact, ingest, output, visit
+from pipelines.ingest import IngestArtifact, ingest, output, plan, visit
 from pipelines.ingest import folder as folder_source
-from pipelines.ingest import stage as ingest_stage
+from pipelines.ingest import run as ingest_run
 from pipelines.ingest.labels import clean_label, printable
 
 ROOT = Path(__file__).parents[1]
@@ -168,8 +168,8 @@ def test_neither_workers_nor_the_spool_change_a_byte(
         put(tmp_path / "pictures" / f"c{index % 3}" / f"{index}.jpg", picture(index % 20))
     put(tmp_path / "pictures" / "c0" / "broken.jpg", b"")
     whole = run(tmp_path)
-    monkeypatch.setattr(ingest_stage, "FILES_PER_CHUNK", 3)
-    monkeypatch.setattr(ingest_stage, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
+    monkeypatch.setattr(plan, "FILES_PER_CHUNK", 3)
+    monkeypatch.setattr(ingest_run, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
     assert run(tmp_path, out="two", workers=2).bytes == whole.bytes
     monkeypatch.setattr(output, "HELD_BYTES", held)
     monkeypatch.setattr(visit, "INLINE_BYTES", held)
@@ -471,7 +471,7 @@ def test_a_disk_that_fills_up_is_named(two_classes: Path, monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ingest_stage, "write_csv", full)
+    monkeypatch.setattr(ingest_run, "write_csv", full)
     with pytest.raises(InputError, match="No space left on device; ingest needs about the size of the pictures"):
         run(two_classes)
     assert list((two_classes / "out").iterdir()) == []

@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -20,7 +21,7 @@ from test_ingest import DOWNLOAD, Result, params, picture, put, run
 from pipelines.core.errors import InputError
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import TableSource
-from pipelines.ingest.listing import Listing, Place
+from pipelines.ingest.listing import UNKNOWN_STAMP, Listing, Place
 from pipelines.ingest.table import list_table
 
 COLUMNS = {
@@ -376,6 +377,11 @@ def test_stamps_are_those_of_the_files(root: Path) -> None:
     entry = own.sources[0]
     assert isinstance(entry, TableSource)
     found: Listing = list_table(entry, source="0-table", place=Place(root, root / "cache", own))
+    assert found.stamps is not None
+    assert set(found.stamps[:, 0].tolist()) == {UNKNOWN_STAMP}  # they may change again within the same moment
+    for number in range(2):
+        os.utime(root / f"pictures/{number}.jpg", ns=(5, 5))
+    found = list_table(entry, source="0-table", place=Place(root, root / "cache", own))
     assert found.stamps is not None
     wanted = [(root / f"pictures/{number}.jpg").stat() for number in range(2)]
     assert found.stamps.tolist() == [[one.st_size, one.st_mtime_ns, one.st_ino] for one in wanted]

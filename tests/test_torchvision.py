@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from pipelines.core.errors import InputError
 from pipelines.core.executor import map_chunks
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.shards import ShardReader
-from pipelines.ingest import stage as ingest_stage
+from pipelines.ingest import plan as ingest_plan
+from pipelines.ingest import run as ingest_run
 from pipelines.ingest.listing import Place
 from pipelines.ingest.sources import list_source
 from pipelines.ingest.torchvision_data.catalogue import ARRAYS, FILES
@@ -458,8 +460,9 @@ def test_stamps_tell_pictures_apart_and_stay_from_run_to_run(tmp_path: Path) -> 
 def test_workers_read_pixels_without_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_mnist(tmp_path / "sets/KMNIST", train=[0, 1, 2], test=[9])
     whole = run(tmp_path, settings("KMNIST", "train"))
-    monkeypatch.setattr(ingest_stage, "FILES_PER_CHUNK", 1)
-    monkeypatch.setattr(ingest_stage, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
+    shutil.rmtree(tmp_path / "cache" / "snapshots")  # nothing is taken over
+    monkeypatch.setattr(ingest_plan, "FILES_PER_CHUNK", 1)
+    monkeypatch.setattr(ingest_run, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
     assert run(tmp_path, settings("KMNIST", "train"), out="two", workers=2).bytes == whole.bytes
     own = settings("KMNIST", "train")
     read = list_source(own.sources[0], source="0-torchvision", place=Place(tmp_path, tmp_path / "cache", own)).read

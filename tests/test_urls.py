@@ -139,8 +139,8 @@ def test_every_line_of_a_text_list_is_a_picture_or_a_reject(server: HostileServe
         ("/html", "not-an-image"): rejects["/html", "not-an-image"],
         ("/picture/1.jpg", "duplicate-url"): "line 5: the same URL and label as line 3",
         ("/picture/3.jpg", "no-label"): "line 7: there is no label",
-        ("/picture/4.jpg", "bad-label"): "line 12: '..': '..' is no name; rename the folder",
-        ("/picture/5.jpg", "bad-label"): "line 13: 'caf\\\\xe9': it is not UTF-8; rename the folder",
+        ("/picture/4.jpg", "bad-label"): "line 12: '..': '..' is no name; change it in the list",
+        ("/picture/5.jpg", "bad-label"): "line 13: 'caf\\\\xe9': it is not UTF-8; change it in the list",
         ("ftp://example.com/a.jpg", "unsupported-scheme"): (
             "line 11: ftp://example.com/a.jpg is ftp:, only http: and https: are fetched"
         ),
@@ -264,7 +264,7 @@ def test_a_run_that_is_ended_half_way_is_continued(server: HostileServer, tmp_pa
         child.send_signal(how)
         started = time.monotonic()
         child.communicate()
-        assert time.monotonic() - started < 3.0
+        assert time.monotonic() - started < 5.0
     assert child.returncode != 0
     journal = next((tmp_path / "cache" / "downloads" / "1").glob("*/journal.jsonl"))
     lines = journal.read_bytes().splitlines()

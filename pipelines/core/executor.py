@@ -3,6 +3,8 @@
 The environment variable MIWAKE_WORKERS sets the number of processes (default: the cores that this process may use).
 With 1 everything runs in this process. With more, work also starts here, and processes are started only once enough
 is left to pay for starting them: small data sets never wait for a pool.
+
+MIWAKE_DASK=tcp://host:8786 names the scheduler of a Dask cluster, which then does all the work (`pipelines.core.dask`).
 """
 
 import collections
@@ -11,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
+from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,11 +67,17 @@ def map_chunks(
         function: a module-level function of one argument; it and the chunks must pickle.
         chunks: the work.
         workers: processes; `num_workers()` when None.
-        pool_pays_seconds: processes are started when at least so much work is estimated to be left.
+        pool_pays_seconds: processes are started when at least so much work is estimated to be left; 0: they do all.
 
     Raises:
-        MiwakeError: a worker was killed; what `function` raises is raised here.
+        MiwakeError: a worker was killed, or the Dask cluster cannot be used; what `function` raises is raised here.
     """
+    address = dask_address()
+    if address:
+        from pipelines.core.dask import map_over_dask
+
+        yield from map_over_dask(function, chunks, address=address)
+        return
     workers = num_workers() if workers is None else workers
     started = time.monotonic()
     done = 0
@@ -86,8 +95,19 @@ def map_chunks(
 
         # spawn: forking a process that has threads (BLAS, arrow) may deadlock
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(chunks) - done), mp_context=context) as pool:
+        workers = min(workers, len(chunks) - done)
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            # while they import, this process goes on
+            starting = [pool.submit(import_module, function.__module__) for _ in range(workers)]
+            while pool_pays_seconds and done < len(chunks) and not any(one.done() for one in starting):
+                yield function(chunks[done])
+                done += 1
             yield from _ordered(pool, function, chunks[done:], workers * CHUNKS_IN_FLIGHT)
+
+
+def dask_address() -> str:
+    """MIWAKE_DASK: where the scheduler of a Dask cluster listens; "" for this machine alone."""
+    return os.environ.get("MIWAKE_DASK", "").strip()
 
 
 def _ordered(

@@ -14,7 +14,8 @@ PREDICTIONS one row per predicted picture. Sorted by (subset, image_id).
 
 import json
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,8 @@ from pipelines.core.errors import InputError
 from pipelines.core.files import whole_file
 
 _WRITER_VERSION = "2.6"
+ROW_GROUP = 1 << 17
+"""rows of a table that is written in parts; about 30 MB of a manifest"""
 
 MANIFEST = pa.schema(
     [
@@ -122,6 +125,53 @@ def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None
         writer.write_table(table)
         # without arrow's own schema the table's metadata would not be written
         writer.add_key_value_metadata(metadata)
+
+
+class TableWriter:
+    """Writes a long table in parts, in the memory of one row group; equal rows give equal bytes however they are cut.
+
+    Args:
+        file: open for writing, as `whole_file` gives it.
+        schema: of every part.
+    """
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        self.num_rows = 0
+        self._schema = schema
+        self._held: list[pa.RecordBatch] = []
+        self._num_held = 0
+        self._writer = pq.ParquetWriter(file, schema, version=_WRITER_VERSION, compression="zstd", store_schema=False)
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Append rows."""
+        self._held.append(rows)
+        self._num_held += rows.num_rows
+        self.num_rows += rows.num_rows
+        if self._num_held >= ROW_GROUP:
+            held = pa.Table.from_batches(self._held, self._schema)
+            whole = held.num_rows // ROW_GROUP * ROW_GROUP
+            for start in range(0, whole, ROW_GROUP):
+                self._group(held.slice(start, ROW_GROUP))
+            # a copy, or the slice would keep all of it
+            self._held = held.slice(whole).combine_chunks().to_batches()
+            self._num_held = held.num_rows - whole
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what is left; after an error nothing, since the file's owner discards it."""
+        if error is None:
+            if self._num_held or not self.num_rows:
+                self._group(pa.Table.from_batches(self._held, self._schema))
+            self._writer.add_key_value_metadata({})  # as write_table does
+            self._writer.close()
+        self._writer.is_open = False  # or it would try to end the file when it is collected
+
+    def _group(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows.combine_chunks(), row_group_size=ROW_GROUP)
 
 
 def read_table(path: Path, schema: pa.Schema, *, columns: list[str] | None = None) -> pa.Table:

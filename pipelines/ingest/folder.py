@@ -9,20 +9,28 @@ is one reject. What a file is, its content decides: no suffix is looked at.
   path; one that leads out, nowhere or back to a folder above it is a reject, and so is a link met below a followed
   folder (links that multiply would never end).
 - hidden skip: names that start with a dot are rejects.
+
+A file's stamp is its size, modification time and inode. One modified less than two seconds before the listing has
+none: it may change again without its time telling, because some file systems count in steps of two seconds.
 """
 
 import errno
 import os
 import stat
+import time
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.sources import FolderSource
 from pipelines.ingest.labels import folder_label, printable
-from pipelines.ingest.listing import Listing, Reject
+from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Reject
 
+_INT64 = (1 << 63) - 1
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -94,18 +102,22 @@ def list_folder(params: FolderSource, *, source: str, root: Path, max_file_bytes
             pass
     except OSError as error:
         raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
-    walk = _Walk(str(folder), os.path.realpath(folder), params, source, [], [], [_Folder("", "", (), False)])
+    trusted_before = time.time_ns() - RACY_NANOSECONDS
+    walk = _Walk(str(folder), os.path.realpath(folder), params, source, [], [], array("q"), [], [_ROOT])
     while walk.todo:
         walk.enter(walk.todo.pop())
-    if not walk.files and not walk.rejects:
+    if not walk.paths and not walk.rejects:
         raise InputError(f"{where} is empty; put a folder of pictures for each class into it")
-    walk.files.sort()
+    order = sorted(range(len(walk.paths)), key=walk.paths.__getitem__)
+    stamps = np.array(walk.stamps, np.int64).reshape(-1, 3)[order]  # (N, 3)
+    stamps[stamps[:, 1] >= trusted_before] = UNKNOWN_STAMP
     return Listing(
         source=source,
-        paths=[path for path, _ in walk.files],
-        labels=[label for _, label in walk.files],
+        paths=[walk.paths[place] for place in order],
+        labels=[walk.labels[place] for place in order],
         read=FolderReader(str(folder), max_file_bytes, params.symlinks == "follow"),
         rejects=sorted(walk.rejects, key=lambda reject: reject.source_path),
+        stamps=stamps,
     )
 
 
@@ -122,6 +134,9 @@ class _Folder(NamedTuple):
     """whether a symbolic link was followed on the way"""
 
 
+_ROOT = _Folder("", "", (), False)
+
+
 @dataclass(frozen=True)
 class _Walk:
     """One walk of a folder: what does not change on the way, and what is found."""
@@ -130,7 +145,10 @@ class _Walk:
     real_folder: str
     params: FolderSource
     source: str
-    files: list[tuple[str, str]]
+    paths: list[str]
+    labels: list[str]
+    stamps: "array[int]"
+    """three for each path: size, modification time (ns), inode"""
     rejects: list[Reject]
     todo: list[_Folder]
 
@@ -144,7 +162,7 @@ class _Walk:
                 self.reject(path, label, "directory-loop", "leads back to a folder above it")
                 return
             with os.scandir(f"{self.folder}/{path}") as entries:
-                ordered = sorted(entries, key=lambda entry: entry.name)
+                found_here = list(entries)
         except OSError as error:
             self.reject(path, label, "unreadable", _unreadable(error).detail)
             return
@@ -155,7 +173,7 @@ class _Walk:
             except ImageError as error:
                 label, problem = "", error
         above = (*above, identity)
-        for entry in ordered:
+        for entry in found_here:
             child = path + entry.name
             if entry.name.startswith(".") and self.params.hidden == "skip":
                 what = "folder; nothing in it was read" if entry.is_dir(follow_symlinks=False) else "file"
@@ -165,7 +183,7 @@ class _Walk:
             elif entry.is_dir(follow_symlinks=False):
                 self.todo.append(_Folder(child + "/", label, above, linked))
             elif entry.is_file(follow_symlinks=False):
-                self.add(child, label, problem)
+                self.add(entry, child, label, problem)
             else:
                 kind = stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
                 self.reject(child, label, "not-a-file", _KINDS.get(kind, "no regular file"))
@@ -200,17 +218,24 @@ class _Walk:
         elif is_folder:
             self.todo.append(_Folder(path + "/", label, above, True))
         elif is_file:
-            self.add(path, label, problem)
+            self.add(entry, path, label, problem)
         else:
             self.reject(path, label, "not-a-file", "a symbolic link to no regular file")
 
-    def add(self, path: str, label: str, problem: ImageError | None) -> None:
+    def add(self, entry: os.DirEntry[str], path: str, label: str, problem: ImageError | None) -> None:
         if problem is not None:
             self.reject(path, label, problem.reason, problem.detail)
         elif not label:
             self.reject(path, label, "no-label", "lies in no class folder; move it into one")
         else:
-            self.files.append((path, label))
+            try:
+                found = entry.stat(follow_symlinks=self.params.symlinks == "follow")
+            except OSError:  # gone since it was listed: reading it will say so
+                self.stamps.extend((UNKNOWN_STAMP, 0, 0))
+            else:
+                self.stamps.extend((found.st_size, found.st_mtime_ns & _INT64, found.st_ino & _INT64))
+            self.paths.append(path)
+            self.labels.append(label)
 
     def reject(self, path: str, label: str, reason: str, detail: str) -> None:
         self.rejects.append(Reject(self.source, printable(path.rstrip("/")), label, reason, detail))

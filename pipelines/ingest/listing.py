@@ -82,6 +82,10 @@ class Origin(NamedTuple):
 
 
 UNKNOWN = Origin()
+UNKNOWN_STAMP = -1
+RACY_NANOSECONDS = 2_000_000_000
+"""a file that changed so shortly before it was listed may change again under the same time of change"""
+"""fills the stamp of a file whose bytes cannot be told from it this time"""
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,9 @@ class Listing:
         read: gives the bytes of one of `paths`.
         rejects: what was refused while listing: links, hidden and foreign files, URLs that gave nothing.
         origins: N origins; None where nothing but path and label is known of any picture.
-        stamps: (N, 3) int64: a file whose path and stamp are those of an earlier run has the same bytes. None where
-            that cannot be told without reading.
+        stamps: (N, 3) int64, the first number the size in bytes: a file whose path and stamp are those of an earlier
+            run has the same bytes, unless the first number is UNKNOWN_STAMP. None where that cannot be told without
+            reading.
         records: of a source that used the network: one JSON object for each URL tried, sorted; rows of sources.jsonl.
     """
 

@@ -36,18 +36,25 @@ _BLANK_ID = "0" * 64
 _NAME_BYTES, _SIZE, _CHECKSUM = 100, slice(124, 135), slice(148, 156)
 
 
+def shard_number(name: str) -> int:
+    """7 of images-00007.tar; -1 of any other name."""
+    digits = name.removeprefix("images-").removesuffix(".tar")
+    return int(digits) if digits.isdecimal() and digits.isascii() and name == f"images-{digits}.tar" else -1
+
+
 class ShardWriter:
     """Appends files to `images-00000.tar`, `images-00001.tar`, … of one folder; each appears once it is whole.
 
     Args:
         folder: where the shards go.
         shard_bytes: a shard is closed when it would grow past this; one larger file gets a shard of its own.
+        number: of the first shard.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int) -> None:
+    def __init__(self, folder: Path, shard_bytes: int, *, number: int = 0) -> None:
         self.folder = folder
         self.shard_bytes = shard_bytes
-        self.num_shards = 0
+        self._number = number
         self._stack = ExitStack()
         self._file: BinaryIO | None = None
         self._name = ""
@@ -108,9 +115,9 @@ class ShardWriter:
 
     def _next_shard(self) -> None:
         self._end_shard()
-        self._name = f"images-{self.num_shards:05d}.tar"
+        self._name = f"images-{self._number:05d}.tar"
         self._file = self._stack.enter_context(whole_file(self.folder / self._name))
-        self.num_shards += 1
+        self._number += 1
         self._position = 0
 
     def _flush(self) -> None:

@@ -3,10 +3,12 @@
 import os
 import re
 import stat
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.core.errors import ImageError
+from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 # nearly every path there is: parts that start with no dot, one slash between them, no colon near the front
@@ -43,10 +45,12 @@ def _broken_rule(name: str) -> str | None:
 
 
 class FileStamp(NamedTuple):
-    """Size, time of change (ns) and inode: with the path, they tell whether a file is the one of an earlier run."""
+    """With the path, it tells whether a file is the one of an earlier run."""
 
     size: int
+    """bytes; UNKNOWN_STAMP for a file that changed a moment ago"""
     changed: int
+    """ns"""
     inode: int
 
 
@@ -57,6 +61,7 @@ class Files:
         self._root = str(root)
         self._starts = tuple(sorted({f"{root.absolute()}/", f"{root.resolve()}/"}))
         self._folders: dict[str, ImageError | None] = {"": None}
+        self._trusted_before = time.time_ns() - RACY_NANOSECONDS
 
     def find(self, name: str) -> tuple[str, FileStamp]:
         """The one form of a path as data names it, and the file's stamp.
@@ -72,7 +77,8 @@ class Files:
         found = self._status(path)
         if not stat.S_ISREG(found.st_mode):
             raise _unlike(found.st_mode, "")
-        return path, FileStamp(found.st_size, found.st_mtime_ns, found.st_ino)
+        size = found.st_size if found.st_mtime_ns < self._trusted_before else UNKNOWN_STAMP
+        return path, FileStamp(size, found.st_mtime_ns, found.st_ino)
 
     def _inner(self, name: str) -> str:
         if name.startswith("/"):

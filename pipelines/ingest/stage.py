@@ -2,28 +2,21 @@
 
 import errno
 import gc
-import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.errors import InputError
-from pipelines.core.executor import map_chunks
-from pipelines.core.files import empty_folder, write_csv, write_text
+from pipelines.core.files import empty_folder
 from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import ArchiveSource, FolderSource, SampleSource, Source, TableSource, UrlsSource
-from pipelines.core.progress import progress
+from pipelines.core.params.sources import ArchiveSource, FolderSource, Source, TableSource, UrlsSource
 from pipelines.ingest.cropping import check_crop
-from pipelines.ingest.listing import Listing, Origin, Place, Reject
-from pipelines.ingest.output import Output
+from pipelines.ingest.listing import Place
+from pipelines.ingest.run import run
 from pipelines.ingest.sources import list_source
-from pipelines.ingest.visit import Chunk, visit
 
-# small enough to balance work over cores, large enough that handing one over costs nothing beside it
-FILES_PER_CHUNK = 64
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -57,12 +50,13 @@ class IngestArtifact:
 def ingest(
     params: IngestParams, *, root: Path, cache: Path, out_dir: Path, workers: int | None = None
 ) -> IngestArtifact:
-    """Read every source once and write what later stages need.
+    """Read every source once and write what later stages need; files that an earlier run read are taken over.
 
     Args:
         params: sources and limits.
         root: where relative paths of sources start: the folder of params.yaml.
-        cache: for downloads; deleting it changes no result.
+        cache: for downloads, and for what a later run takes over (`pipelines.ingest.snapshots`); deleting it changes
+            no picture and no row, but which shard holds a picture.
         out_dir: emptied, then written; empty again if this fails.
         workers: processes; MIWAKE_WORKERS or all cores when None. Results do not depend on it.
 
@@ -79,7 +73,7 @@ def ingest(
     empty_folder(out_dir)
     try:
         with _no_garbage():
-            return _run(params, listings, out_dir, workers)
+            state = run(params, listings, cache=cache, out_dir=out_dir, workers=workers)
     except OSError as error:
         empty_folder(out_dir)
         if error.errno in _NO_SPACE:
@@ -91,6 +85,8 @@ def ingest(
     except BaseException:
         empty_folder(out_dir)
         raise
+    num_files, num_shards = state.num_images + state.num_rejected, len(list(out_dir.glob("images-*.tar")))
+    return IngestArtifact(out_dir, num_files, state.num_images, state.num_rejected, state.num_classes, num_shards)
 
 
 @contextmanager
@@ -122,73 +118,3 @@ def _refuse_own_output(entry: Source, *, source: str, root: Path, out_dir: Path)
             f"ingest.sources[{source.split('-')[0]}].path: {entry.path} and {out_dir}, where ingest writes, lie one "
             "inside the other; move the pictures to a folder of their own"
         )
-
-
-def _run(params: IngestParams, listings: list[Listing], out_dir: Path, workers: int | None) -> IngestArtifact:
-    rejects = [reject for listing in listings for reject in listing.rejects]
-    chunks = list(_chunks(params, listings, empty_folder(out_dir / "spool.partial")))
-    accepted: Counter[str] = Counter()
-    num_paths = sum(len(listing.paths) for listing in listings)
-    with Output(out_dir, params.shard_bytes) as output, progress("ingest", num_paths, unit="files") as advance:
-        for chunk, visited in zip(chunks, map_chunks(visit, chunks, workers=workers), strict=True):
-            output.add(chunk, visited)
-            rejects += output.rejects(chunk, visited)
-            accepted[chunk.source] += len(visited.paths)
-            advance(len(chunk.paths))
-        for listing in listings:
-            if not accepted[listing.source]:
-                raise InputError(_nothing_usable(listing, rejects))
-        output.finish()
-    rejects.sort(key=lambda reject: (reject.source, reject.source_path))
-    write_csv(
-        out_dir / "rejected.csv",
-        ("source", "source_path", "label", "reason", "detail"),
-        ((r.source, r.source_path, r.label, r.reason, r.detail) for r in rejects),
-    )
-    records = [{"source": one.source, **record} for one in listings for record in one.records or []]
-    if any(listing.records is not None for listing in listings):
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        write_text(out_dir / "sources.jsonl", text)
-    for entry in params.sources:
-        if isinstance(entry, SampleSource):
-            from pipelines.ingest.sample import write_truth
-
-            write_truth(entry, out_dir / "truth.csv")
-    num_images = accepted.total()
-    return IngestArtifact(
-        out_dir, num_images + len(rejects), num_images, len(rejects), output.num_classes, output.num_shards
-    )
-
-
-def _chunks(params: IngestParams, listings: Iterable[Listing], spool: Path) -> Iterator[Chunk]:
-    """All files in order of label, so that one label at a time is held, sorted and packed."""
-    groups: dict[tuple[str, int], list[int]] = {}
-    listed = list(listings)
-    for index, listing in enumerate(listed):
-        for place, label in enumerate(listing.labels):
-            groups.setdefault((label, index), []).append(place)
-    number = 0
-    for label, index in sorted(groups):
-        places = groups[label, index]
-        listing = listed[index]
-        for start in range(0, len(places), FILES_PER_CHUNK):
-            some = places[start : start + FILES_PER_CHUNK]
-            paths = [listing.paths[place] for place in some]
-            origins: list[Origin] | None = None
-            if listing.origins is not None:
-                origins = [listing.origins[place] for place in some]
-            yield Chunk(
-                number, listing.source, label, paths, listing.read, params.max_pixels, params.min_side, params.crop,
-                spool, origins,
-            )  # fmt: skip
-            number += 1
-
-
-def _nothing_usable(listing: Listing, rejects: Iterable[Reject]) -> str:
-    own = [reject for reject in rejects if reject.source == listing.source]
-    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(r.reason for r in own).items()))
-    first = min(own, key=lambda reject: reject.source_path)
-    return (
-        f"source {listing.source}: none of its {len(own)} files can be used ({counts}); the first is "
-        f"{first.source_path}: {first.detail}. Correct ingest.sources, or put pictures there: a folder for each class"
-    )

@@ -86,7 +86,7 @@ def _request(row: Row) -> Request:
         raise ImageError("no-url", "there is no URL")
     if not row.label.strip():
         raise ImageError("no-label", "there is no label")
-    label = clean_label(row.label)
+    label = clean_label(row.label, remedy="change it in the list")
     origin = Origin(license=_one_line(row.license), creator=_one_line(row.creator), page_url=_one_line(row.page_url))
     return Request(row.url, label, origin, place=f"line {row.line}")
 

@@ -35,7 +35,8 @@ class Chunk:
         paths: N paths below the source.
         read: gives the bytes of one of `paths`.
         max_pixels, min_side, crop: of ingest.
-        spool: the folder for bytes that do not fit in memory.
+        spool: the folder for bytes that do not fit in memory; None where this process does not share it with the one
+            that packs, so that all come back.
         origins: N origins, where anything is known beside path and label.
     """
 
@@ -47,7 +48,7 @@ class Chunk:
     max_pixels: int
     min_side: int
     crop: CropParams
-    spool: Path
+    spool: Path | None
     origins: list[Origin] | None = None
 
 
@@ -69,12 +70,12 @@ class Sketches(NamedTuple):
 
 def join_sketches(sketches: Sequence[Sketch]) -> Sketches:
     """Turn rows into columns: a few long-lived objects for a chunk, not one a file."""
-    thumbnails = np.zeros((len(sketches), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     if not sketches:
-        return Sketches(thumbnails, *((),) * 6, np.zeros(0, np.float32), (), ())
+        none = np.zeros((0, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+        return Sketches(none, *((),) * 6, np.zeros(0, np.float32), (), ())
     small, widths, heights, formats, modes, orientations, frames, details, grey, clear = zip(*sketches, strict=True)
-    for row, thumbnail in enumerate(small):
-        thumbnails[row] = thumbnail
+    # one call for all: row by row it took a twentieth of the time of small pictures
+    thumbnails = np.concatenate(small).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)  # (M, 32, 32)
     return Sketches(
         thumbnails, widths, heights, formats, modes, orientations, frames, sharpness(details), grey, clear
     )  # fmt: skip
@@ -119,7 +120,8 @@ def visit(chunk: Chunk) -> Visited:
     rejects: list[tuple[str, str, str]] = []
     crops: list[Crop] = []
     origins: list[Origin] = []
-    num_held, spool = 0, chunk.spool / f"{chunk.number}.bin"
+    num_held = 0
+    spool = None if chunk.spool is None else chunk.spool / f"{chunk.number}.bin"
     spilled = False
     for path, origin, data, found in _looked_at(chunk):
         try:
@@ -136,13 +138,15 @@ def visit(chunk: Chunk) -> Visited:
         sizes.append(len(data))
         held.append(data)
         num_held += len(data)
-        if num_held > INLINE_BYTES:
+        if spool is not None and num_held > INLINE_BYTES:
             append_files(spool, held)
             held, num_held, spilled = [], 0, True
-    if spilled:
+    kept: list[bytes] | Path = held
+    if spool is not None and spilled:
         append_files(spool, held)
+        kept = spool
     known = None if chunk.origins is None else origins
-    return Visited(paths, ids, join_sketches(sketches), sizes, spool if spilled else held, rejects, crops, known)
+    return Visited(paths, ids, join_sketches(sketches), sizes, kept, rejects, crops, known)
 
 
 def _looked_at(chunk: Chunk) -> Iterator[tuple[str, Origin, bytes, Sketch | ImageError]]:

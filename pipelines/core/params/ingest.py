@@ -26,7 +26,7 @@ class DownloadParams(Section):
     """longest pause before another try; a Retry-After beyond it ends the tries"""
     max_redirects: Annotated[int, Field(ge=0, le=20)]
     robots: Literal["obey", "ignore"]
-    """robots.txt of each host; ignore it only for hosts whose owner agreed"""
+    """robots.txt of each host, and X-Robots-Tag: noai of an answer; ignore them only for hosts whose owner agreed"""
     open_hosts: tuple[Annotated[str, Field(pattern=r"^[^\s/@?#]+$")], ...]
     """hosts, as URLs name them (host or host:port), that may lie in private, loopback or link-local networks; all
     others there are refused"""

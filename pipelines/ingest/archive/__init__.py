@@ -13,6 +13,7 @@ content decides, not its suffix. Members are read in place; a compressed tar fir
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from pipelines.ingest.archive.tars import scan_tar
 from pipelines.ingest.archive.unpacking import kind_of, plain_tar
 from pipelines.ingest.archive.zips import scan_zip
 from pipelines.ingest.labels import folder_label, printable
-from pipelines.ingest.listing import Listing, Place, Reject
+from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Place, Reject
 from pipelines.ingest.paths import inner_path
 
 
@@ -155,11 +156,12 @@ def _label(folders: str, params: ArchiveSource) -> str | ImageError:
 
 
 def _stamps(archive: Stamp, members: list[Member]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
-    """(N, 3): time of change, a hash of size and inode, and where the member lies."""
+    """(N, 3): its size, a hash of the archive's size, time of change and inode, and where the member lies."""
     size, changed, inode = archive
-    digest = hashlib.sha256(f"{size},{inode}".encode()).digest()
+    digest = hashlib.sha256(f"{size},{changed},{inode}".encode()).digest()
     stamps = np.empty((len(members), 3), np.int64)
-    stamps[:, 0] = changed
+    is_racy = changed >= time.time_ns() - RACY_NANOSECONDS
+    stamps[:, 0] = UNKNOWN_STAMP if is_racy else [member.size for member in members]
     stamps[:, 1] = int.from_bytes(digest[:8], "little", signed=True)
     stamps[:, 2] = [member.offset for member in members]
     return stamps

@@ -97,7 +97,7 @@ def check_classes(params: CrawlSource, *, where: str) -> dict[str, list[str]]:
     classes: dict[str, list[str]] = {}
     for raw, searches in params.classes.items():
         try:
-            label = clean_label(raw)
+            label = clean_label(raw, remedy="change it under classes")
         except ImageError as error:
             raise InputError(f"{where}.classes: {error.detail}") from error
         if label in classes:

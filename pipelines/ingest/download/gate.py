@@ -47,7 +47,7 @@ class Gate:
                     raise StoppedError
                 now = time.monotonic()
                 wait = found.next_at - now
-                if wait > self._params.max_wait_seconds + found.delay:
+                if self._too_long(found):
                     raise TroubleError(
                         "retry-later",
                         f"{host} asked for a pause of more than {self._params.max_wait_seconds:g} s "
@@ -66,10 +66,10 @@ class Gate:
                 self._change.notify_all()
 
     def ready_at(self, host: str) -> float:
-        """When `host` may be asked next, by time.monotonic."""
+        """When `turn` lets through, by time.monotonic; at once where it refuses, for a pause that is too long."""
         with self._change:
             found = self._hosts.get(host)
-            return 0.0 if found is None else found.next_at
+            return 0.0 if found is None or self._too_long(found) else found.next_at
 
     def delay(self, host: str) -> float:
         """Seconds between two requests to `host`."""
@@ -108,6 +108,9 @@ class Gate:
         with self._change:
             self._stopped = True
             self._change.notify_all()
+
+    def _too_long(self, found: _Host) -> bool:
+        return found.next_at - time.monotonic() > self._params.max_wait_seconds + found.delay
 
     def _host(self, host: str) -> _Host:
         return self._hosts.setdefault(host, _Host(self._params.delay_seconds))

@@ -97,7 +97,8 @@ def listing(
     for record in good:
         request = None if record.kept_from else asked.get((record.url, record.label))
         origins.append(record.origin if request is None else request.origin._replace(url=record.url))
-    digests = b"".join(bytes.fromhex(record.image_id)[:24] for record in good)
+    # the content itself is the stamp, behind its size
+    digests = b"".join(record.bytes.to_bytes(8) + bytes.fromhex(record.image_id)[:16] for record in good)
     return Listing(
         source=source,
         paths=[record.url for record in good],

@@ -19,7 +19,7 @@ from pipelines.core.files import whole_file
 from pipelines.core.images import Pixels
 from pipelines.core.params.sources import TorchvisionSource
 
-_STAMP = struct.Struct("<qqq")
+_STAMP = struct.Struct("<qq")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Store:
             self._file.write(pixels.data)
             digest = hashlib.sha256(pixels.data)
             digest.update(encoder)
-            yield number, target, _STAMP.unpack(digest.digest()[: _STAMP.size])
+            yield number, target, (pixels.nbytes, *_STAMP.unpack(digest.digest()[: _STAMP.size]))
 
     @property
     def pixels(self) -> StoredPixels:

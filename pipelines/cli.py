@@ -1,0 +1,74 @@
+"""The `miwake` command: what a person asks of data and models, beside the stages that DVC runs.
+
+    miwake ingest diff 1 2
+
+Works on the folder it is called in, the one of params.yaml. One group of subcommands a stage or subject; each function
+here takes words from the command line to a function of its package, which it imports when it is called.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.core.errors import MiwakeError
+from pipelines.core.layout import Layout
+
+app = typer.Typer(
+    name="miwake",
+    help="Image classification that can be reproduced: what to ask of data and models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+ingest_app = typer.Typer(help="Pictures as ingest packed them.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(ingest_app, name="ingest")
+
+
+@app.callback()
+def _miwake() -> None:
+    """Image classification that can be reproduced: what to ask of data and models."""
+
+
+@ingest_app.command("diff")
+def ingest_diff(
+    before: Annotated[
+        str, typer.Argument(help="A snapshot (ingest.snapshot), a folder that ingest wrote, a manifest.")
+    ],
+    after: Annotated[str, typer.Argument(help="Likewise.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Files shown of each kind.")] = 20,
+) -> None:
+    """Say which files two snapshots do not share: added, gone, changed, relabelled, moved."""
+    from pipelines.ingest import diff
+
+    cache = Layout(Path.cwd()).cache
+    names = (before, after)
+    found = diff.diff(*(diff.find_manifest(name, cache=cache) for name in names))
+    if as_json:
+        print(json.dumps(diff.as_json(found, names=names), ensure_ascii=False, indent=2))
+        return
+    for line in diff.describe(found, names=names, limit=limit):
+        print(line)
+
+
+def main() -> None:
+    """Run the command: status 0, 1 for an error a person can act on, 2 for words that it does not know."""
+    for stream in (sys.stdout, sys.stderr):  # names in any script, whatever the locale
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app(prog_name="miwake")
+    except MiwakeError as error:
+        print(f"miwake: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:  # `miwake … | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+if __name__ == "__main__":
+    main()

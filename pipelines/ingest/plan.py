@@ -1,0 +1,82 @@
+"""What is to be visited: all files that are not taken over, in order of label, cut into chunks of work."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.core.params.ingest import IngestParams
+from pipelines.ingest.base import Places
+from pipelines.ingest.listing import Listing
+from pipelines.ingest.visit import Chunk
+
+# small enough to balance work over cores, large enough that handing one over costs nothing beside it
+FILES_PER_CHUNK = 64
+# where all bytes come back over the network, and wait in memory
+BYTES_PER_CHUNK = 16 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of one run.
+
+    Args:
+        chunks: one label after the other, so that one at a time is held, sorted and packed.
+        where: for each chunk the index of its listing, and the places of its files there.
+    """
+
+    chunks: list[Chunk]
+    where: list[tuple[int, Places]]
+
+    @property
+    def num_files(self) -> int:
+        return sum(len(places) for _, places in self.where)
+
+
+def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places], spool: Path | None) -> Plan:
+    """Cut the files at the places `todo` of each listing into chunks.
+
+    Args:
+        params: limits that workers need.
+        spool: of `Chunk`.
+    """
+    found = Plan([], [])
+    for label, index, places in _groups(listings, todo):
+        listing = listings[index]
+        for some in _cut(listing, places, limit=BYTES_PER_CHUNK if spool is None else None):
+            origins = None if listing.origins is None else [listing.origins[place] for place in some]
+            paths = [listing.paths[place] for place in some]
+            limits = (params.max_pixels, params.min_side, params.crop)
+            chunk = Chunk(len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, origins)
+            found.chunks.append(chunk)
+            found.where.append((index, some))
+    return found
+
+
+def _cut(listing: Listing, places: Places, *, limit: int | None) -> Iterator[Places]:
+    """Places of one chunk each, of about `limit` bytes together where sizes are known."""
+    if listing.stamps is None or limit is None:
+        ends = np.zeros(0, np.int64)
+    else:
+        sizes = np.maximum(listing.stamps[places, 0], 0)
+        ends = np.flatnonzero(np.diff(np.cumsum(sizes) // limit)) + 1
+    for start, stop in pairwise([0, *ends.tolist(), len(places)]):
+        for first in range(start, stop, FILES_PER_CHUNK):
+            yield places[first : min(stop, first + FILES_PER_CHUNK)]
+
+
+def _groups(listings: Sequence[Listing], todo: Sequence[Places]) -> Iterator[tuple[str, int, Places]]:
+    """(label, index of listing, places), sorted; numbers, since a Python object a file would outweigh its path."""
+    names = sorted({label for listing in listings for label in set(listing.labels)})
+    code_of = dict(zip(names, range(len(names)), strict=True))
+    found = []
+    for index, (listing, places) in enumerate(zip(listings, todo, strict=True)):
+        codes = np.fromiter(map(code_of.__getitem__, listing.labels), np.int32, len(listing.labels))[places]
+        order = np.argsort(codes, kind="stable")
+        edges = np.flatnonzero(np.diff(codes[order], prepend=-1)).tolist()
+        for start, stop in pairwise([*edges, len(order)]):
+            found.append((int(codes[order[start]]), index, places[order[start:stop]]))
+    for code, index, places in sorted(found, key=lambda group: group[:2]):
+        yield names[code], index, places

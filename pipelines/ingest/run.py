@@ -1,0 +1,192 @@
+"""One run over what was listed: from scratch, on top of an earlier run, or, with nothing changed, by links alone."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.core.errors import InputError
+from pipelines.core.executor import dask_address, map_chunks
+from pipelines.core.files import empty_folder, write_csv, write_text
+from pipelines.core.params.ingest import IngestParams
+from pipelines.core.params.sources import SampleSource
+from pipelines.core.progress import progress
+from pipelines.ingest.base import Base, DamagedBaseError, Match
+from pipelines.ingest.labels import printable
+from pipelines.ingest.listed import Refused, finished_table, listing_digest, listing_table
+from pipelines.ingest.listing import Listing, Reject
+from pipelines.ingest.output import SPOOL, Output
+from pipelines.ingest.plan import plan
+from pipelines.ingest.snapshots import Finished, SourceState, State, find_base, keep, link, made_by, source_key
+from pipelines.ingest.visit import visit
+
+_RECORDS, _TRUTH = "sources.jsonl", "truth.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run works on.
+
+    Args:
+        params: of ingest.
+        listings: one for each source.
+        sources: name and key of each.
+        digest: of all listings; None where a stamp says nothing.
+        workers: processes.
+    """
+
+    params: IngestParams
+    listings: Sequence[Listing]
+    sources: tuple[SourceState, ...]
+    digest: str | None
+    workers: int | None
+
+
+def run(params: IngestParams, listings: Sequence[Listing], *, cache: Path, out_dir: Path, workers: int | None) -> State:
+    """Write everything into `out_dir`, which is empty, and leave it in the cache for later runs."""
+    sources = tuple(
+        SourceState(name=listing.source, key=source_key(entry), num_files=len(listing.paths))
+        for entry, listing in zip(params.sources, listings, strict=True)
+    )
+    job = Job(params, listings, sources, listing_digest(_tables(listings), listings), workers)
+    pa.default_memory_pool().release_unused()  # arrow would keep what the tables took
+    code = made_by(params)
+    finished = find_base(cache, snapshot=params.snapshot, made_by=code)
+    if finished and job.digest and (job.digest, sources) == (finished.state.listing, finished.state.sources):
+        return _take_over(job, finished, cache=cache, out_dir=out_dir)
+    state, refused = _read(job, finished, made_by=code, out_dir=out_dir)
+    keep(cache, state, out_dir=out_dir, listing=finished_table(_tables(listings), refused))
+    return state
+
+
+def _tables(listings: Sequence[Listing]) -> list[pa.Table]:
+    """Made whenever they are needed: keeping them would cost 100 bytes a file all the time."""
+    return [listing_table(listing) for listing in listings]
+
+
+def _take_over(job: Job, finished: Finished, *, cache: Path, out_dir: Path) -> State:
+    """Link what the base has; its table of what was listed holds for this run too."""
+    for name in finished.state.files:
+        if name not in (_RECORDS, _TRUTH, "listing.arrow"):
+            link(finished.folder / name, out_dir / name)
+    _write_sources(job, out_dir)
+    if finished.state.snapshot == job.params.snapshot:
+        return finished.state
+    state = finished.state.model_copy(update={"snapshot": job.params.snapshot})
+    keep(cache, state, out_dir=out_dir, listing=finished.listing)
+    return state
+
+
+def _read(job: Job, finished: Finished | None, *, made_by: str, out_dir: Path) -> tuple[State, list[Refused]]:
+    """Read what the base does not have, without one all."""
+    if finished is not None:
+        from pipelines.ingest.matching import match_base
+
+        try:
+            base = match_base(finished, _tables(job.listings), job.sources)
+            _say(job, base)
+            return _visit_and_write(job, base, made_by=made_by, out_dir=out_dir)
+        except DamagedBaseError as error:
+            print(f"ingest: {finished.folder} is damaged ({error}): every file is read anew", file=sys.stderr)
+            empty_folder(out_dir)
+    return _visit_and_write(job, None, made_by=made_by, out_dir=out_dir)
+
+
+def _say(job: Job, base: Base) -> None:
+    """One line on what became of the base's files; none where no source can tell changed files from others."""
+    snapshot = base.finished.state.snapshot
+    num_taken = sum(len(match.rows) + len(match.refused) for match in base.matches)
+    if not num_taken:
+        return
+    new, changed, gone = (
+        sum(getattr(match, f"num_{what}") for match in base.matches) for what in ("new", "changed", "gone")
+    )
+    num_files = new + changed + gone
+    if snapshot == job.params.snapshot and num_files:
+        print(
+            f"ingest: {num_files:,} file{'' if num_files == 1 else 's'} changed since snapshot {snapshot} was taken "
+            f"({new:,} new, {changed:,} changed, {gone:,} gone): read anew; "
+            "give ingest.snapshot a new value to keep both",
+            file=sys.stderr,
+        )
+    else:
+        num_left = sum(len(match.todo) for match in base.matches)
+        print(f"ingest: {num_taken:,} files as in snapshot {snapshot}, {num_left:,} to read", file=sys.stderr)
+
+
+def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path) -> tuple[State, list[Refused]]:
+    matches = _nothing_known(job) if base is None else base.matches
+    accepted = Counter({one.source: len(match.rows) for one, match in zip(job.listings, matches, strict=True)})
+    refused = [dict(match.refused) for match in matches]
+    spool = empty_folder(out_dir / SPOOL)
+    work = plan(job.params, job.listings, [match.todo for match in matches], None if dask_address() else spool)
+    with (
+        Output(out_dir, job.params.shard_bytes, base) as output,
+        progress("ingest", work.num_files, unit="files") as advance,
+    ):
+        visits = map_chunks(visit, work.chunks, workers=job.workers)
+        for chunk, (index, places), visited in zip(work.chunks, work.where, visits, strict=True):
+            output.add(chunk, visited)
+            accepted[chunk.source] += len(visited.paths)
+            if visited.rejects:
+                place_of = dict(zip(chunk.paths, places.tolist(), strict=True))
+                refused[index] |= {place_of[path]: (reason, detail) for path, reason, detail in visited.rejects}
+            advance(len(chunk.paths))
+        rejects = _rejects(job.listings, refused)
+        for listing in job.listings:
+            if not accepted[listing.source]:
+                raise InputError(_nothing_usable(listing, rejects))
+        output.finish()
+    header = ("source", "source_path", "label", "reason", "detail")
+    write_csv(
+        out_dir / "rejected.csv", header, ((r.source, r.source_path, r.label, r.reason, r.detail) for r in rejects)
+    )
+    _write_sources(job, out_dir)
+    state = State(
+        snapshot=job.params.snapshot, made_by=made_by, sources=job.sources, listing=job.digest, files={},
+        num_images=accepted.total(), num_rejected=len(rejects), num_classes=output.num_classes,
+    )  # fmt: skip
+    return state, list(refused)
+
+
+def _nothing_known(job: Job) -> list[Match]:
+    return [Match(np.arange(len(one.paths)), np.zeros(0, np.int64), {}) for one in job.listings]
+
+
+def _rejects(listings: Iterable[Listing], refused: Iterable[Refused]) -> list[Reject]:
+    """All rejects in the order of rejected.csv: those of the listings, and those of reading."""
+    found = []
+    for listing, words in zip(listings, refused, strict=True):
+        found += listing.rejects
+        for place, (reason, detail) in words.items():
+            path = printable(listing.paths[place])
+            found.append(Reject(listing.source, path, listing.labels[place], reason, detail))
+    return sorted(found, key=lambda reject: (reject.source, reject.source_path, reject.label, reject.reason))
+
+
+def _write_sources(job: Job, out_dir: Path) -> None:
+    """sources.jsonl, where a source used the network, and truth.csv of a sample."""
+    if any(listing.records is not None for listing in job.listings):
+        records = [{"source": one.source, **record} for one in job.listings for record in one.records or []]
+        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        write_text(out_dir / _RECORDS, text)
+    for entry in job.params.sources:
+        if isinstance(entry, SampleSource):
+            from pipelines.ingest.sample import write_truth
+
+            write_truth(entry, out_dir / _TRUTH)
+
+
+def _nothing_usable(listing: Listing, rejects: Iterable[Reject]) -> str:
+    own = [reject for reject in rejects if reject.source == listing.source]
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(r.reason for r in own).items()))
+    first = min(own, key=lambda reject: reject.source_path)
+    return (
+        f"source {listing.source}: none of its {len(own)} files can be used ({counts}); the first is "
+        f"{first.source_path}: {first.detail}. Correct ingest.sources, or put pictures there: a folder for each class"
+    )
