@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
 from pipelines.core.params.validate import ValidateParams
-from pipelines.validate.judge_drift import Compared, distribution
+from pipelines.validate.judge_drift import Compared, Distribution, distribution
 from pipelines.validate.rule import Expectation, Rule
 
 FIGURES = ("brightness", "contrast", "sharpness", "entropy", "aspect", "bytes_per_pixel")
@@ -26,13 +26,13 @@ class Reference:
         name: as params say.
         compared: whether it holds all files, or the pictures kept alone.
         labels: each class's share, sorted by label.
-        figures: of each of FIGURES the edges and shares of `distribution`.
+        figures: the distribution of each of FIGURES.
     """
 
     name: str
     compared: Compared
     labels: dict[str, float]
-    figures: dict[str, tuple[list[float], list[float]]]
+    figures: dict[str, Distribution]
 
 
 def read_reference(name: str, *, cache: Path | None) -> Reference:
@@ -120,9 +120,9 @@ def drift_rules(params: ValidateParams, reference: Reference) -> list[Rule]:
         held_all = tuple(
             (
                 "ExpectFigureNotToDrift",
-                {**against, "column": column, "edges": edges, "shares": shares, "max_value": limit},
+                {**against, "column": column, **figure._asdict(), "max_value": limit},
             )
-            for column, (edges, shares) in reference.figures.items()
+            for column, figure in reference.figures.items()
         )
         rules.append(
             Rule(

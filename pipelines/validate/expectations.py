@@ -122,6 +122,7 @@ class ExpectFigureNotToDrift(_Judged):
     column: str
     compared: str
     edges: list[float]
-    shares: list[float]
+    below: list[float]
+    up_to: list[float]
     max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("column", "compared", "edges", "shares", "max_value")
+    success_keys: ClassVar[tuple[str, ...]] = ("column", "compared", "edges", "below", "up_to", "max_value")

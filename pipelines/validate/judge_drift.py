@@ -1,6 +1,6 @@
 """Judgements on what changed since an earlier snapshot; what it was like is part of the arguments."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,29 @@ def label_shares(files: "pd.DataFrame", compared: Compared) -> dict[str, float]:
     return {label: round(int(count) / len(codes), 9) for label, count in zip(labels, counts, strict=True)}
 
 
-def distribution(values: npt.NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """Edges, ascending, and the share of `values` (N ≥ 1, finite) up to each: at the percentiles, ties once."""
+class Distribution(NamedTuple):
+    """A distribution function at some places: at each the share of values below it, and up to it."""
+
+    edges: list[float]
+    below: list[float]
+    up_to: list[float]
+
+
+def distribution(values: npt.NDArray[np.float64]) -> Distribution:
+    """Of `values` (N ≥ 1, finite), at their percentiles, each place once."""
     ordered = np.sort(values)
     ranks = np.unique(np.linspace(0, len(ordered) - 1, min(_NUM_EDGES, len(ordered))).round().astype(np.intp))
     edges = np.unique(ordered[ranks])
-    shares = np.searchsorted(ordered, edges, side="right") / len(ordered)
-    return edges.tolist(), shares.round(9).tolist()
+    below, up_to = _shares(ordered, edges)
+    return Distribution(edges.tolist(), below.round(9).tolist(), up_to.round(9).tolist())
+
+
+def _shares(
+    ordered: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(E,) shares of the values below, and up to, each of (E,) edges."""
+    below, up_to = (np.searchsorted(ordered, edges, side=side) / len(ordered) for side in ("left", "right"))
+    return below, up_to
 
 
 def label_shift(
@@ -62,15 +78,17 @@ def figure_shift(
     column: str,
     compared: Compared,
     edges: list[float],
-    shares: list[float],
+    below: list[float],
+    up_to: list[float],
     max_value: float,
 ) -> Judgement:
-    """Largest distance between the distribution functions of `column` now and then, at `edges`."""
+    """Largest distance between the distribution functions of `column` now and then, at and just below `edges`."""
     values = files[column] if compared == "files" else files.loc[mask(files["verdict"] == "keep"), column]
     ordered = np.sort(values.to_numpy(dtype=np.float64, na_value=np.nan))
     ordered = ordered[: int(np.searchsorted(ordered, np.nan))]  # missing ones are sorted to the end
     if not len(ordered):
         return Judgement(True, None, NO_ROWS)
-    at = np.searchsorted(ordered, edges, side="right") / len(ordered)
-    distance = float(np.abs(at - np.array(shares)).max())
+    # where many values are the same, the functions may be far apart just below an edge and equal on it
+    now = np.concatenate(_shares(ordered, np.array(edges)))
+    distance = float(np.abs(now - np.array([*below, *up_to])).max())
     return Judgement(distance <= max_value, round(distance, 6), NO_ROWS)

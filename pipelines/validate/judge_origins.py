@@ -50,7 +50,7 @@ def association(files: "pd.DataFrame", *, by: Literal["source", "host"], max_val
 
     Observed is Cramér's V with Bergsma's correction for chance (Journal of the Korean Statistical Society 42, 2013), 0
     to 1; None with fewer than two labels or origins. Offenders are the classes whose origins are the least like those
-    of all other pictures (total variation distance), at least as unlike as the limit, the most unlike first.
+    of all other pictures (total variation distance), within a tenth of the most unlike one, which is first.
     """
     kept = files[mask(files["verdict"] == "keep")]
     origin = kept["source"] if by == "source" else hosts(kept)
@@ -64,7 +64,7 @@ def association(files: "pd.DataFrame", *, by: Literal["source", "host"], max_val
         return Judgement(True, round(strength, 6), NO_ROWS)
     distance = _unlike_the_rest(label_of, origin_of, len(labels), len(origins))
     order = np.lexsort((np.arange(len(labels)), -distance))
-    bound = min(max_value, float(distance.max()))
+    bound = 0.9 * float(distance.max())
     return Judgement(False, round(strength, 6), NO_ROWS, tuple(labels[k] for k in order if distance[k] >= bound))
 
 
