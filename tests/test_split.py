@@ -24,7 +24,16 @@ from pipelines.split.stage import refuse_straddling
 from pipelines.split.units import read_pictures, seeded_hashes
 
 PARAMS = SplitParams(
-    seed=42, method="exact", val_fraction=0.2, test_fraction=0.2, folds=1, rare_classes="refuse", group_by=None
+    seed=42,
+    method="exact",
+    val_fraction=0.2,
+    test_fraction=0.2,
+    folds=1,
+    rare_classes="refuse",
+    merged_label=None,
+    group_by=None,
+    unassigned="refuse",
+    leaks="keep_test",
 )
 
 

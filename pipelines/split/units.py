@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_table
+from pipelines.split.links import column_for, linking_values
 
 Ints = npt.NDArray[np.int64]
 
@@ -47,6 +48,43 @@ class Pictures:
     unit_of_key: Ints
 
 
+@dataclass(frozen=True)
+class Linked:
+    """The M files of the groups that keep a picture, and the U units in which they hang together.
+
+    Args:
+        files: M rows of the manifest, those of verdict drop apart.
+        unit_of: (M,) index into units.
+        groups: G ids of duplicate groups, sorted.
+        unit_of_group: (G,) index into units.
+        units, keys, unit_of_key: as in Pictures.
+    """
+
+    files: pa.Table
+    unit_of: Ints
+    groups: list[str]
+    unit_of_group: Ints
+    units: list[str]
+    keys: list[str]
+    unit_of_key: Ints
+
+    def pictures(self, rows: pa.Table) -> Pictures:
+        """Pictures that are to be divided: `rows` of image_id, label and group, sorted by (label, image_id)."""
+        labels, label_of = _codes(rows["label"])
+        group_of = np.searchsorted(np.array(self.groups, dtype=object), rows["group"].to_numpy(zero_copy_only=False))
+        return Pictures(
+            table=rows.select(["image_id", "label"]),
+            labels=labels,
+            label_of=label_of,
+            image_of=_codes(rows["image_id"])[1],
+            group_of=group_of,
+            unit_of=self.unit_of_group[group_of],
+            units=self.units,
+            keys=self.keys,
+            unit_of_key=self.unit_of_key,
+        )
+
+
 def read_pictures(manifest: Path, group_by: str | None) -> Pictures:
     """Read dedupe's manifest and find what must stay together.
 
@@ -54,47 +92,62 @@ def read_pictures(manifest: Path, group_by: str | None) -> Pictures:
     picture of one person is a picture of another, both persons stay on one side.
 
     Raises:
-        InputError: no picture is kept, or `group_by` is no column of the manifest.
+        InputError: no picture is kept, or `group_by` is nothing that the manifest has.
     """
-    columns = ["image_id", "label", "group", "verdict"]
+    table = read_files(manifest, group_by)
+    return link(table, group_by).pictures(kept_rows(table))
+
+
+def read_files(manifest: Path, group_by: str | None, *, more: tuple[str, ...] = ()) -> pa.Table:
+    """The columns of dedupe's manifest that a split needs, and `more` of them; with group_by also `linked_by`.
+
+    Raises:
+        InputError: no picture is kept, or `group_by` is nothing that the manifest has.
+    """
+    columns = ["image_id", "label", "group", "verdict", *more]
+    source = ""
     if group_by is not None:
         # read_table's check of the file comes first: a missing file is not a missing column
         read_table(manifest, DEDUPED, columns=["verdict"])
-        names = pq.read_schema(manifest).names
-        if group_by not in names:
-            raise InputError(
-                f"split.group_by is {group_by!r}, which is no column of {manifest}: "
-                f"name one of {', '.join(names)}, or null for duplicate groups alone"
-            )
-        columns += [group_by] if group_by not in columns else []
-    table = read_table(manifest, DEDUPED, columns=columns)
-    kept = _kept(table)
-    if kept.num_rows == 0:
+        source = column_for(group_by, pq.read_schema(manifest).names)
+    table = read_table(manifest, DEDUPED, columns=columns + [source] * (source not in ["", *columns]))
+    if not pc.any(pc.equal(table["verdict"], "keep")).as_py():
         raise InputError(
             f"{manifest} keeps no picture ({table.num_rows} rows, none of verdict keep): there is nothing to split; "
             "look at data/ingest/rejected.csv, data/dedupe/duplicates.csv and data/decisions/drop.csv"
         )
-    members = table.filter(
-        pc.and_(pc.not_equal(table["verdict"], "drop"), pc.is_in(table["group"], pc.unique(kept["group"])))
-    )
-    groups, group_of_member = _codes(members["group"])
-    values = _group_values(members, group_by)
-    first = _joined(group_of_member, values, len(groups))
-    roots, unit_of_group = np.unique(first, return_inverse=True)
-    keys, unit_of_key = _keys(members, values, group_by, unit_of_group[group_of_member])
-    labels, label_of = _codes(kept["label"])
-    group_of = np.searchsorted(np.array(groups, dtype=object), kept["group"].to_numpy(zero_copy_only=False))
-    return Pictures(
-        table=kept.select(["image_id", "label"]),
-        labels=labels,
-        label_of=label_of,
-        image_of=_codes(kept["image_id"])[1],
-        group_of=group_of,
-        unit_of=unit_of_group[group_of],
-        units=[groups[root] for root in roots],
-        keys=keys,
-        unit_of_key=unit_of_key,
-    )
+    if group_by is not None:
+        table = table.append_column("linked_by", linking_values(table[source], group_by))
+    return table
+
+
+def kept_rows(table: pa.Table) -> pa.Table:
+    """Rows of verdict keep, one per (image_id, label), sorted by (label, image_id)."""
+    kept = table.filter(pc.equal(table["verdict"], "keep")).select(["image_id", "label", "group"])
+    return without_repeats(kept.sort_by([("label", "ascending"), ("image_id", "ascending")]))
+
+
+def without_repeats(rows: pa.Table) -> pa.Table:
+    """The first of each run of sorted rows that have one image_id and one label."""
+    if rows.num_rows < 2:
+        return rows
+    before, after = rows.slice(0, rows.num_rows - 1), rows.slice(1)
+    new = pc.or_(
+        pc.not_equal(before["image_id"], after["image_id"]), pc.not_equal(before["label"], after["label"])
+    ).to_numpy(zero_copy_only=False)
+    return rows.filter(pa.array(np.concatenate([[True], new])))
+
+
+def link(table: pa.Table, group_by: str | None) -> Linked:
+    """Find what hangs together among the rows of `read_files`."""
+    keeping = pc.unique(table.filter(pc.equal(table["verdict"], "keep"))["group"])
+    files = table.filter(pc.and_(pc.not_equal(table["verdict"], "drop"), pc.is_in(table["group"], keeping)))
+    groups, group_of_file = _codes(files["group"])
+    values = None if group_by is None else _value_codes(files["linked_by"])
+    roots, unit_of_group = np.unique(_joined(group_of_file, values, len(groups)), return_inverse=True)
+    unit_of = unit_of_group[group_of_file]
+    keys, unit_of_key = _keys(files, values, unit_of)
+    return Linked(files, unit_of, groups, unit_of_group, [groups[root] for root in roots], keys, unit_of_key)
 
 
 def seeded_hashes(seed: int, names: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
@@ -109,19 +162,6 @@ def seeded_hashes(seed: int, names: list[str]) -> tuple[npt.NDArray[np.uint64], 
     return pairs[:, 0], pairs[:, 1]
 
 
-def _kept(table: pa.Table) -> pa.Table:
-    """Rows of verdict keep, one per (image_id, label), sorted by (label, image_id)."""
-    kept = table.filter(pc.equal(table["verdict"], "keep")).select(["image_id", "label", "group"])
-    kept = kept.sort_by([("label", "ascending"), ("image_id", "ascending")])
-    if kept.num_rows < 2:
-        return kept
-    before, after = kept.slice(0, kept.num_rows - 1), kept.slice(1)
-    new = pc.or_(
-        pc.not_equal(before["image_id"], after["image_id"]), pc.not_equal(before["label"], after["label"])
-    ).to_numpy(zero_copy_only=False)
-    return kept.filter(pa.array(np.concatenate([[True], new])))
-
-
 def _codes(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
     """The distinct values, sorted, and for each row the index of its value."""
     encoded = column.combine_chunks().dictionary_encode()
@@ -134,15 +174,10 @@ def _codes(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
     return values.take(pa.array(order)).to_pylist(), rank[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
-def _group_values(members: pa.Table, group_by: str | None) -> Ints | None:
-    """For each member the number of its group_by value, -1 where it has none (null or ""); None without group_by."""
-    if group_by is None:
-        return None
-    column = pc.fill_null(pc.cast(members[group_by], pa.string()), "")
+def _value_codes(column: pa.ChunkedArray) -> Ints:
+    """For each file the number of the value that links it, -1 where it has none."""
     values, codes = _codes(column)
-    if values and values[0] == "":
-        codes = codes - 1
-    return codes
+    return codes - 1 if values and values[0] == "" else codes
 
 
 def _joined(groups: Ints, values: Ints | None, num_groups: int) -> Ints:
@@ -167,12 +202,12 @@ def _joined(groups: Ints, values: Ints | None, num_groups: int) -> Ints:
     return np.array([root(node) for node in range(num_groups)], dtype=np.int64)
 
 
-def _keys(members: pa.Table, values: Ints | None, group_by: str | None, units: Ints) -> tuple[list[str], Ints]:
+def _keys(files: pa.Table, values: Ints | None, units: Ints) -> tuple[list[str], Ints]:
     """The names that `stable` hashes and the unit of each: a person who gains pictures stays one name."""
-    names = members["image_id"]
-    if values is not None and group_by is not None:
+    names = files["image_id"]
+    if values is not None:
         # the prefix keeps a value apart from an image_id that spells the same
-        named = pc.binary_join_element_wise("value", pc.cast(members[group_by], pa.string()), "=")
+        named = pc.binary_join_element_wise("value", files["linked_by"], "=")
         names = pc.if_else(pa.array(values >= 0), named, names)
     keys, codes = _codes(pa.chunked_array(names) if isinstance(names, pa.Array) else names)
     unit_of_key = np.empty(len(keys), dtype=np.int64)
