@@ -35,6 +35,7 @@ class Pictures:
         units: U names: the smallest group id of each unit, sorted.
         keys: per member of a unit, what `stable` hashes: the value of group_by, or the image_id where there is none.
         unit_of_key: index into units of each of `keys`.
+        may_repeat: whether an (image_id, label) may stand twice, on two sides of a given split.
     """
 
     table: pa.Table
@@ -46,6 +47,7 @@ class Pictures:
     units: list[str]
     keys: list[str]
     unit_of_key: Ints
+    may_repeat: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,21 @@ class Linked:
     keys: list[str]
     unit_of_key: Ints
 
-    def pictures(self, rows: pa.Table) -> Pictures:
+    def pictures(self, rows: pa.Table, *, may_repeat: bool = False) -> Pictures:
         """Pictures that are to be divided: `rows` of image_id, label and group, sorted by (label, image_id)."""
-        labels, label_of = _codes(rows["label"])
+        labels, label_of = label_numbers(rows["label"])
         group_of = np.searchsorted(np.array(self.groups, dtype=object), rows["group"].to_numpy(zero_copy_only=False))
         return Pictures(
             table=rows.select(["image_id", "label"]),
             labels=labels,
             label_of=label_of,
-            image_of=_codes(rows["image_id"])[1],
+            image_of=image_numbers(rows["image_id"]),
             group_of=group_of,
             unit_of=self.unit_of_group[group_of],
             units=self.units,
             keys=self.keys,
             unit_of_key=self.unit_of_key,
+            may_repeat=may_repeat,
         )
 
 
@@ -124,18 +127,19 @@ def read_files(manifest: Path, group_by: str | None, *, more: tuple[str, ...] = 
 def kept_rows(table: pa.Table) -> pa.Table:
     """Rows of verdict keep, one per (image_id, label), sorted by (label, image_id)."""
     kept = table.filter(pc.equal(table["verdict"], "keep")).select(["image_id", "label", "group"])
-    return without_repeats(kept.sort_by([("label", "ascending"), ("image_id", "ascending")]))
+    return without_repeats(kept.sort_by([("label", "ascending"), ("image_id", "ascending")]), "image_id", "label")
 
 
-def without_repeats(rows: pa.Table) -> pa.Table:
-    """The first of each run of sorted rows that have one image_id and one label."""
+def without_repeats(rows: pa.Table, *keys: str) -> pa.Table:
+    """The first of each run of sorted rows that agree in all `keys`."""
     if rows.num_rows < 2:
         return rows
     before, after = rows.slice(0, rows.num_rows - 1), rows.slice(1)
-    new = pc.or_(
-        pc.not_equal(before["image_id"], after["image_id"]), pc.not_equal(before["label"], after["label"])
-    ).to_numpy(zero_copy_only=False)
-    return rows.filter(pa.array(np.concatenate([[True], new])))
+    new = np.zeros(rows.num_rows, dtype=bool)
+    new[0] = True
+    for key in keys:
+        new[1:] |= pc.not_equal(before[key], after[key]).to_numpy(zero_copy_only=False)
+    return rows.filter(pa.array(new))
 
 
 def link(table: pa.Table, group_by: str | None) -> Linked:
@@ -160,6 +164,28 @@ def seeded_hashes(seed: int, names: list[str]) -> tuple[npt.NDArray[np.uint64], 
         digests += digest.digest()[:16]
     pairs = np.frombuffer(bytes(digests), dtype="<u8").reshape(-1, 2)  # (len(names), 2)
     return pairs[:, 0], pairs[:, 1]
+
+
+def unit_label_counts(pictures: Pictures, rows: npt.NDArray[np.bool_] | None = None) -> tuple[Ints, Ints, Ints]:
+    """How many pictures of which class each unit holds: (unit, label, count), (P,) each, sorted by unit, then label.
+
+    Args:
+        rows: (N,) the pictures that count; all when None.
+    """
+    num_labels = len(pictures.labels)
+    numbers = pictures.unit_of * num_labels + pictures.label_of
+    pair, count = np.unique(numbers if rows is None else numbers[rows], return_counts=True)
+    return pair // num_labels, pair % num_labels, count.astype(np.int64)
+
+
+def label_numbers(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
+    """The distinct labels, sorted, and for each row the index of its label."""
+    return _codes(column)
+
+
+def image_numbers(column: pa.ChunkedArray) -> Ints:
+    """(N,) a number for each image, in the order of their ids."""
+    return _codes(column)[1]
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
