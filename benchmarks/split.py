@@ -24,6 +24,7 @@ from pipelines.core.params import load_params
 from pipelines.core.tables import DEDUPED, write_table
 
 ROOT = Path(__file__).parents[1]
+PAIRS = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
 REJECTS = ("source", "source_path", "label", "reason", "detail")
 
 STAGES = {
@@ -45,27 +46,51 @@ STAGES = {
 }
 
 
-def draw_manifest(folder: Path, num_images: int, *, people: int) -> None:
-    """A manifest of `num_images` files: 100 classes, 5 % near copies that are kept, a thousandth of them blank."""
+def draw_manifest(folder: Path, num_images: int, *, people: int, groups: str = "light") -> None:
+    """A manifest of `num_images` files of 100 classes, and its pairs; a thousandth of the pictures are blank.
+
+    Args:
+        groups: of near copies that are all kept. light: 1 % of the files, in pairs. heavy: half of the files, in
+            groups of up to 5,000, many of two classes.
+    """
     random = np.random.default_rng(0)
     ids = np.array([f"{value:016x}" * 4 for value in random.integers(0, 2**63, num_images).tolist()])
     label = np.sort(random.integers(0, 100, num_images))
-    group = ids.copy()
-    copies = np.flatnonzero((random.random(num_images) < 0.05) & (np.arange(num_images) > 0))
-    group[copies] = group[copies - 1]
+    starts = np.ones(num_images, dtype=bool)
+    if groups == "light":
+        starts[1::200] = False
+    else:
+        sizes = np.minimum(random.zipf(1.6, num_images // 4), 5000)
+        first = np.cumsum(sizes)
+        starts[: num_images // 2] = False
+        starts[first[first < num_images // 2]] = True
+        starts[0] = True
+        label[: num_images // 2] = random.integers(0, 100, num_images)[: num_images // 2]
+        lead = np.maximum.accumulate(np.where(starts, np.arange(num_images), 0))
+        same = random.random(num_images) < 0.9
+        label = np.where(same, label[lead], label)
+    lead = np.maximum.accumulate(np.where(starts, np.arange(num_images), 0))
     columns = {name: pa.nulls(num_images, kind) for name, kind in zip(DEDUPED.names, DEDUPED.types, strict=True)}
     columns |= {
         "image_id": pa.array(ids),
         "label": pa.array([f"class {k:03}" for k in label.tolist()]),
-        "group": pa.array(group),
+        "group": pa.array(ids[lead]),
         "verdict": pa.array(["keep"] * num_images),
+        "best_id": pa.array(ids),
         "source": pa.array([f"person {k}" for k in random.integers(0, people, num_images).tolist()]),
         "source_path": pa.array([f"class/{k}.jpg" for k in range(num_images)]),
         "width": pa.array(random.integers(64, 512, num_images), pa.int32()),
         "height": pa.array(random.integers(64, 512, num_images), pa.int32()),
+        "size": pa.array(random.integers(1000, 90_000, num_images), pa.int64()),
         "contrast": pa.array(np.where(random.random(num_images) < 0.001, 0, 40), pa.float32()),
+        "given_subset": pa.array(random.choice(["train", "test"], num_images, p=[0.8, 0.2])),
     }
     write_table(pa.table(columns, schema=DEDUPED), folder / "manifest.parquet")
+    copies = np.flatnonzero(~starts)
+    pairs = (
+        (a, b, "", "", "", "", "near", "0.9900", "keep") for a, b in zip(ids[copies], ids[lead[copies]], strict=True)
+    )
+    write_csv(folder / "duplicates.csv", PAIRS, pairs)
     write_csv(folder / "rejected.csv", REJECTS, [])
 
 

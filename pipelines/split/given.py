@@ -172,7 +172,8 @@ def _standing(files: pa.Table, linked: Linked, code: Ints, rule: str) -> tuple[I
     rows, sides = plain.tolist(), wins[linked.unit_of[plain]].tolist()
     places: dict[tuple[str, str, int], list[tuple[bool, int, int, str, int]]] = {}
     inside = np.flatnonzero(counts & leaks)
-    for row, file in zip(inside.tolist(), files.take(pa.array(inside)).to_pylist(), strict=True):
+    needed = files.select(["verdict", "width", "height", "size", "image_id", "best_id", "label"]).take(pa.array(inside))
+    for row, file in zip(inside.tolist(), needed.to_pylist(), strict=True):
         winner = int(wins[linked.unit_of[row]])
         side = int(code[row]) if code[row] != NONE else winner
         if rule == "keep" or side == winner:

@@ -73,7 +73,9 @@ class Linked:
     def pictures(self, rows: pa.Table, *, may_repeat: bool = False) -> Pictures:
         """Pictures that are to be divided: `rows` of image_id, label and group, sorted by (label, image_id)."""
         labels, label_of = label_numbers(rows["label"])
-        group_of = np.searchsorted(np.array(self.groups, dtype=object), rows["group"].to_numpy(zero_copy_only=False))
+        # a hash table: a search in sorted texts takes five times as long as all the rest
+        found = pc.index_in(rows["group"], pa.array(self.groups, pa.string()))
+        group_of = found.to_numpy().astype(np.int64)
         return Pictures(
             table=rows.select(["image_id", "label"]),
             labels=labels,
