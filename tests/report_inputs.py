@@ -103,7 +103,7 @@ def fabricate(
         _member(data, labels, used, member, mistakes, rng, frozen=train.recipes[member].tuning == "frozen")
     _expectations(data, flaws)
     evaluate(
-        EvaluateParams(seed=1, bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6),
+        EvaluateParams(seed=1, bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6, leak_repeats=0),
         members=members,
         folds=(0,),
         train_dir=data / "train",

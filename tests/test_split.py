@@ -927,7 +927,7 @@ def test_order_never_matters_and_groups_never_straddle(
     pictures = drawn(items)
     shuffled = list(pictures)
     random.shuffle(shuffled)
-    changes = {"method": method, "group_by": group_by, "folds": folds, "rare_classes": "train_only"}
+    changes: dict[str, Any] = {"method": method, "group_by": group_by, "folds": folds, "rare_classes": "train_only"}
     _, found = run(pictures, **changes)
     assert run(shuffled, **changes)[1] == found
     side = sides(found)
@@ -959,7 +959,7 @@ def test_single_pictures_come_within_one_of_every_ideal(counts: list[int], val: 
 @given(pictures_strategy, st.lists(st.integers(100, 160), unique=True, max_size=40))
 def test_growth_never_moves_an_old_picture(items: list[tuple[int, str, int, int]], new: list[int]) -> None:
     old = drawn(items)
-    changes = {"method": "stable", "rare_classes": "train_only"}
+    changes: dict[str, Any] = {"method": "stable", "rare_classes": "train_only"}
     before, grown = run(old, **changes), run(old + [Picture(f"n{n}", "cat") for n in new], **changes)
     if before[0].train_only == grown[0].train_only:
         assert sides(grown[1]).items() >= sides(before[1]).items()

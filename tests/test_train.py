@@ -138,7 +138,8 @@ def test_a_run_writes_weights_history_and_predictions(tmp_path: Path, member: st
     packs = small_packs(tmp_path / "packs")
     artifact = run(tmp_path, member, packs)
     assert (artifact.num_train, artifact.num_val, artifact.device) == (18, 6, "cpu")
-    assert set(written(tmp_path)) == {"model.safetensors", "history.csv", "predictions.parquet"}
+    features = {"features.parquet"} if member == "frozen" else set()
+    assert set(written(tmp_path)) == {"model.safetensors", "history.csv", "predictions.parquet"} | features
 
     predictions = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
     assert [row["subset"] for row in predictions] == ["test"] * 6 + ["val"] * 6
