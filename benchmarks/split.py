@@ -41,7 +41,7 @@ VALIDATE = (
 STAGES = {
     "split, exact": SPLIT,
     "split, stable": SPLIT.replace("**{}", "'method': 'stable'"),
-    "split, given": SPLIT.replace("**{}", "'method': 'given'"),
+    "split, given": SPLIT.replace("**{}", "'method': 'given', 'leaks': 'keep_train'"),
     "split, 9 folds": SPLIT.replace("**{}", "'folds': 9"),
     "split, by person": SPLIT.replace("**{}", "'group_by': 'source'"),
     "validate": VALIDATE,

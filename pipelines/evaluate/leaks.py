@@ -135,7 +135,7 @@ class Probe:
                 inner = np.asarray(whole - grams[k])
                 weights = np.linalg.solve(inner + self.penalty * np.eye(len(inner)), self.rows[trains].T @ wanted)
                 scores[tests] = self.rows[tests] @ weights + mean
-        return (scores.argmax(axis=1) == self.actual).astype(np.float64)
+        return np.asarray(scores.argmax(axis=1) == self.actual, np.float64)
 
 
 @dataclass(frozen=True)
