@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
 from pipelines.split.bins import ALWAYS_TRAIN, Bins
+from pipelines.split.pairs import read_pairs
 from pipelines.split.units import Ints, Pictures
 
 NUM_EXAMPLES = 20
@@ -52,7 +53,7 @@ def audit_pairs(duplicates: Path, splits: pa.Table) -> Pairs:
     Raises:
         InputError: the file is missing, or holds no pairs of images.
     """
-    pairs = _read_pairs(duplicates)
+    pairs = read_pairs(duplicates)
     names, side = _sides(splits)
     images, lowest, highest = _range_of(splits["image_id"], side)
     ends = [pc.index_in(pairs[name], images) for name in ("image_a", "image_b")]
@@ -137,25 +138,6 @@ def _worst(labels: list[str], counts: Ints, bins: Bins, rare: tuple[str, ...]) -
     at = np.unravel_index(np.abs(off).argmax(), off.shape)
     label, bin_name = labels[int(at[0])], bins.named[int(at[1])]
     return {"label": label, "subset": bin_name, "pictures": round(float(off[at]), DIGITS)}
-
-
-def _read_pairs(path: Path) -> pa.Table:
-    from pyarrow import csv
-
-    columns = ["image_a", "image_b", "kind"]
-    try:
-        return csv.read_csv(
-            path,
-            # a path in quotes may hold a line break
-            parse_options=csv.ParseOptions(newlines_in_values=True),
-            convert_options=csv.ConvertOptions(
-                include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise InputError(f"{path} holds no pairs of images ({error}): run `dvc repro --force dedupe`") from error
 
 
 def _sides(splits: pa.Table) -> tuple[list[str], Ints]:

@@ -20,6 +20,7 @@ from pipelines.core.params.split import SplitParams
 from pipelines.split.bins import ALWAYS_TRAIN, TEST, Bins
 from pipelines.split.exact import exact_bins
 from pipelines.split.leaks import Leaks, find_leaks, refuse_leaks
+from pipelines.split.pairs import read_pairs
 from pipelines.split.units import Ints, Linked, Pictures, link, read_files, unit_label_counts, without_repeats
 
 SIDES = ("test", "val", "train")
@@ -45,7 +46,7 @@ class Given:
         return replace(self, side=self.side[rows])
 
 
-def read_given(manifest: Path, params: SplitParams) -> tuple[Pictures, Given]:
+def read_given(manifest: Path, duplicates: Path, params: SplitParams) -> tuple[Pictures, Given]:
     """The pictures that take part, and where the source wants them; leaks are resolved as split.leaks says.
 
     Raises:
@@ -54,7 +55,8 @@ def read_given(manifest: Path, params: SplitParams) -> tuple[Pictures, Given]:
     table = read_files(manifest, params.group_by, more=_COLUMNS)
     at = table.schema.get_field_index("given_subset")
     table = table.set_column(at, "given_subset", pc.fill_null(table["given_subset"], ""))
-    linked = link(table, params.group_by)
+    # a copy may take the place of the picture that dedupe kept: its own pairs count too
+    linked = link(table, params.group_by, pairs=read_pairs(duplicates))
     files = linked.files
     code = given_codes(files["given_subset"])
     if (code == NONE).all():

@@ -87,7 +87,7 @@ def split(params: SplitParams, *, manifest: Path, duplicates: Path, out_dir: Pat
     """
     given: Given | None = None
     if params.method == "given":
-        pictures, given = read_given(manifest, params)
+        pictures, given = read_given(manifest, duplicates, params)
     else:
         pictures = read_pictures(manifest, params.group_by)
     bins = Bins.of(params)

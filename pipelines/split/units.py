@@ -144,13 +144,18 @@ def without_repeats(rows: pa.Table, *keys: str) -> pa.Table:
     return rows.filter(pa.array(new))
 
 
-def link(table: pa.Table, group_by: str | None) -> Linked:
-    """Find what hangs together among the rows of `read_files`."""
+def link(table: pa.Table, group_by: str | None, *, pairs: pa.Table | None = None) -> Linked:
+    """Find what hangs together among the rows of `read_files`.
+
+    Args:
+        pairs: of copies, to join the groups of; dedupe's groups are joined by pairs of pictures that it kept alone.
+    """
     keeping = pc.unique(table.filter(pc.equal(table["verdict"], "keep"))["group"])
     files = table.filter(pc.and_(pc.not_equal(table["verdict"], "drop"), pc.is_in(table["group"], keeping)))
     groups, group_of_file = _codes(files["group"])
     values = None if group_by is None else _value_codes(files["linked_by"])
-    roots, unit_of_group = np.unique(_joined(group_of_file, values, len(groups)), return_inverse=True)
+    edges = _edges(files, group_of_file, values, pairs)
+    roots, unit_of_group = np.unique(_joined(edges, len(groups)), return_inverse=True)
     unit_of = unit_of_group[group_of_file]
     keys, unit_of_key = _keys(files, values, unit_of)
     return Linked(files, unit_of, groups, unit_of_group, [groups[root] for root in roots], keys, unit_of_key)
@@ -208,11 +213,26 @@ def _value_codes(column: pa.ChunkedArray) -> Ints:
     return codes - 1 if values and values[0] == "" else codes
 
 
-def _joined(groups: Ints, values: Ints | None, num_groups: int) -> Ints:
-    """For each group the smallest group that hangs together with it through equal values, (num_groups,)."""
+def _edges(files: pa.Table, group_of_file: Ints, values: Ints | None, pairs: pa.Table | None) -> Ints:
+    """(E, 2) groups that must not be parted: of files with equal values, and of pairs of files."""
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    if values is not None:
+        linked = np.flatnonzero(values >= 0)
+        # the first file of each value stands for all of them
+        _, first, number = np.unique(values[linked], return_index=True, return_inverse=True)
+        found.append(np.stack([group_of_file[linked], group_of_file[linked[first[number]]]], axis=1))
+    if pairs is not None:
+        ends = [pc.index_in(pairs[name], files["image_id"].combine_chunks()) for name in ("image_a", "image_b")]
+        known = pc.and_(*(pc.is_valid(end) for end in ends)).to_numpy(zero_copy_only=False)
+        at = [pc.fill_null(end, 0).to_numpy()[known] for end in ends]
+        found.append(np.stack([group_of_file[end] for end in at], axis=1))
+    edges = np.concatenate(found)
+    return np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
+
+
+def _joined(edges: Ints, num_groups: int) -> Ints:
+    """For each group the smallest group that hangs together with it, (num_groups,); edges as of `_edges`."""
     parent = list(range(num_groups))
-    if values is None:
-        return np.arange(num_groups)
 
     def root(node: int) -> int:
         while parent[node] != node:
@@ -220,13 +240,9 @@ def _joined(groups: Ints, values: Ints | None, num_groups: int) -> Ints:
             node = parent[node]
         return node
 
-    seen: dict[int, int] = {}
-    for group, value in zip(groups.tolist(), values.tolist(), strict=True):
-        if value < 0:
-            continue
-        here, there = root(group), root(seen.setdefault(value, group))
-        if here != there:
-            parent[max(here, there)] = min(here, there)
+    for one, other in edges.tolist():
+        here, there = root(one), root(other)
+        parent[max(here, there)] = min(here, there)
     return np.array([root(node) for node in range(num_groups)], dtype=np.int64)
 
 
