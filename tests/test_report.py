@@ -395,11 +395,12 @@ def test_a_leak_that_was_kept_stands_on_the_first_screen_and_in_the_summary(tmp_
 
 def test_the_sentence_on_the_premium_says_what_was_measured() -> None:
     measured = {"value": 0.0091, "low": 0.0034, "high": 0.0152, "by_file": 0.9016, "by_group": 0.8924}
-    counts = {"num_files": 818, "num_in_groups": 96}
+    counts = {"num_files": 818, "num_in_groups": 96, "sampled": False}
     assert premium_sentence({**measured, **counts}) == (
         "Leak premium: a random split that ignores copies would have looked 0.9 points better (0.3 to 1.5): so "
         "divided, a linear probe tells 90.2\u202f% of 818 files right; with copies kept together, 89.2\u202f%."
     )
+    assert premium_sentence({**measured, **counts, "sampled": True}).endswith("on all files it is smaller.")
     assert "0.9 points worse (-0.3 to 1.5)" in premium_sentence(
         {**measured, "value": -0.0091, "low": -0.0152, "high": 0.0034, **counts}
     )

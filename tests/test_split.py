@@ -620,6 +620,27 @@ def test_keep_holds_for_files_of_equal_bytes_too() -> None:
     assert artifact.pairs_across == 1
 
 
+def test_a_copy_that_takes_its_pictures_place_brings_its_own_pairs(tmp_path: Path) -> None:
+    """twin is a dropped copy of kept, and alike with a third picture that dedupe's groups do not join to it."""
+    pictures = [*leaky()[:-1], (Picture("third", "cat"), "train")]
+    table = deduped([picture for picture, _ in pictures])
+    at = table.schema.get_field_index("given_subset")
+    table = table.set_column(at, "given_subset", pa.array([subset for _, subset in pictures]))
+    write_table(table, tmp_path / "manifest.parquet")
+    pairs = [(sha("kept"), sha("twin"), "near"), (sha("third"), sha("twin"), "alike")]
+    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind"), pairs)
+    artifact = split(
+        PARAMS.model_copy(update={"method": "given"}),
+        manifest=tmp_path / "manifest.parquet",
+        duplicates=tmp_path / "duplicates.csv",
+        out_dir=tmp_path / "split",
+    )
+    found = {row["image_id"]: row["subset"] for row in rows(read_table(artifact.splits, SPLITS))}
+    assert found[sha("twin")] == "test"
+    assert not {sha("kept"), sha("third")} & set(found)
+    assert artifact.pairs_across == 0
+
+
 def test_refuse_names_the_leaks_and_what_helps() -> None:
     with pytest.raises(InputError) as caught:
         given_run(leaky(), leaks="refuse")
@@ -953,6 +974,74 @@ def test_single_pictures_come_within_one_of_every_ideal(counts: list[int], val: 
         assert all(abs(got - total * fraction) < 1 for got, fraction in zip(row, fractions, strict=True))
     for j, fraction in enumerate(fractions):
         assert abs(sum(row[j] for row in targets) - sum(counts) * fraction) < 2.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    pictures_strategy,
+    st.lists(st.sampled_from(["train", "train", "val", "test", ""]), min_size=60, max_size=60),
+    st.sampled_from(["keep_test", "keep_train", "keep"]),
+    st.sampled_from(["train", "stratify"]),
+    st.sampled_from([1, 3]),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_given_subsets_hold_whatever_the_order_and_leak_only_where_asked(
+    items: list[tuple[int, str, int, int]],
+    subsets: list[str],
+    leaks: str,
+    unassigned: str,
+    folds: int,
+    copies: bool,
+    random: Any,
+) -> None:
+    """Copies may be kept, or dropped with one picture of each group and label standing for them."""
+    files = [
+        (Picture(f"{k}{s}{i}", k), s) for k in ("cat", "dog", "owl") for s in ("train", "val", "test") for i in "abcd"
+    ]
+    first: dict[tuple[int, str], str] = {}
+    for (n, label, g, source), subset in zip(items, subsets, strict=False):
+        best = first.setdefault((g, label), f"n{n}")
+        verdict = "copy" if copies and best != f"n{n}" else "keep"
+        name = best if verdict == "copy" else f"n{n}"
+        files.append((Picture(f"n{n}", label, f"group{g}", verdict, f"s{source}", name), subset))
+    changes = {"leaks": leaks, "unassigned": unassigned, "folds": folds, "rare_classes": "train_only"}
+    artifact, where, audit, listed = given_run(files, **changes)
+    random.shuffle(files)
+    assert given_run(files, **changes)[1:3] == (where, audit)
+    assert artifact.pairs_across == 0 or leaks == "keep"
+    sides: dict[str, set[str]] = defaultdict(set)
+    for picture, subset in files:
+        said = {"train", "val"} if subset in ("train", "val") else {subset}
+        if subset and picture.verdict == "keep":
+            if leaks == "keep":
+                assert where[picture.name] <= said
+            # the side that the rule prefers is whole
+            preferred = {"keep_test": "test", "keep_train": "train"}.get(leaks)
+            assert subset != preferred or where[picture.name] <= said
+        sides[picture.group or picture.name] |= {subset} - {""}
+    assert bool(listed) == bool(artifact.num_leaks)
+    assert artifact.num_leaks == sum(len(values) > 1 for values in sides.values())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(10, 60), min_size=2, max_size=8),
+    st.floats(0.15, 0.3),
+    st.floats(0.15, 0.3),
+    st.sampled_from([1, 4]),
+)
+def test_where_nothing_is_linked_every_class_is_within_one_picture_of_its_share(
+    counts: list[int], val: float, test: float, folds: int
+) -> None:
+    pictures = singles(**{f"class{k}": count for k, count in enumerate(counts)})
+    _, found = run(pictures, val_fraction=val, test_fraction=test, folds=folds)
+    bins = Bins.of(PARAMS.model_copy(update={"val_fraction": val, "test_fraction": test, "folds": folds}))
+    shares = dict(zip(bins.named, bins.fractions, strict=True))
+    got = Counter((r["label"], f"fold {r['fold']}" if folds > 1 and r["fold"] >= 0 else r["subset"]) for r in found)
+    for k, count in enumerate(counts):
+        for name, share in shares.items():
+            assert abs(got[f"class{k}", name] - count * share) < 1
 
 
 @settings(max_examples=25, deadline=None)

@@ -99,6 +99,7 @@ def premium_sentence(premium: dict[str, Any]) -> str:
         f"Leak premium: a random split that ignores copies would have looked {100 * abs(value):.1f} points {than} "
         f"({ends[0]:.1f} to {ends[1]:.1f}): so divided, a linear probe tells {percent(premium['by_file'])} of "
         f"{count(premium['num_files'], 'file')} right; with copies kept together, {percent(premium['by_group'])}."
+        + (" That was measured on a sample; on all files it is smaller." if premium["sampled"] else "")
     )
 
 
