@@ -35,7 +35,8 @@ PENALTY = 1.0
 guitars stays within its interval"""
 MAX_FILES = 5000
 """of more, whole groups are drawn: 200 MB, and 5 s of one core. A sample overstates the premium, since fewer pictures
-are learnt by heart more easily: of 12,500 files of CIFAR-10 it is 2.5 points, of 5,000 of these 4.7; `sampled` says so"""
+are learnt by heart more easily: of 12,500 files of CIFAR-10 it is 2.5 points, of 5,000 of these 4.7. So the report
+names a sample as one."""
 FLAT = 1e-3
 """a feature that varies less than this is not scaled up"""
 
