@@ -152,6 +152,7 @@ def against_peer(folder: Path, num_images: int) -> dict[str, float]:
     full = pq.read_table(folder / "manifest.parquet")
     full = full.set_column(full.schema.get_field_index("group"), "group", full["image_id"])
     write_table(full.select(DEDUPED.names), folder / "manifest.parquet")
+    write_csv(folder / "duplicates.csv", PAIRS, [])
     started = time.perf_counter()
     artifact = split(
         params,
