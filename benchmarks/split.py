@@ -53,7 +53,7 @@ def draw_manifest(folder: Path, num_images: int, *, people: int, groups: str = "
 
     Args:
         groups: of near copies that are all kept. light: 1 % of the files, in pairs. heavy: half of the files, in
-            groups of up to 5,000, many of two classes.
+            groups of up to a two-hundredth of all, many of two classes.
     """
     random = np.random.default_rng(0)
     ids = np.array([f"{value:016x}" * 4 for value in random.integers(0, 2**63, num_images).tolist()])
@@ -62,7 +62,7 @@ def draw_manifest(folder: Path, num_images: int, *, people: int, groups: str = "
     if groups == "light":
         starts[1::200] = False
     else:
-        sizes = np.minimum(random.zipf(1.6, num_images // 4), 5000)
+        sizes = np.minimum(random.zipf(1.6, num_images // 4), num_images // 200)
         first = np.cumsum(sizes)
         starts[: num_images // 2] = False
         starts[first[first < num_images // 2]] = True
