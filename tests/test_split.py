@@ -90,7 +90,8 @@ def write_pairs(folder: Path, pictures: list[Picture]) -> Path:
     for picture in pictures:
         groups[picture.group or picture.name].append(picture)
     found = []
-    for first, *others in groups.values():
+    for members in groups.values():
+        first, *others = sorted(members, key=lambda one: (sha(one.name), one.label))
         for other in others:
             a, b = sorted((first, other), key=lambda one: sha(one.name))
             paths = (f"{a.label}/{a.name}.jpg", f"{b.label}/{b.name}.jpg")
