@@ -20,6 +20,7 @@ from pipelines.report.inputs import Inputs, read_inputs
 from pipelines.report.page import render_page
 from pipelines.report.pictures import Pictures
 from pipelines.report.quality import quality_flaws
+from pipelines.report.split_card import split_card
 from pipelines.report.summary import summary_markdown
 from pipelines.report.wording import best_and_worst, headline, most_confused
 
@@ -56,6 +57,7 @@ def report(
     ingest_dir: Path,
     dedupe_dir: Path,
     validate_dir: Path,
+    split_dir: Path,
     augment_dir: Path,
     train_dir: Path,
     evaluate_dir: Path,
@@ -67,7 +69,7 @@ def report(
         params: the section `report`.
         train: the section `train`: which members and folds there are, and how they were made.
         max_pixels: larger originals are not opened, as in ingest.
-        ingest_dir, dedupe_dir, validate_dir, augment_dir, train_dir, evaluate_dir: what these stages wrote.
+        ingest_dir, dedupe_dir, validate_dir, split_dir, augment_dir, train_dir, evaluate_dir: what these stages wrote.
         out_dir: emptied first.
 
     Raises:
@@ -92,6 +94,7 @@ def report(
     )
     order = order_classes(inputs.counts)
     pairs = confused_pairs(inputs.counts)
+    division = split_card(split_dir, inputs.metrics)
     actions = what_to_fix(inputs, pairs)
     credits = find_credits(inputs)
     png, legend = draw_heatmap(inputs.counts, inputs.classes, order)
@@ -104,6 +107,7 @@ def report(
             "credits": credits,
             "pairs": pair_galleries(inputs, pairs[: params.confused_pairs], params, pictures),
             "num_pairs": len(pairs),
+            "split": division,
             "suspects": suspect_gallery(inputs.suspects, params.gallery, pictures),
             "num_suspects": len(inputs.suspects),
             "curves": _curves(inputs),
@@ -114,7 +118,7 @@ def report(
     )
     empty_folder(out_dir)
     write_bytes(out_dir / "confusion_matrix.png", png)
-    write_text(out_dir / "summary.md", summary_markdown(params.title, inputs, pairs, actions, legend))
+    write_text(out_dir / "summary.md", summary_markdown(params.title, inputs, pairs, actions, legend, division))
     if credits is not None:
         write_csv(
             out_dir / "credits.csv", HEADER, zip(*(credits.table[name].to_pylist() for name in HEADER), strict=True)

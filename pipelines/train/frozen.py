@@ -15,6 +15,7 @@ from pipelines.train.head import HeadFit, fit_heads, mean_probabilities
 from pipelines.train.models import MODELS, EfficientNetLite0, fold_batch_norm
 from pipelines.train.models.efficientnet_lite0 import NUM_FEATURES
 from pipelines.train.outcome import Outcome, Probabilities
+from pipelines.train.probe import feature_table
 
 HISTORY_HEADER = ("inverse_strength", "train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
@@ -38,16 +39,22 @@ def train_frozen(
     *,
     reader: PackReader,
     rows: FoldRows,
+    probed: Rows,
     device: torch.device,
     num_threads: int,
     cache_dir: Path,
 ) -> Outcome:
-    """Compute or recall features, fit a head for every strength, keep the one with the least validation loss."""
+    """Compute or recall features, fit a head for every strength, keep the one with the least validation loss.
+
+    Args:
+        probed: rows of the index whose features are part of the outcome.
+    """
     every = np.concatenate([rows.train, rows.val, rows.test])
     features = _features(recipe, reader, every, device, num_threads, cache_dir / "features")  # (V, N, D)
     first_val, first_test = len(rows.train), len(rows.train) + len(rows.val)
     train, val, test = features[:, :first_val], features[:, first_val:first_test], features[:, first_test:]
     labels = torch.from_numpy(reader.index.class_index)
+    probed = np.flatnonzero(np.isin(every, probed))
     fits = fit_heads(
         train,
         labels[rows.train],
@@ -67,6 +74,7 @@ def train_frozen(
         history=[_line(fit) for fit in fits],
         val=_probabilities(best, val),
         test=_probabilities(best, test),
+        features=feature_table(reader.index, every[probed], features[:, probed].numpy().astype(np.float16)),
     )
 
 
