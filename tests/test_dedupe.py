@@ -91,6 +91,11 @@ class Result:
         return {path: row["verdict"] for path, row in self.rows.items()}
 
 
+def params(**changes: Any) -> DedupeParams:
+    usual = {"near": True, "mirror": True, "turns": False, "min_score": 0.95, "copies": "drop", "recuts": "keep"}
+    return DedupeParams(**{**usual, "conflicts": "hold", "embeddings": None, "against": (), **changes})
+
+
 def run(
     folder: Path,
     files: list[File],
@@ -101,13 +106,16 @@ def run(
     conflicts: Literal["hold", "keep"] = "hold",
     drop: tuple[str, ...] = (),
     relabel: tuple[str, ...] = (),
+    **more: Any,
 ) -> Result:
     ingest_dir = write_ingest(folder / "ingest", files)
     (folder / "decisions").mkdir()
     (folder / "decisions/drop.csv").write_text("\n".join(["image_id,reason", *drop]))
     (folder / "decisions/relabel.csv").write_text("\n".join(["image_id,label,reason", *relabel]))
     artifact = dedupe(
-        DedupeParams(near=near, mirror=mirror, min_score=0.95, copies=copies, conflicts=conflicts),
+        params(near=near, mirror=mirror, copies=copies, conflicts=conflicts, **more),
+        root=folder,
+        cache=folder / "cache",
         ingest_dir=ingest_dir,
         decisions_dir=folder / "decisions",
         out_dir=folder / "dedupe",
@@ -289,9 +297,15 @@ def test_two_runs_write_the_same_bytes_whatever_the_order(tmp_path: Path) -> Non
 def test_thumbnails_of_another_manifest_are_refused(tmp_path: Path) -> None:
     folder = write_ingest(tmp_path / "ingest", [File("x", "a", jpeg(drawn(1)))])
     np.save(folder / "thumbnails.npy", np.zeros((2, 32, 32), np.uint8))
-    params = DedupeParams(near=True, mirror=True, min_score=0.95, copies="drop", conflicts="hold")
     with pytest.raises(InputError, match=r"has 1 rows, so it must be uint8 \(1, 32, 32\): run `dvc repro --force"):
-        dedupe(params, ingest_dir=folder, decisions_dir=tmp_path, out_dir=tmp_path / "out")
+        dedupe(
+            params(),
+            root=tmp_path,
+            cache=tmp_path,
+            ingest_dir=folder,
+            decisions_dir=tmp_path,
+            out_dir=tmp_path / "out",
+        )
 
 
 def test_the_search_finds_what_brute_force_finds() -> None:
