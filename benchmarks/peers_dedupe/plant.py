@@ -195,9 +195,9 @@ def plant(changes: dict[str, Change], out: Path, sets: dict[str, list[Path]], pe
             rows.append((kind, original.as_posix(), copy.as_posix()))
     for name, folders in sets.items():
         for folder in folders:
-            for picture in map(Path, pictures_of(folder)):
-                prefix = "" if folder == folders[0] else f"{folder.name}-"
-                link(folder / picture, out / name / picture.with_name(prefix + picture.name))
+            prefix = "" if folder == folders[0] else f"{folder.name}-"
+            for found in map(Path, pictures_of(folder)):
+                link(folder / found, out / name / found.with_name(prefix + found.name))
         for _, _, copied in rows:
             link(out / ".copies" / copied, out / name / copied)
         with (out / f"{name}.truth.csv").open("w", newline="", encoding="utf-8") as file:

@@ -160,14 +160,15 @@ def _near(
         moving = np.where(few.turns[:, None] % 2 == 1, extent[few.moving][:, ::-1], extent[few.moving])
         kinds[part] = kinds_of(few, closer, Sizes(moving, extent[few.fixed]), limit=limit, slack=slack_of(len(own)))
     ends = zip(near.moving.tolist(), near.fixed.tolist(), kinds.tolist(), near.score.tolist(), strict=True)
+    known = {(pair.row, pair.picture) for pair in found.foreign}
     strongest = sorted(((-score, *sorted((one, other)), kind) for one, other, kind, score in ends if kind != NOTHING))
     for negative, one, other, kind in strongest:
         first = int(row_of[one])
         if other < len(own):
             found.edges[kind].append((able[one], able[other]))
             found.pairs.append(Pair(first, int(row_of[other]), kind, -negative))
-        else:
-            found.foreign.append(ForeignPair(first, int(picture_of[other - len(own)]), kind, -negative))
+        elif (first, picture := int(picture_of[other - len(own)])) not in known:
+            found.foreign.append(ForeignPair(first, picture, kind, -negative))
 
 
 def _some(thumbnails: Thumbnails, rows: Indices) -> Thumbnails:
