@@ -78,10 +78,11 @@ def contrast(thumbnails: Thumbnails) -> Floats:
 
 
 def _products(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.int64]:
-    """(P,) sums of products of (P, M) bytes, exact: 1,024 products of bytes fit 32 bits."""
-    found: npt.NDArray[np.int64] = np.einsum("pm,pm->p", first.astype(np.int32), second.astype(np.int32)).astype(
-        np.int64
-    )
+    """(P,) sums of products of (P, M) bytes, exact: whole numbers below 2**53 in float64."""
+    found = np.empty(len(first), np.int64)
+    for start in range(0, len(first), 2048):
+        one, other = (array[start : start + 2048].astype(np.float64) for array in (first, second))
+        found[start : start + 2048] = (one[:, None, :] @ other[:, :, None])[:, 0, 0]
     return found
 
 
