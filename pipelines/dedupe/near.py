@@ -33,7 +33,7 @@ _RANDOM_QUANTILE = 0.999
 # 1 - that quantile for photographs of anything (CIFAR-10: 0.2): there min_score is taken as it stands
 _USUAL_GAP = 0.2
 # pictures that are looked at more closely afterwards may be this much further apart here, but not below _FLOOR
-_LOOSER = 3.0
+_LOOSER = 5.0
 _FLOOR = 0.93
 
 Floats = npt.NDArray[np.float64]
