@@ -20,8 +20,10 @@ from pipelines.core.errors import InputError
 from pipelines.report.confusion import Pair, confused_pairs, matrix_cells, order_classes, shade
 from pipelines.report.credits import NUM_CREDITS, safe_link
 from pipelines.report.curves import curve_svg
+from pipelines.report.duplicates import find_duplicates, said
 from pipelines.report.galleries import csv_line
 from pipelines.report.heatmap import draw_heatmap
+from pipelines.report.inputs import Row
 from pipelines.report.split_card import premium_sentence
 from pipelines.report.summary import escape
 from pipelines.report.wording import count, listed, percent, percent_range
@@ -593,3 +595,32 @@ def test_a_missing_audit_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "split" / "audit.json").unlink()
     with pytest.raises(InputError, match=r"audit.json does not exist: run the stage"):
         made.report()
+
+
+def pair(kind: str, verdict: str, image_a: str = "a") -> Row:
+    return {"image_a": image_a, "image_b": "b", "kind": kind, "score": "0.9", "verdict": verdict}
+
+
+def test_pairs_are_told_apart_by_what_became_of_them() -> None:
+    found = find_duplicates(
+        [pair("near", "copy"), pair("exact", "copy"), pair("exact", "copy"), pair("recut", "keep"),
+         pair("alike", "keep"), pair("near", "conflict"), pair("near", "drop")]
+    )  # fmt: skip
+    assert found.copies_by_kind == "2 of equal bytes and 1 nearly equal"
+    assert found.kept_by_kind == "1 one photograph cut differently and 1 alike but for detail or colour"
+    assert len(found.conflicts) == 1
+    assert found.references == []
+    nothing = find_duplicates([])
+    assert (nothing.copies, nothing.kept, nothing.copies_by_kind) == ([], [], "")
+
+
+def test_pictures_of_a_reference_set_are_counted_once() -> None:
+    found = find_duplicates(
+        [pair("near in last month", "drop", "a"), pair("exact in last month", "drop", "a"),
+         pair("near in shop in town", "keep", "c")]
+    )  # fmt: skip
+    assert found.copies == found.kept == []
+    assert [said(one) for one in found.references] == [
+        "1 picture is in last month too; 1 was left out.",
+        "1 picture is in shop in town too; it stays.",
+    ]

@@ -18,16 +18,15 @@ from torch import nn
 
 from pipelines.core.draws import picture_keys
 from pipelines.core.errors import InputError, TrainingError
+from pipelines.core.lite0 import fold_batch_norm, load_backbone
 from pipelines.core.packs import new_pack, read_index
 from pipelines.core.params.augment import AugmentPolicy
 from pipelines.core.params.train import Adam, Sgd, TrainParams
 from pipelines.core.tables import PACK_INDEX, read_classes, write_table
 from pipelines.train import TrainArtifact, load_member, probe, train
 from pipelines.train.devices import choose_device
-from pipelines.train.frozen import load_backbone
 from pipelines.train.head import fit_heads, mean_probabilities, score
 from pipelines.train.member import FrozenClassifier, read_info, save_member
-from pipelines.train.models import fold_batch_norm
 from pipelines.train.models.resnet18 import build_resnet18
 from pipelines.train.optimizers import build_optimizer, decay_groups, learning_rate_at
 from pipelines.train.pictures import resize

@@ -14,6 +14,7 @@ from pipelines.report.confusion import NUMBERS_UP_TO, Pair, confused_pairs, matr
 from pipelines.report.credits import HEADER, find_credits
 from pipelines.report.curves import curve_svg
 from pipelines.report.data_card import class_counts, data_card, planted, refused
+from pipelines.report.duplicates import MEANINGS, find_duplicates, said
 from pipelines.report.galleries import pair_anchors, pair_galleries, suspect_gallery, twins
 from pipelines.report.heatmap import draw_heatmap
 from pipelines.report.inputs import Inputs, read_inputs
@@ -160,9 +161,7 @@ def _matrix(params: ReportParams, inputs: Inputs, pairs: list[Pair], order: list
 
 
 def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str, Any]:
-    conflicts = [row for row in inputs.duplicates if row["verdict"] == "conflict"]
-    copies = [row for row in inputs.duplicates if row["verdict"] == "copy"]
-    alike = [row for row in inputs.duplicates if row["kind"] == "alike"]
+    pairs = find_duplicates(inputs.duplicates)
     return {
         "card": data_card(inputs),
         "flaws": quality_flaws(inputs),
@@ -170,13 +169,12 @@ def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str,
         "rules": inputs.expectations["rules"],
         "refused": refused(inputs),
         "num_rejects": len(inputs.rejects),
-        "conflicts": twins(conflicts, params.gallery, pictures),
-        "num_conflicts": len(conflicts),
-        "copies": twins(copies, params.gallery, pictures),
-        "num_copies": len(copies),
-        "copy_kinds": {k: sum(row["kind"] == k for row in copies) for k in ("exact", "pixels", "near")},
-        "alike": twins(alike, params.gallery, pictures),
-        "num_alike": len(alike),
+        "duplicates": pairs,
+        "meanings": MEANINGS,
+        "references": [said(reference) for reference in pairs.references],
+        "conflicts": twins(pairs.conflicts, params.gallery, pictures),
+        "copies": twins(pairs.copies, params.gallery, pictures),
+        "kept": twins(pairs.kept, params.gallery, pictures),
         "planted": planted(inputs),
     }
 

