@@ -1,84 +1,277 @@
-"""Recall, precision and time of dedupe on a folder of ingest in which near copies were planted.
+"""Dedupe beside imagededup, imagehash, cleanvision and faiss: recall, precision and time on planted copies.
 
-usage: python benchmarks/dedupe.py INGEST_DIR TRUTH_CSV      (TRUTH_CSV: kind,original,copy as source paths)
+    python benchmarks/dedupe.py CIFAR [--edits NAME=FOLDER] [--crowd 1000000] [--runs 3] [--skip-peers]
 
-A pair that was not planted counts as right where the two thumbnails, mean and contrast taken out, correlate with
-at least 0.95 as they lie or mirrored. That judge aligns nothing: copies that are shifted by a few pixels count as
-false, so the precision is a lower bound.
+CIFAR holds train/<class>/*.jpg and test/<class>/*.jpg of CIFAR-10. The copies are planted by peers_dedupe/plant.py:
+500 each of five kinds among 12,500 and among 62,500 pictures, and every kind x strength with `--edits`. Peers are
+installed into a temporary folder; one that cannot be is skipped. Ours is ingest and dedupe together, whole processes;
+theirs leaves out the import. Prints tables, then one JSON line.
+
+A pair counts as reported where dedupe would drop one of the two: kinds exact, pixels and near. Pairs of kind recut and
+alike, of which both stay in one group, are scored in lines of their own, together with the former.
 """
 
+import argparse
 import csv
 import json
-import statistics
+import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).parent / "peers_dedupe"))
+from judge import Figures, judge, read_truth
+from measure import Claim, Run, claim, report, run
+from plant import EDITS, FIVE, plant
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = Path(__file__).parent / "peers_dedupe"
+PACKAGES = {
+    "imagededup": ["imagededup", "PyWavelets"],
+    "imagehash": ["imagehash", "PyWavelets"],
+    "cleanvision": ["cleanvision", "imagehash", "PyWavelets"],
+    "faiss": ["faiss-cpu"],
+}
+PER_KIND = 500
+STAGES = """
+import json, sys
+from pathlib import Path
 from pipelines.core.params.dedupe import DedupeParams
+from pipelines.core.params.ingest import IngestParams
 from pipelines.dedupe import dedupe
+from pipelines.ingest import ingest
+sections, out = json.loads(sys.argv[1]), Path(sys.argv[2])
+if sections["ingest"]:
+    ingest(IngestParams.model_validate_json(json.dumps(sections["ingest"])), root=Path(), cache=out, out_dir=out / "in")
+source = Path(sections["from"]) if sections["from"] else out / "in"
+params = DedupeParams.model_validate_json(json.dumps(sections["dedupe"]))
+print(dedupe(params, root=out, cache=out, ingest_dir=source, decisions_dir=out, out_dir=out / "out"))
+"""
+SEARCH = """
+import sys, time
+import numpy as np
+from pipelines.dedupe.search import HashIndex
+hashes = np.load(sys.argv[1])
+started = time.perf_counter()
+index = HashIndex(hashes)
+rows = set(range(0, len(hashes), max(1, len(hashes) // 2000)))
+total, few = 0, set()
+for one, other in index.near(hashes, 7):
+    total += len(one)
+    few |= {pair for pair in zip(one.tolist(), other.tolist(), strict=True) if pair[0] in rows and pair[0] != pair[1]}
+print(time.perf_counter() - started, len({tuple(sorted(pair)) for pair in few}))
+"""
+DEDUPE = {
+    "near": True,
+    "mirror": True,
+    "turns": False,
+    "min_score": 0.95,
+    "copies": "drop",
+    "recuts": "keep",
+    "conflicts": "hold",
+    "embeddings": None,
+    "against": [],
+}
 
-_RUNS = 3
+
+def ingest_section(folder: Path) -> dict[str, object]:
+    """Ingest's params for one folder of class folders."""
+    source = {"kind": "folder", "path": str(folder), "label_from": "first_folder", "symlinks": "skip", "hidden": "skip"}
+    whole = {"contact": "", "connections": 1, "connections_per_host": 1, "delay_seconds": 0.0, "timeout_seconds": 9.0}
+    retry = {"tries": 1, "max_wait_seconds": 1.0, "max_redirects": 0, "robots": "obey", "open_hosts": []}
+    limits = {"max_file_bytes": 1 << 26, "max_pixels": 100_000_000, "min_side": 8, "shard_bytes": 1 << 28}
+    return {"snapshot": "1", "sources": [source], "download": whole | retry, "crop": {"kind": "none"}, **limits}
 
 
-def _unit(thumbnail: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    flat = thumbnail.astype(np.float64).ravel()
-    flat = flat - flat.mean()
-    unit: np.ndarray[tuple[int], np.dtype[np.float64]] = flat / max(float(np.linalg.norm(flat)), 1e-6)
-    return unit
+def ours(folder: Path | None, out: Path, *, ingested: Path | None = None, turns: bool = False) -> Run:
+    """One process that ingests `folder`, or takes what was ingested, and dedupes it."""
+    sections = {
+        "ingest": None if folder is None else ingest_section(folder),
+        "from": None if ingested is None else str(ingested),
+        "dedupe": DEDUPE | {"turns": turns},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    return run([sys.executable, "-c", STAGES, json.dumps(sections), str(out)], cwd=ROOT)
+
+
+def reported(duplicates: Path, kinds: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The pairs of some kinds."""
+    with duplicates.open(newline="", encoding="utf-8") as file:
+        return [(row["path_a"], row["path_b"]) for row in csv.DictReader(file) if row["kind"] in kinds]
+
+
+def install(name: str, site: Path) -> bool:
+    """Put a peer into `site`; False, with a word, where that fails."""
+    for tool in (["uv", "pip"], [sys.executable, "-m", "pip"]):
+        command = [*tool, "install", "--quiet", "--no-deps", "--target", str(site), *PACKAGES[name]]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return True
+    print(f"{name} cannot be installed here: skipped")
+    return False
+
+
+def peer(name: str, what: Path, pairs: Path, site: Path) -> float | None:
+    """Seconds of a peer; None, with a word, where it cannot run."""
+    command = [sys.executable, str(PEERS / "peer.py"), name, str(what), str(pairs)]
+    done = subprocess.run(command, env=run_env(site), capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{name} cannot run here: {done.stderr.strip().splitlines()[-1]}; skipped")
+        return None
+    seconds: float = json.loads(done.stdout.splitlines()[-1])["seconds"]
+    return seconds
+
+
+def run_env(site: Path) -> dict[str, str]:
+    """The environment with the peers in it, behind our own packages."""
+    import os
+
+    return {**os.environ, "PYTHONPATH": f"{PEERS}{os.pathsep}{ROOT}{os.pathsep}{site}"}
+
+
+def show(name: str, figures: Figures, seconds: float) -> None:
+    """One line of the table."""
+    kinds = "  ".join(f"{figures.recall[kind]:5.3f}" for kind in FIVE)
+    print(
+        f"{name:28} {kinds}  {figures.all_recall:6.3f} {figures.precision:9.3f} {figures.aligned_precision:8.3f} "
+        f"{figures.pairs:7,} {seconds:8.1f}"
+    )
+
+
+def five(cifar: Path, scratch: Path, site: Path, runs: int, peers: bool) -> dict[str, Claim]:
+    """Recall, precision and time among 12,500 and 62,500."""
+    sets = {"12,500": [cifar / "test"], "62,500": [cifar / "test", cifar / "train"]}
+    plant(FIVE, scratch / "five", sets, PER_KIND)
+    claims: dict[str, Claim] = {}
+    for name, rival, most, goals in (
+        ("12,500", "imagededup", 0.1, (0.97, 0.97)),
+        ("62,500", "imagehash", 2.0, (0.95, 0.9)),
+    ):
+        folder, truth = scratch / "five" / name, read_truth(scratch / "five" / f"{name}.truth.csv")
+        print(
+            f"\n{name} pictures{'':13}", *(f"{kind:>6}" for kind in FIVE), " recall precision  aligned   pairs  seconds"
+        )
+        times = [ours(folder, scratch / "run" / name).seconds for _ in range(runs)]
+        duplicates = scratch / "run" / name / "out" / "duplicates.csv"
+        middle = sorted(times)[len(times) // 2]
+        copies = judge(folder, reported(duplicates, ("exact", "pixels", "near")), truth)
+        show("ours, copies", copies, middle)
+        show(
+            "... and other cuts",
+            judge(folder, reported(duplicates, ("exact", "pixels", "near", "recut")), truth),
+            middle,
+        )
+        every = ("exact", "pixels", "near", "recut", "alike")
+        show("... and look-alikes", judge(folder, reported(duplicates, every), truth), middle)
+        missed = [1 - copies.all_recall, 1 - copies.precision]
+        claims[f"{name}: planted copies missed"] = claim([missed[0]], goal=1 - goals[0], unit="")
+        claims[f"{name}: false pairs, plain judge"] = claim([missed[1]], goal=1 - goals[1], unit="")
+        for other in ("imagededup", "imagehash", "cleanvision") if peers else ():
+            if name == "62,500" and other != "imagehash":
+                continue  # imagededup's search would take a quarter of an hour, cleanvision's two minutes
+            pairs = scratch / f"{other}.csv"
+            if not install(other, site) or (seconds := peer(other, folder, pairs, site)) is None:
+                continue
+            with pairs.open(newline="", encoding="utf-8") as file:
+                show(other, judge(folder, [(one, second) for one, second in csv.reader(file)], truth), seconds)
+            if other == rival:
+                claims[f"{name}: ingest and dedupe, beside {other}"] = claim(times, peer=[seconds], goal=most, unit="s")
+    return claims
+
+
+def search(scratch: Path, site: Path, peers: bool) -> dict[str, Claim]:
+    """All pairs of 1,000,000 random hashes, of which some are near others, within 7 bits."""
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, 1_000_000, dtype=np.uint64)
+    bits = np.uint64(1) << rng.integers(0, 64, (100_000, 7)).astype(np.uint64)
+    hashes[:100_000] = hashes[-100_000:] ^ np.bitwise_or.reduce(bits, axis=1)
+    np.save(scratch / "hashes.npy", hashes)
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH, str(scratch / "hashes.npy")],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    seconds, count = done.stdout.split()
+    print(f"\nsearch of 1,000,000 hashes within 7 bits: {float(seconds):.1f} s, {count} pairs of 2,000 of them")
+    if not peers or not install("faiss", site):
+        return {}
+    theirs = peer("faiss", scratch / "hashes.npy", scratch / "faiss.csv", site)
+    if theirs is None:
+        return {}
+    with (scratch / "faiss.csv").open(encoding="utf-8") as file:
+        print(f"faiss, flat binary index, 2,000 queries scaled to all: {theirs:.1f} s, {sum(1 for _ in file)} pairs")
+    return {"search of 1,000,000 hashes, beside faiss": claim([float(seconds)], peer=[theirs], goal=0.05, unit="s")}
+
+
+def edits(given: list[str], scratch: Path) -> None:
+    """The share of each kind x strength that is a copy, and that is at least in one group."""
+    import pyarrow.parquet as pq
+
+    share: dict[str, dict[str, str]] = {}
+    for one in given:
+        name, _, folder = one.partition("=")
+        plant(EDITS, scratch / f"edits-{name}", {name: [Path(folder)]}, 60)
+        out = scratch / "run" / f"edits-{name}"
+        ours(scratch / f"edits-{name}" / name, out, turns=True)
+        table = pq.read_table(out / "out" / "manifest.parquet", columns=["source_path", "best_id", "group"]).to_pydict()
+        row_of = {path: row for row, path in enumerate(table["source_path"])}
+        with (scratch / f"edits-{name}" / f"{name}.truth.csv").open(newline="", encoding="utf-8") as file:
+            truth = [(row["kind"], row_of[row["original"]], row_of[row["copy"]]) for row in csv.DictReader(file)]
+        for kind in EDITS:
+            pairs = [(first, second) for its, first, second in truth if its == kind]
+            copy, group = (
+                sum(table[column][first] == table[column][second] for first, second in pairs) / len(pairs)
+                for column in ("best_id", "group")
+            )
+            share.setdefault(kind, {})[name] = f"{copy:.2f} / {group:.2f}"
+    names = [one.partition("=")[0] for one in given]
+    print(f"\n{'copy / in one group':34}", *(f"{name:>14}" for name in names))
+    for kind, found in share.items():
+        print(f"{kind:34}", *(f"{found[name]:>14}" for name in names))
+
+
+def crowd(cifar: Path, count: int, scratch: Path) -> dict[str, Claim]:
+    """Time and memory of the stage on very many small pictures."""
+    command = [
+        sys.executable,
+        str(PEERS / "crowd.py"),
+        str(cifar / "test"),
+        str(scratch / "crowd"),
+        "--count",
+        str(count),
+    ]
+    subprocess.run(command, cwd=ROOT, env=run_env(scratch), check=True)
+    spent = ours(None, scratch / "run" / "crowd", ingested=scratch / "crowd")
+    return {
+        f"dedupe of {count:,} pictures": claim([spent.seconds], goal=600, unit="s"),
+        f"dedupe of {count:,} pictures, peak memory": claim([spent.peak_mb], goal=4000, unit="MB"),
+    }
 
 
 def main() -> None:
-    ingest_dir, truth_csv = Path(sys.argv[1]), Path(sys.argv[2])
-    params = DedupeParams(near=True, mirror=True, min_score=0.95, copies="drop", conflicts="hold")
-    seconds = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for _ in range(_RUNS):
-            started = time.perf_counter()
-            artifact = dedupe(params, ingest_dir=ingest_dir, decisions_dir=Path(scratch), out_dir=Path(scratch) / "out")
-            seconds.append(time.perf_counter() - started)
-        with artifact.duplicates.open(newline="", encoding="utf-8") as file:
-            found = {tuple(sorted((row["path_a"], row["path_b"]))) for row in csv.DictReader(file)}
-    with truth_csv.open(newline="", encoding="utf-8") as file:
-        truth = {tuple(sorted((row["original"], row["copy"]))): row["kind"] for row in csv.DictReader(file)}
-    thumbnails = np.load(ingest_dir / "thumbnails.npy", mmap_mode="r")
-    paths = pq.read_table(ingest_dir / "manifest.parquet", columns=["source_path"])["source_path"].to_pylist()
-    row_of = {path: row for row, path in enumerate(paths)}
-    natural = 0
-    for one, other in found - truth.keys():
-        first, second = thumbnails[row_of[one]], thumbnails[row_of[other]]
-        alike = (float(_unit(first) @ _unit(second)), float(_unit(first[:, ::-1]) @ _unit(second)))
-        natural += int(max(alike) >= 0.95)
-    kinds = sorted(set(truth.values()))
-    print(f"{'kind':12} recall")
-    for kind in kinds:
-        pairs = {pair for pair, its in truth.items() if its == kind}
-        print(f"{kind:12} {len(pairs & found) / len(pairs):.3f}")
-    recall = len(found & truth.keys()) / len(truth)
-    precision = (len(found & truth.keys()) + natural) / max(1, len(found))
-    spread = max(seconds) - min(seconds)
-    claims = {"recall": recall, "precision_lower_bound": precision, "seconds": statistics.median(seconds)}
-    for name, value in claims.items():
-        print(f"{name:24} {value:.4f}")
-    print(
-        json.dumps(
-            {
-                f"dedupe_{name}_{len(paths)}": {
-                    "ours": round(value, 4),
-                    "peer": None,
-                    "ratio": None,
-                    "goal": None,
-                    "higher_is_better": name != "seconds",
-                    "n": _RUNS,
-                    "spread": round(spread, 3) if name == "seconds" else 0.0,
-                }
-                for name, value in claims.items()
-            }
-        )
-    )
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cifar", type=Path)
+    parser.add_argument("--edits", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--crowd", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--skip-peers", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        site = scratch / "site"
+        claims = five(options.cifar, scratch, site, options.runs, not options.skip_peers)
+        claims |= search(scratch, site, not options.skip_peers)
+        edits(options.edits, scratch)
+        if options.crowd:
+            claims |= crowd(options.cifar, options.crowd, scratch)
+        report(claims)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Fabricated:
             params,
             train=self.train,
             max_pixels=100_000_000,
-            **{f"{s}_dir": data / s for s in ("ingest", "dedupe", "validate", "augment", "train", "evaluate")},
+            **{f"{s}_dir": data / s for s in ("ingest", "dedupe", "validate", "split", "augment", "train", "evaluate")},
             out_dir=data / "report",
         )
 
@@ -105,8 +105,9 @@ def fabricate(
     for member in members:
         _member(data, labels, used, member, mistakes, rng, frozen=train.recipes[member].tuning == "frozen")
     _expectations(data, flaws)
+    _audit(data, labels, used)
     evaluate(
-        EvaluateParams(seed=1, bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6),
+        EvaluateParams(seed=1, bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6, leak_repeats=0),
         members=members,
         folds=(0,),
         train_dir=data / "train",
@@ -259,6 +260,29 @@ def _member(
             for e in range(1, 31)
         ]
         write_csv(folder / "history.csv", ["epoch", *header, "learning_rate"], [(*r, 0.05) for r in rows])
+
+
+def _audit(data: Path, labels: Sequence[str], used: list[_File]) -> None:
+    """What split says of a sound division."""
+    counts = {name: sum(f.subset == name for f in used) for name in ("train", "val", "test")}
+    asked = {"train": 0.6, "val": 0.2, "test": 0.2}
+    audit: dict[str, Any] = {
+        **{"method": "exact", "seed": 42, "group_by": None, "num_pictures": len(used), "num_groups": len(used)},
+        "largest_group": {"group": used[0].image_id, "num_pictures": 2},
+        "pairs": {
+            **{"looked_at": 3, "left_out": 2, "together": 1, "across": 0},
+            **{"across_by_kind": {}, "examples": []},
+        },
+        **{"given": None, "train_only": [], "merged": None},
+        "subsets": {
+            name: {"num_pictures": n, "fraction": n / max(len(used), 1), "asked": asked[name]}
+            for name, n in counts.items()
+        },
+        "folds": [],
+        "worst_class": {"label": labels[-1], "subset": "val", "pictures": -0.4},
+        "classes": {},
+    }
+    write_json(data / "split" / "audit.json", audit)
 
 
 def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

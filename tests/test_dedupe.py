@@ -1,121 +1,21 @@
 """Copies of every kind are found, other pictures are left alone, and verdicts follow the rules."""
 
-import csv
 import hashlib
-import io
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pytest
+from dedupe_inputs import File, drawn, jpeg, params, png, run, write_ingest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.dedupe import DedupeParams
-from pipelines.core.tables import DEDUPED, MANIFEST, read_table, rows, write_table
-from pipelines.dedupe import DedupeArtifact, dedupe
+from pipelines.dedupe import dedupe
 from pipelines.dedupe.groups import stars
 from pipelines.dedupe.search import HashIndex
-
-
-@dataclass(frozen=True)
-class File:
-    label: str
-    path: str
-    data: bytes
-
-
-def drawn(seed: int, size: int = 160) -> Image.Image:
-    """A smooth random picture: strong large shapes, weaker small ones, as photographs have."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((size, size, 3))
-    for cells, weight in ((3, 50), (6, 35), (12, 25), (24, 15)):
-        field = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
-        total += weight * (np.asarray(field.resize((size, size), Image.Resampling.BICUBIC), float) / 127.5 - 1)
-    return Image.fromarray(np.clip(total + 128, 0, 255).astype(np.uint8))
-
-
-def jpeg(picture: Image.Image, quality: int = 92) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
-    return file.getvalue()
-
-
-def png(picture: Image.Image, level: int = 6) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=level)
-    return file.getvalue()
-
-
-def write_ingest(folder: Path, files: list[File]) -> Path:
-    """What ingest would write for `files`."""
-    folder.mkdir(parents=True)
-    ordered = sorted((file.label, hashlib.sha256(file.data).hexdigest(), file.path, file.data) for file in files)
-    table: list[dict[str, Any]] = []
-    thumbnails = np.zeros((len(files), 32, 32), np.uint8)
-    with (folder / "images-00000.tar").open("wb") as shard:
-        for row, (label, image_id, path, data) in enumerate(ordered):
-            picture = Image.open(io.BytesIO(data))
-            thumbnails[row] = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX))
-            table.append(
-                {
-                    "image_id": image_id,
-                    "label": label,
-                    "shard": "images-00000.tar",
-                    "offset": shard.tell(),
-                    "size": len(data),
-                }
-                | {"format": picture.format, "mode": picture.mode, "width": picture.width, "height": picture.height}
-                | {"size": len(data), "orientation": 1, "num_frames": 1, "brightness": float(thumbnails[row].mean())}
-                | {"contrast": float(thumbnails[row].std()), "source": "0-folder", "source_path": path}
-            )
-            shard.write(data)
-    np.save(folder / "thumbnails.npy", thumbnails)
-    write_table(pa.Table.from_pylist(table, schema=MANIFEST), folder / "manifest.parquet")
-    return folder
-
-
-@dataclass(frozen=True)
-class Result:
-    artifact: DedupeArtifact
-    rows: dict[str, dict[str, Any]]
-    pairs: list[dict[str, str]]
-
-    def verdicts(self) -> dict[str, str]:
-        return {path: row["verdict"] for path, row in self.rows.items()}
-
-
-def run(
-    folder: Path,
-    files: list[File],
-    *,
-    near: bool = True,
-    mirror: bool = True,
-    copies: Literal["drop", "keep"] = "drop",
-    conflicts: Literal["hold", "keep"] = "hold",
-    drop: tuple[str, ...] = (),
-    relabel: tuple[str, ...] = (),
-) -> Result:
-    ingest_dir = write_ingest(folder / "ingest", files)
-    (folder / "decisions").mkdir()
-    (folder / "decisions/drop.csv").write_text("\n".join(["image_id,reason", *drop]))
-    (folder / "decisions/relabel.csv").write_text("\n".join(["image_id,label,reason", *relabel]))
-    artifact = dedupe(
-        DedupeParams(near=near, mirror=mirror, min_score=0.95, copies=copies, conflicts=conflicts),
-        ingest_dir=ingest_dir,
-        decisions_dir=folder / "decisions",
-        out_dir=folder / "dedupe",
-    )
-    table = rows(read_table(artifact.manifest, DEDUPED))
-    with artifact.duplicates.open(newline="", encoding="utf-8") as file:
-        pairs = list(csv.DictReader(file))
-    return Result(artifact, {row["source_path"]: row for row in table}, pairs)
 
 
 def image_id(data: bytes) -> str:
@@ -289,9 +189,15 @@ def test_two_runs_write_the_same_bytes_whatever_the_order(tmp_path: Path) -> Non
 def test_thumbnails_of_another_manifest_are_refused(tmp_path: Path) -> None:
     folder = write_ingest(tmp_path / "ingest", [File("x", "a", jpeg(drawn(1)))])
     np.save(folder / "thumbnails.npy", np.zeros((2, 32, 32), np.uint8))
-    params = DedupeParams(near=True, mirror=True, min_score=0.95, copies="drop", conflicts="hold")
     with pytest.raises(InputError, match=r"has 1 rows, so it must be uint8 \(1, 32, 32\): run `dvc repro --force"):
-        dedupe(params, ingest_dir=folder, decisions_dir=tmp_path, out_dir=tmp_path / "out")
+        dedupe(
+            params(),
+            root=tmp_path,
+            cache=tmp_path,
+            ingest_dir=folder,
+            decisions_dir=tmp_path,
+            out_dir=tmp_path / "out",
+        )
 
 
 def test_the_search_finds_what_brute_force_finds() -> None:

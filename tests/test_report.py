@@ -1,6 +1,7 @@
 """Report: one page without the network that escapes what it shows, the same bytes each time, for 1 to 100 classes."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -19,8 +20,11 @@ from pipelines.core.errors import InputError
 from pipelines.report.confusion import Pair, confused_pairs, matrix_cells, order_classes, shade
 from pipelines.report.credits import NUM_CREDITS, safe_link
 from pipelines.report.curves import curve_svg
+from pipelines.report.duplicates import find_duplicates, said
 from pipelines.report.galleries import csv_line
 from pipelines.report.heatmap import draw_heatmap
+from pipelines.report.inputs import Row
+from pipelines.report.split_card import premium_sentence
 from pipelines.report.summary import escape
 from pipelines.report.wording import count, listed, percent, percent_range
 
@@ -515,3 +519,108 @@ def test_a_browser_shows_it_without_complaint_and_without_sideways_scrolling(gui
 
 def test_fabricated_pictures_differ() -> None:
     assert len({drawn_picture(k, i) for k in range(100) for i in range(5)}) == 500
+
+
+# how the pictures were divided -----------------------------------------------------------------
+
+
+def changed_audit(made: Fabricated, **changes: object) -> str:
+    """The text of the report with some of audit.json changed."""
+    path = made.root / "data" / "split" / "audit.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
+
+
+def test_the_report_says_how_pictures_were_divided_and_that_nothing_leaks(page: Page) -> None:
+    text = re.sub(r"\s+", " ", page.text)
+    assert "Leak audit: of 3 pairs of copies, 0 lie on two sides; of 2 at least one picture takes no part" in text
+    assert "Leak premium: not measured; it needs a member with a frozen backbone" in text
+    assert "Furthest from its share is SemiHollow, with 0.4 pictures fewer in val than asked." in text
+    assert "Copies on both sides" not in text
+
+
+def test_a_leak_that_was_kept_stands_on_the_first_screen_and_in_the_summary(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"], per_class=5)
+    file = {"source_path": "<b>x</b>.jpg", "label": "a", "given_subset": "train"}
+    given = {
+        **{"leaks": "keep", "unassigned": "refuse", "num_groups": 1, "num_files": 2},
+        **{
+            "across": {"test and train": 1},
+            "classes": {"a": 1},
+            "examples": [[file, {**file, "given_subset": "test"}]],
+        },
+    }
+    pairs = {"looked_at": 1, "left_out": 0, "together": 0, "across": 1, "across_by_kind": {"near": 1}, "examples": []}
+    text = changed_audit(made, method="given", given=given, pairs=pairs, worst_class=None)
+    assert "1 pair of copies lies across the given split and were left there" in text
+    assert "unseen in training" not in text
+    assert "Copies never stand on both sides" not in text
+    assert text.index("Copies on both sides.") < text.index("The data")
+    assert "1 group lies across the given subsets (1 between test and train; classes a)" in text
+    assert "<b>x</b>.jpg a, train; <b>x</b>.jpg a, test" in text
+    assert "> **Copies on both sides.**" in (made.root / "data" / "report" / "summary.md").read_text()
+
+
+def test_the_sentence_on_the_premium_says_what_was_measured() -> None:
+    measured = {"value": 0.0091, "low": 0.0034, "high": 0.0152, "by_file": 0.9016, "by_group": 0.8924}
+    counts = {"num_files": 818, "num_in_groups": 96, "sampled": False}
+    assert premium_sentence({**measured, **counts}) == (
+        "Leak premium: a random split that ignores copies would have looked 0.9 points better (0.3 to 1.5): so "
+        "divided, a linear probe tells 90.2\u202f% of 818 files right; with copies kept together, 89.2\u202f%."
+    )
+    assert premium_sentence({**measured, **counts, "sampled": True}).endswith("on all files it is smaller.")
+    assert "0.9 points worse (-0.3 to 1.5)" in premium_sentence(
+        {**measured, "value": -0.0091, "low": -0.0152, "high": 0.0034, **counts}
+    )
+    assert "no picture has a copy" in premium_sentence({**measured, "num_files": 818, "num_in_groups": 0})
+
+
+def test_folds_rare_classes_and_groups_are_told_of(tmp_path: Path) -> None:
+    text = changed_audit(
+        fabricate(tmp_path, ["a", "b"], per_class=5),
+        folds=[3, 4],
+        group_by="creator",
+        train_only=["yak"],
+        merged={"label": "other", "of": [f"rare {k}" for k in range(12)]},
+    )
+    assert "2 folds of 3 to 4 pictures validate in turn." in text
+    assert "Files of equal creator stay on one side too." in text
+    assert "never tested in full: yak." in text
+    assert "merged into other: rare 0, rare 1" in text
+    assert "rare 9 and 2 more." in text
+
+
+def test_a_missing_audit_is_named(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"], per_class=5)
+    (tmp_path / "data" / "split" / "audit.json").unlink()
+    with pytest.raises(InputError, match=r"audit.json does not exist: run the stage"):
+        made.report()
+
+
+def pair(kind: str, verdict: str, image_a: str = "a") -> Row:
+    return {"image_a": image_a, "image_b": "b", "kind": kind, "score": "0.9", "verdict": verdict}
+
+
+def test_pairs_are_told_apart_by_what_became_of_them() -> None:
+    found = find_duplicates(
+        [pair("near", "copy"), pair("exact", "copy"), pair("exact", "copy"), pair("recut", "keep"),
+         pair("alike", "keep"), pair("near", "conflict"), pair("near", "drop")]
+    )  # fmt: skip
+    assert found.copies_by_kind == "2 of equal bytes and 1 nearly equal"
+    assert found.kept_by_kind == "1 one photograph cut differently and 1 alike but for detail or colour"
+    assert len(found.conflicts) == 1
+    assert found.references == []
+    nothing = find_duplicates([])
+    assert (nothing.copies, nothing.kept, nothing.copies_by_kind) == ([], [], "")
+
+
+def test_pictures_of_a_reference_set_are_counted_once() -> None:
+    found = find_duplicates(
+        [pair("near in last month", "drop", "a"), pair("exact in last month", "drop", "a"),
+         pair("near in shop in town", "keep", "c")]
+    )  # fmt: skip
+    assert found.copies == found.kept == []
+    assert [said(one) for one in found.references] == [
+        "1 picture is in last month too; 1 was left out.",
+        "1 picture is in shop in town too; it stays.",
+    ]

@@ -1,6 +1,8 @@
 """split: stratified, whole groups, folds, rare classes, stable under growth."""
 
+import csv
 import hashlib
+import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -15,16 +17,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.errors import InputError
+from pipelines.core.files import write_csv
 from pipelines.core.params.split import SplitParams
 from pipelines.core.tables import DEDUPED, SPLITS, read_table, rows, write_table
 from pipelines.split import SplitArtifact, split
+from pipelines.split.audit import audit_pairs
 from pipelines.split.bins import Bins
 from pipelines.split.exact import LumpBins, target_counts
 from pipelines.split.stage import refuse_straddling
 from pipelines.split.units import read_pictures, seeded_hashes
 
 PARAMS = SplitParams(
-    seed=42, method="exact", val_fraction=0.2, test_fraction=0.2, folds=1, rare_classes="refuse", group_by=None
+    seed=42,
+    method="exact",
+    val_fraction=0.2,
+    test_fraction=0.2,
+    folds=1,
+    rare_classes="refuse",
+    merged_label=None,
+    group_by=None,
+    unassigned="refuse",
+    leaks="keep_test",
 )
 
 
@@ -34,6 +47,7 @@ class Picture(NamedTuple):
     group: str = ""  # name of the group; its own where empty
     verdict: str = "keep"
     source: str = "0-folder"
+    best: str = ""  # name of the picture that stands for it; its own where empty
 
 
 def sha(name: str) -> str:
@@ -62,7 +76,7 @@ def deduped(pictures: list[Picture]) -> pa.Table:
             "original_label": picture.label,
             "group": sha(picture.group or picture.name),
             "verdict": picture.verdict,
-            "best_id": sha(picture.name),
+            "best_id": sha(picture.best or picture.name),
             "decision": "",
         }
         for picture in pictures
@@ -70,11 +84,39 @@ def deduped(pictures: list[Picture]) -> pa.Table:
     return pa.Table.from_pylist(table, schema=DEDUPED)
 
 
-def run(pictures: list[Picture], **changes: Any) -> tuple[SplitArtifact, list[dict[str, Any]]]:
-    with TemporaryDirectory() as folder:
-        manifest = Path(folder) / "manifest.parquet"
-        write_table(deduped(pictures), manifest)
-        artifact = split(PARAMS.model_copy(update=changes), manifest=manifest, out_dir=Path(folder) / "split")
+def write_pairs(folder: Path, pictures: list[Picture]) -> Path:
+    """duplicates.csv as dedupe writes it: of each group the pairs with its first file."""
+    groups: dict[str, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        groups[picture.group or picture.name].append(picture)
+    found = []
+    for members in groups.values():
+        first, *others = sorted(members, key=lambda one: (sha(one.name), one.label))
+        for other in others:
+            a, b = sorted((first, other), key=lambda one: sha(one.name))
+            paths = (f"{a.label}/{a.name}.jpg", f"{b.label}/{b.name}.jpg")
+            found.append((sha(a.name), sha(b.name), *paths, a.label, b.label, "near", "0.9900", "copy"))
+    header = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
+    write_csv(folder / "duplicates.csv", header, sorted(found))
+    return folder / "duplicates.csv"
+
+
+def run(
+    pictures: list[Picture], more: dict[str, list[Any]] | None = None, *, folder: Path | None = None, **changes: Any
+) -> tuple[SplitArtifact, list[dict[str, Any]]]:
+    """Split `pictures` with the params PARAMS changed; `more` columns of the manifest, in the pictures' order."""
+    with TemporaryDirectory() as temporary:
+        folder = folder or Path(temporary)
+        table = deduped(pictures)
+        for name, values in (more or {}).items():
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+        write_table(table, folder / "manifest.parquet")
+        artifact = split(
+            PARAMS.model_copy(update=changes),
+            manifest=folder / "manifest.parquet",
+            duplicates=write_pairs(folder, pictures),
+            out_dir=folder / "split",
+        )
         return artifact, rows(read_table(artifact.splits, SPLITS))
 
 
@@ -202,10 +244,13 @@ def test_five_hundred_classes_have_totals_that_come_out_right() -> None:
 
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
-    write_table(deduped(singles(cat=20, dog=20)), tmp_path / "manifest.parquet")
-    first = split(PARAMS, manifest=tmp_path / "manifest.parquet", out_dir=tmp_path / "a").splits.read_bytes()
-    second = split(PARAMS, manifest=tmp_path / "manifest.parquet", out_dir=tmp_path / "b").splits.read_bytes()
-    assert first == second
+    pictures = [*singles(cat=20, dog=20), Picture("z", "cat", "cat0", "copy")]
+    write_table(deduped(pictures), tmp_path / "manifest.parquet")
+    pairs = write_pairs(tmp_path, pictures)
+    for name in ("a", "b"):
+        split(PARAMS, manifest=tmp_path / "manifest.parquet", duplicates=pairs, out_dir=tmp_path / name)
+    for name in ("splits.parquet", "audit.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 # --- folds ------------------------------------------------------------------------------------
@@ -320,7 +365,7 @@ def test_a_rare_class_is_refused_with_what_it_has_and_what_helps() -> None:
         "  'owl': 1 picture in 1 group, needs 3 groups\n"
         "  'yak': 2 pictures in 2 groups, needs 3 groups\n"
         "What helps: add pictures; or merge the label into another one in data/decisions/relabel.csv; "
-        "or set split.rare_classes: train_only"
+        "or set split.rare_classes: merge, and name split.merged_label; or set split.rare_classes: train_only"
     )
 
 
@@ -353,6 +398,428 @@ def test_a_class_whose_groups_go_with_a_rare_one_is_rare_too() -> None:
     assert artifact.train_only == ("dog", "owl")
 
 
+# --- merging rare classes ---------------------------------------------------------------------
+
+
+def test_rare_classes_become_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """owl and yak have one and two pictures: together three, one for each subset."""
+    artifact, found = run(singles(cat=10, dog=10, owl=1, yak=2), rare_classes="merge", merged_label="other")
+    assert per_class(found)["other"] == {"train": 1, "val": 1, "test": 1}
+    assert set(per_class(found)) == {"cat", "dog", "other"}
+    assert artifact.merged == ("owl", "yak")
+    assert str(artifact).endswith("; 2 rare merged")
+    assert capsys.readouterr().err == (
+        "split: warning: 2 classes are too rare for every subset and became 'other', "
+        "which leaves 3 classes: 'owl' (1 picture), 'yak' (2 pictures)\n"
+    )
+
+
+def test_a_rare_class_may_join_one_that_is_there() -> None:
+    _, found = run(singles(cat=10, dog=10, owl=1), rare_classes="merge", merged_label="cat")
+    assert sum(per_class(found)["cat"].values()) == 11
+
+
+def test_a_merged_class_that_is_rare_itself_is_refused() -> None:
+    """KaoKore's single picture, alone."""
+    with pytest.raises(InputError) as caught:
+        run(singles(cat=10, dog=10, incarnation=1), rare_classes="merge", merged_label="other")
+    assert str(caught.value) == (
+        "1 class cannot be in every subset (test, val, train), though split.rare_classes: merge made it of "
+        "'incarnation':\n  'other': 1 picture in 1 group, needs 3 groups\n"
+        "What helps: add pictures; or merge the label into another one in data/decisions/relabel.csv; "
+        "or set split.rare_classes: train_only"
+    )
+
+
+def test_merging_that_leaves_one_class_is_refused() -> None:
+    with pytest.raises(InputError, match="have the label 'other'.*split.rare_classes: merge left no other"):
+        run(singles(cat=2, dog=2), rare_classes="merge", merged_label="other")
+
+
+def test_an_image_under_two_labels_that_become_one_is_one_picture() -> None:
+    both = [Picture("both", "owl"), Picture("both", "yak")]
+    _, found = run([*singles(cat=10, dog=10, owl=1, yak=1), *both], rare_classes="merge", merged_label="other")
+    assert [row["label"] for row in found if row["image_id"] == sha("both")] == ["other"]
+    assert len(found) == 23
+
+
+def test_merging_also_takes_what_chance_left_without_a_subset() -> None:
+    pictures = singles(cat=400, dog=400, **{f"rare{k}": 4 for k in range(40)})
+    artifact, found = run(pictures, method="stable", rare_classes="merge", merged_label="other")
+    assert artifact.merged
+    assert all(min(counts.values()) > 0 for counts in per_class(found).values())
+
+
+def test_the_single_picture_of_kaokore_in_nine_folds() -> None:
+    """Its counts of status: noble, warrior, commoner, incarnation of 1 in place of 18; nine folds."""
+    pictures = singles(noble=340, warrior=117, commoner=69, incarnation=1)
+    with pytest.raises(InputError, match="'incarnation': 1 picture in 1 group, needs 10 groups"):
+        run(pictures, folds=9, test_fraction=0.1)
+    artifact, found = run(pictures, folds=9, test_fraction=0.1, rare_classes="train_only")
+    assert artifact.train_only == ("incarnation",)
+    for label in ("noble", "warrior", "commoner"):
+        sizes = Counter(r["fold"] for r in found if r["label"] == label and r["subset"] == "train")
+        assert len(sizes) == 9
+        assert max(sizes.values()) - min(sizes.values()) <= 1
+    assert max(artifact.folds) - min(artifact.folds) <= 2
+    _, found = run(pictures, folds=9, test_fraction=0.1, rare_classes="merge", merged_label="commoner")
+    assert sum(r["label"] == "commoner" for r in found) == 70
+
+
+# --- group_by, by other things than a column ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("group_by", "column", "value"),
+    [
+        ("page_url", "page_url", "https://shop.example/p{}"),
+        ("creator", "creator", "Painter {}"),
+        ("query", "query", "cat no {}"),
+        ("url_host", "url", "https://host{}.example/{}.jpg"),
+        ("page_host", "page_url", "HTTP://Host{}.example:8080/x/{}"),
+        ("factors.person", "factors", '{{"person": "P{}", "pose": "front"}}'),
+    ],
+)
+def test_equal_values_stay_on_one_side(group_by: str, column: str, value: str) -> None:
+    pictures = singles(cat=40, dog=40)
+    source = {sha(p.name): int(p.name[3:]) % 10 for p in pictures}
+    more = {column: [value.format(source[sha(p.name)], p.name) for p in pictures]}
+    artifact, found = run(pictures, more, group_by=group_by)
+    assert artifact.num_groups == 10
+    by_source = defaultdict(set)
+    for row in found:
+        by_source[source[row["image_id"]]].add((row["subset"], row["group"]))
+    assert all(len(values) == 1 for values in by_source.values())
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None, "http://[", "not an address"])
+def test_an_address_without_a_host_links_nothing(empty: str | None) -> None:
+    artifact, _ = run(singles(cat=5, dog=5), {"url": [empty] * 10}, group_by="url_host")
+    assert artifact.num_groups == 10
+
+
+@pytest.mark.parametrize("empty", ["", "{}", '{"person": null}', '{"person": " "}', "{broken", '["person"]', None])
+def test_a_factor_without_a_value_links_nothing(empty: str | None) -> None:
+    factors = [empty] * 8 + ['{"person": "a"}', '{"person": "a"}']
+    artifact, _ = run(singles(cat=5, dog=5), {"factors": factors}, group_by="factors.person")
+    assert artifact.num_groups == 9
+
+
+def test_a_factor_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(InputError, match="no file .* has a factor 'persn': there are person, pose; name another"):
+        run(singles(cat=5, dog=5), {"factors": ['{"pose": 1, "person": 2}'] * 10}, group_by="factors.persn")
+    with pytest.raises(InputError, match="none has any; only tables give factors"):
+        run(singles(cat=5, dog=5), group_by="factors.person")
+
+
+# --- given --------------------------------------------------------------------------------------
+
+
+def given_run(
+    pictures: list[tuple[Picture, str]], **changes: Any
+) -> tuple[SplitArtifact, dict[str, set[str]], dict[str, Any], list[dict[str, str]]]:
+    """method given: the artifact, the subsets of each image by its name, audit.json and leaks.csv."""
+    files = [picture for picture, _ in pictures]
+    more = {"given_subset": [subset for _, subset in pictures]}
+    with TemporaryDirectory() as folder:
+        artifact, found = run(files, more, folder=Path(folder), method="given", **changes)
+        audit = json.loads(artifact.audit.read_text())
+        with (artifact.audit.parent / "leaks.csv").open(newline="") as file:
+            leaks = list(csv.DictReader(file))
+    names = {sha(picture.name): picture.name for picture in files}
+    subsets: dict[str, set[str]] = defaultdict(set)
+    for row in found:
+        subsets[names[row["image_id"]]].add(row["subset"])
+    return artifact, dict(subsets), audit, leaks
+
+
+def official(train: int = 10, val: int = 0, test: int = 5) -> list[tuple[Picture, str]]:
+    """cat and dog, each with so many pictures of each given subset."""
+    return [
+        (Picture(f"{label}-{subset}{i}", label), subset)
+        for label in ("cat", "dog")
+        for subset, count in (("train", train), ("val", val), ("test", test))
+        for i in range(count)
+    ]
+
+
+def test_a_given_split_is_taken_as_it_is() -> None:
+    artifact, subsets, audit, leaks = given_run(official(val=3))
+    assert all(where == {name.split("-")[1].rstrip("0123456789")} for name, where in subsets.items())
+    assert artifact.subsets == {"train": 20, "val": 6, "test": 10}
+    assert leaks == []
+    assert audit["given"]["num_groups"] == 0
+    assert audit["subsets"]["test"] == {"num_pictures": 10, "fraction": 0.277778, "asked": None}
+    assert audit["worst_class"] is None
+
+
+def test_validation_is_drawn_from_training_where_none_is_given() -> None:
+    """A fifth of 10 training pictures a class."""
+    artifact, subsets, _, _ = given_run(official())
+    assert artifact.subsets == {"train": 16, "val": 4, "test": 10}
+    assert artifact.smallest["val"] == artifact.largest["val"] == 2
+    assert all(where == {"test"} for name, where in subsets.items() if "test" in name)
+
+
+def test_folds_divide_what_is_given_for_training_and_validation() -> None:
+    artifact, _, _, _ = given_run(official(train=10, val=5), folds=5)
+    assert artifact.subsets == {"train": 30, "test": 10}
+    assert artifact.folds == (6, 6, 6, 6, 6)
+
+
+def leaky() -> list[tuple[Picture, str]]:
+    """Two groups across: the kept file was given for training, its copy (of cat-test0's kind) for testing."""
+    return [
+        *official(val=3),
+        (Picture("kept", "cat", "kept", "keep"), "train"),
+        (Picture("twin", "cat", "kept", "copy", best="kept"), "test"),
+        (Picture("alike", "dog", "dog-train0", "keep"), "test"),
+    ]
+
+
+def test_keep_test_leaves_the_test_set_whole() -> None:
+    """The copy that was given for testing takes the place of the file that dedupe kept."""
+    artifact, subsets, audit, leaks = given_run(leaky())
+    assert subsets["twin"] == {"test"}
+    assert subsets["alike"] == {"test"}
+    assert "kept" not in subsets
+    assert "dog-train0" not in subsets
+    assert artifact.num_leaks == 2
+    assert artifact.pairs_across == 0
+    assert audit["pairs"]["across"] == 0
+    assert audit["given"]["across"] == {"test and train": 2}
+    assert audit["given"]["classes"] == {"cat": 1, "dog": 1}
+    assert [(row["given_subset"], row["subset"], row["source_path"]) for row in leaks if row["label"] == "cat"] == [
+        ("test", "test", "cat/twin.jpg"),
+        ("train", "", "cat/kept.jpg"),
+    ]
+    assert str(artifact).endswith("; 2 groups lay across the given split")
+
+
+def test_keep_train_takes_the_copies_out_of_the_test_set() -> None:
+    _, subsets, _, _ = given_run(leaky(), leaks="keep_train")
+    assert subsets["kept"] == {"train"}
+    assert subsets["dog-train0"] == {"train"}
+    assert not {"twin", "alike"} & set(subsets)
+
+
+def test_keep_leaves_the_leak_and_everything_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    artifact, subsets, audit, _ = given_run(leaky(), leaks="keep")
+    assert (subsets["kept"], subsets["twin"]) == ({"train"}, {"test"})
+    assert (subsets["dog-train0"], subsets["alike"]) == ({"train"}, {"test"})
+    assert audit["pairs"]["across"] == artifact.pairs_across == 2
+    assert {pair["side_a"] for pair in audit["pairs"]["examples"]} <= {"train", "test"}
+    assert str(artifact).endswith("; 2 PAIRS OF COPIES LIE ACROSS")
+    assert "2 pairs of copies lie across: scores are better than the model is" in capsys.readouterr().err
+
+
+def test_keep_holds_for_files_of_equal_bytes_too() -> None:
+    """One image_id on two sides: a row for each."""
+    pictures = [*official(val=3), (Picture("cat-test0", "cat", "", "copy", best="cat-test0"), "train")]
+    artifact, subsets, _, _ = given_run(pictures, leaks="keep")
+    assert subsets["cat-test0"] == {"train", "test"}
+    assert artifact.pairs_across == 1
+
+
+def test_a_copy_that_takes_its_pictures_place_brings_its_own_pairs(tmp_path: Path) -> None:
+    """twin is a dropped copy of kept, and alike with a third picture that dedupe's groups do not join to it."""
+    pictures = [*leaky()[:-1], (Picture("third", "cat"), "train")]
+    table = deduped([picture for picture, _ in pictures])
+    at = table.schema.get_field_index("given_subset")
+    table = table.set_column(at, "given_subset", pa.array([subset for _, subset in pictures]))
+    write_table(table, tmp_path / "manifest.parquet")
+    pairs = [(sha("kept"), sha("twin"), "near"), (sha("third"), sha("twin"), "alike")]
+    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind"), pairs)
+    artifact = split(
+        PARAMS.model_copy(update={"method": "given"}),
+        manifest=tmp_path / "manifest.parquet",
+        duplicates=tmp_path / "duplicates.csv",
+        out_dir=tmp_path / "split",
+    )
+    found = {row["image_id"]: row["subset"] for row in rows(read_table(artifact.splits, SPLITS))}
+    assert found[sha("twin")] == "test"
+    assert not {sha("kept"), sha("third")} & set(found)
+    assert artifact.pairs_across == 0
+
+
+def test_refuse_names_the_leaks_and_what_helps() -> None:
+    with pytest.raises(InputError) as caught:
+        given_run(leaky(), leaks="refuse")
+    message = str(caught.value)
+    assert message.startswith("2 groups of copies lie across the given split: 2 of test and train; ")
+    assert "'cat' (1), 'dog' (1)" in message
+    assert "What helps: set split.leaks: keep_test" in message
+
+
+def test_validation_gives_way_to_test_and_training_to_validation() -> None:
+    trio = [(Picture(f"trio{i}", "cat", "trio0"), subset) for i, subset in enumerate(("train", "val", "test"))]
+    pair = [(Picture(f"pair{i}", "cat", "pair0"), subset) for i, subset in enumerate(("train", "val"))]
+    _, subsets, audit, _ = given_run([*official(val=3), *trio, *pair])
+    assert subsets["trio2"] == {"test"}
+    assert subsets["pair1"] == {"val"}
+    assert not {"trio0", "trio1", "pair0"} & set(subsets)
+    assert audit["given"]["across"] == {"test and train and val": 1, "train and val": 1}
+
+
+def test_a_picture_held_for_its_labels_is_a_leak_too_though_it_takes_no_part() -> None:
+    held = [
+        (Picture(f"held{i}", label, "held0", "conflict"), subset)
+        for i, (label, subset) in enumerate((("cat", "train"), ("dog", "test")))
+    ]
+    artifact, subsets, audit, leaks = given_run([*official(val=3), *held])
+    assert artifact.num_leaks == 1
+    assert audit["given"]["classes"] == {"cat": 1, "dog": 1}
+    assert {row["subset"] for row in leaks} == {""}
+    assert "held0" not in subsets
+
+
+def test_a_copy_without_a_subset_goes_where_its_copy_goes() -> None:
+    pictures = [*official(val=3), (Picture("stray", "cat", "cat-test0"), "")]
+    _, subsets, _, _ = given_run(pictures)
+    assert subsets["stray"] == {"test"}
+
+
+def test_pictures_without_a_subset_are_refused_trained_on_or_divided() -> None:
+    pictures = official(val=3) + [(Picture(f"{label}-new{i}", label), "") for label in ("cat", "dog") for i in range(5)]
+    with pytest.raises(InputError, match="10 of 46 pictures .* have no given subset, first 'cat/cat-new.*unassigned"):
+        given_run(pictures)
+    artifact, _, _, _ = given_run(pictures, unassigned="train")
+    assert artifact.subsets == {"train": 30, "val": 6, "test": 10}
+    artifact, _, _, _ = given_run(pictures, unassigned="stratify")
+    assert artifact.subsets == {"train": 26, "val": 8, "test": 12}
+    artifact, _, _, _ = given_run(pictures, unassigned="stratify", folds=2)
+    assert artifact.subsets == {"train": 34, "test": 12}
+
+
+def test_a_given_split_without_any_subset_or_without_test_is_refused() -> None:
+    with pytest.raises(InputError, match="no file of .* has a given subset: name the column of the table"):
+        given_run([(picture, "") for picture, _ in official()])
+    with pytest.raises(InputError, match=r"no picture .* is given for testing \(0 test, 0 val, 20 train\)"):
+        given_run(official(test=0))
+
+
+def test_a_given_split_that_trains_nothing_of_a_class_is_refused() -> None:
+    with pytest.raises(InputError, match="no training picture of 'owl': add some, drop the class"):
+        given_run([*official(val=3), (Picture("owl", "owl"), "test")], rare_classes="train_only")
+
+
+def test_a_class_that_a_given_split_never_tests_is_named() -> None:
+    pictures = [*official(val=3), *[(Picture(f"owl{i}", "owl"), "train") for i in range(4)]]
+    with pytest.raises(InputError, match="'owl': 4 pictures in 4 groups, needs 3 groups; none of them falls into test"):
+        given_run(pictures)
+    artifact, subsets, _, _ = given_run(pictures, rare_classes="train_only")
+    assert artifact.train_only == ("owl",)
+    assert subsets["owl0"] == {"train"}
+    _, subsets, audit, _ = given_run(pictures, rare_classes="merge", merged_label="dog")
+    assert audit["classes"]["dog"]["train"] == 14
+
+
+def test_an_unknown_given_subset_is_named() -> None:
+    with pytest.raises(InputError, match="given_subset holds 'dev', which is none of test, val, train"):
+        given_run([*official(), (Picture("x", "cat"), "dev")])
+
+
+# --- the audit ----------------------------------------------------------------------------------
+
+
+def test_the_audit_says_what_was_achieved() -> None:
+    with TemporaryDirectory() as folder:
+        pictures = [*singles(cat=10, dog=21), Picture("z", "cat", "cat0", "copy"), Picture("y", "dog", "dog0")]
+        artifact, _ = run(pictures, folder=Path(folder))
+        audit = json.loads(artifact.audit.read_text())
+    assert audit["subsets"]["test"]["asked"] == 0.2
+    assert audit["subsets"]["train"] == {"num_pictures": 19, "fraction": 0.59375, "asked": 0.6}
+    assert audit["classes"]["cat"] == {"train": 6, "val": 2, "test": 2}
+    assert abs(audit["worst_class"]["pictures"]) < 1
+    assert audit["num_groups"] == 31
+    assert audit["largest_group"]["num_pictures"] == 2
+    pairs = {key: audit["pairs"][key] for key in ("looked_at", "left_out", "together", "across")}
+    assert pairs == {"looked_at": 2, "left_out": 1, "together": 1, "across": 0}
+
+
+def test_the_audit_reads_pairs_and_not_groups(tmp_path: Path) -> None:
+    """A pair of dedupe that no group joins is found, whatever its kind, and stops the stage."""
+    write_table(deduped(singles(cat=30, dog=30)), tmp_path / "manifest.parquet")
+    header = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
+    everyone = [(sha("cat0"), sha(f"cat{i}"), "a\n,b", '"', "cat", "cat", "alike", "0.9", "keep") for i in range(30)]
+    write_csv(tmp_path / "duplicates.csv", header, everyone)
+    with pytest.raises(InputError, match=r"pairs of .*duplicates.csv lie on two sides .*of kind alike: this is a mis"):
+        split(
+            PARAMS,
+            manifest=tmp_path / "manifest.parquet",
+            duplicates=tmp_path / "duplicates.csv",
+            out_dir=tmp_path / "split",
+        )
+    assert not (tmp_path / "split").exists()
+
+
+def test_the_audit_counts_folds_as_sides_and_looks_past_strangers(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "image_id": ["a", "b", "c", "d", "e"],
+            "label": ["x"] * 5,
+            "group": ["a", "b", "c", "d", "e"],
+            "subset": ["train", "train", "train", "test", "train"],
+            "fold": pa.array([0, 0, 1, -1, -1], pa.int16()),
+        },
+        schema=SPLITS,
+    )
+    pairs = [("a", "b", "near"), ("a", "c", "near"), ("b", "d", "alike"), ("c", "e", "exact"), ("a", "z", "exact")]
+    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind"), pairs)
+    found = audit_pairs(tmp_path / "duplicates.csv", table)
+    assert (found.looked_at, found.together, found.across, found.left_out) == (5, 1, 3, 1)
+    assert found.across_by_kind == {"alike": 1, "exact": 1, "near": 1}
+    assert {(p["side_a"], p["side_b"]) for p in found.examples} >= {("train 0", "train 1")}
+
+
+def test_a_file_that_holds_no_pairs_is_named(tmp_path: Path) -> None:
+    empty = pa.Table.from_pylist([], schema=SPLITS)
+    with pytest.raises(InputError, match="duplicates.csv does not exist: run the stage"):
+        audit_pairs(tmp_path / "duplicates.csv", empty)
+    (tmp_path / "duplicates.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="duplicates.csv holds no pairs of images"):
+        audit_pairs(tmp_path / "duplicates.csv", empty)
+    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind"), [])
+    assert audit_pairs(tmp_path / "duplicates.csv", empty).looked_at == 0
+
+
+def test_folds_are_as_even_as_those_of_scikit_learn() -> None:
+    """20 random cases of groups with several classes: mean |pictures - ideal| over classes and folds."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    ours, peers = [], []
+    for case in range(20):
+        random = np.random.default_rng(case)
+        num_people, num_classes = int(random.integers(30, 120)), int(random.integers(2, 7))
+        chances = random.dirichlet(np.full(num_classes, 2.0))
+        pictures = [
+            Picture(f"{p}-{i}", f"class{random.choice(num_classes, p=chances)}", source=f"p{p}")
+            for p in range(num_people)
+            for i in range(int(random.geometric(0.2)))
+        ]
+        _, found = run(pictures, folds=4, test_fraction=0.2, group_by="source", rare_classes="train_only")
+        fold_of = {row["image_id"]: row["fold"] + 1 for row in found}
+        labels = np.unique([p.label for p in pictures], return_inverse=True)[1]
+        rare = {row["label"] for row in found} - {row["label"] for row in found if row["subset"] == "test"}
+        if rare:
+            continue
+        ours.append(unevenness(np.array([fold_of[sha(p.name)] for p in pictures]), labels))
+        part = np.zeros(len(pictures), int)
+        peer = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+        for fold, (_, held) in enumerate(peer.split(labels, labels, [p.source for p in pictures])):
+            part[held] = fold
+        peers.append(unevenness(part, labels))
+    assert len(ours) >= 10
+    assert np.mean(ours) <= np.mean(peers)
+
+
+def unevenness(part: Any, labels: Any) -> float:
+    """Mean of |pictures - ideal| over classes and 5 equal parts."""
+    counts = np.zeros((labels.max() + 1, 5))
+    np.add.at(counts, (labels, part), 1)
+    return float(np.abs(counts - counts.sum(axis=1, keepdims=True) / 5).mean())
+
+
 # --- nothing to split -------------------------------------------------------------------------
 
 
@@ -383,7 +850,12 @@ def test_all_pictures_in_one_group_are_refused() -> None:
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="manifest.parquet does not exist"):
-        split(PARAMS, manifest=tmp_path / "manifest.parquet", out_dir=tmp_path / "split")
+        split(
+            PARAMS,
+            manifest=tmp_path / "manifest.parquet",
+            duplicates=tmp_path / "duplicates.csv",
+            out_dir=tmp_path / "split",
+        )
 
 
 def test_a_straddling_group_would_stop_the_stage(tmp_path: Path) -> None:
@@ -477,7 +949,7 @@ def test_order_never_matters_and_groups_never_straddle(
     pictures = drawn(items)
     shuffled = list(pictures)
     random.shuffle(shuffled)
-    changes = {"method": method, "group_by": group_by, "folds": folds, "rare_classes": "train_only"}
+    changes: dict[str, Any] = {"method": method, "group_by": group_by, "folds": folds, "rare_classes": "train_only"}
     _, found = run(pictures, **changes)
     assert run(shuffled, **changes)[1] == found
     side = sides(found)
@@ -506,10 +978,78 @@ def test_single_pictures_come_within_one_of_every_ideal(counts: list[int], val: 
 
 
 @settings(max_examples=25, deadline=None)
+@given(
+    pictures_strategy,
+    st.lists(st.sampled_from(["train", "train", "val", "test", ""]), min_size=60, max_size=60),
+    st.sampled_from(["keep_test", "keep_train", "keep"]),
+    st.sampled_from(["train", "stratify"]),
+    st.sampled_from([1, 3]),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_given_subsets_hold_whatever_the_order_and_leak_only_where_asked(
+    items: list[tuple[int, str, int, int]],
+    subsets: list[str],
+    leaks: str,
+    unassigned: str,
+    folds: int,
+    copies: bool,
+    random: Any,
+) -> None:
+    """Copies may be kept, or dropped with one picture of each group and label standing for them."""
+    files = [
+        (Picture(f"{k}{s}{i}", k), s) for k in ("cat", "dog", "owl") for s in ("train", "val", "test") for i in "abcd"
+    ]
+    first: dict[tuple[int, str], str] = {}
+    for (n, label, g, source), subset in zip(items, subsets, strict=False):
+        best = first.setdefault((g, label), f"n{n}")
+        verdict = "copy" if copies and best != f"n{n}" else "keep"
+        name = best if verdict == "copy" else f"n{n}"
+        files.append((Picture(f"n{n}", label, f"group{g}", verdict, f"s{source}", name), subset))
+    changes = {"leaks": leaks, "unassigned": unassigned, "folds": folds, "rare_classes": "train_only"}
+    artifact, where, audit, listed = given_run(files, **changes)
+    random.shuffle(files)
+    assert given_run(files, **changes)[1:3] == (where, audit)
+    assert artifact.pairs_across == 0 or leaks == "keep"
+    sides: dict[str, set[str]] = defaultdict(set)
+    for picture, subset in files:
+        said = {"train", "val"} if subset in ("train", "val") else {subset}
+        if subset and picture.verdict == "keep":
+            if leaks == "keep":
+                assert where[picture.name] <= said
+            # the side that the rule prefers is whole
+            preferred = {"keep_test": "test", "keep_train": "train"}.get(leaks)
+            assert subset != preferred or where[picture.name] <= said
+        sides[picture.group or picture.name] |= {subset} - {""}
+    assert bool(listed) == bool(artifact.num_leaks)
+    assert artifact.num_leaks == sum(len(values) > 1 for values in sides.values())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(10, 60), min_size=2, max_size=8),
+    st.floats(0.15, 0.3),
+    st.floats(0.15, 0.3),
+    st.sampled_from([1, 4]),
+)
+def test_where_nothing_is_linked_every_class_is_within_one_picture_of_its_share(
+    counts: list[int], val: float, test: float, folds: int
+) -> None:
+    pictures = singles(**{f"class{k}": count for k, count in enumerate(counts)})
+    _, found = run(pictures, val_fraction=val, test_fraction=test, folds=folds)
+    bins = Bins.of(PARAMS.model_copy(update={"val_fraction": val, "test_fraction": test, "folds": folds}))
+    shares = dict(zip(bins.named, bins.fractions, strict=True))
+    got = Counter((r["label"], f"fold {r['fold']}" if folds > 1 and r["fold"] >= 0 else r["subset"]) for r in found)
+    for k, count in enumerate(counts):
+        for name, share in shares.items():
+            assert abs(got[f"class{k}", name] - count * share) < 1
+
+
+@settings(max_examples=25, deadline=None)
 @given(pictures_strategy, st.lists(st.integers(100, 160), unique=True, max_size=40))
 def test_growth_never_moves_an_old_picture(items: list[tuple[int, str, int, int]], new: list[int]) -> None:
     old = drawn(items)
-    changes = {"method": "stable", "rare_classes": "train_only"}
+    changes: dict[str, Any] = {"method": "stable", "rare_classes": "train_only"}
     before, grown = run(old, **changes), run(old + [Picture(f"n{n}", "cat") for n in new], **changes)
     if before[0].train_only == grown[0].train_only:
         assert sides(grown[1]).items() >= sides(before[1]).items()

@@ -18,16 +18,15 @@ from torch import nn
 
 from pipelines.core.draws import picture_keys
 from pipelines.core.errors import InputError, TrainingError
+from pipelines.core.lite0 import fold_batch_norm, load_backbone
 from pipelines.core.packs import new_pack, read_index
 from pipelines.core.params.augment import AugmentPolicy
 from pipelines.core.params.train import Adam, Sgd, TrainParams
 from pipelines.core.tables import PACK_INDEX, read_classes, write_table
-from pipelines.train import TrainArtifact, load_member, train
+from pipelines.train import TrainArtifact, load_member, probe, train
 from pipelines.train.devices import choose_device
-from pipelines.train.frozen import load_backbone
 from pipelines.train.head import fit_heads, mean_probabilities, score
 from pipelines.train.member import FrozenClassifier, read_info, save_member
-from pipelines.train.models import fold_batch_norm
 from pipelines.train.models.resnet18 import build_resnet18
 from pipelines.train.optimizers import build_optimizer, decay_groups, learning_rate_at
 from pipelines.train.pictures import resize
@@ -138,7 +137,8 @@ def test_a_run_writes_weights_history_and_predictions(tmp_path: Path, member: st
     packs = small_packs(tmp_path / "packs")
     artifact = run(tmp_path, member, packs)
     assert (artifact.num_train, artifact.num_val, artifact.device) == (18, 6, "cpu")
-    assert set(written(tmp_path)) == {"model.safetensors", "history.csv", "predictions.parquet"}
+    features = {"features.parquet"} if member == "frozen" else set()
+    assert set(written(tmp_path)) == {"model.safetensors", "history.csv", "predictions.parquet"} | features
 
     predictions = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
     assert [row["subset"] for row in predictions] == ["test"] * 6 + ["val"] * 6
@@ -677,3 +677,29 @@ def test_equal_members_are_equal_bytes() -> None:
     loaded = safetensors.torch.load(one)
     assert loaded["a"].shape == (2, 3)
     assert io.BytesIO(one).read() == two
+
+
+# features for the leak premium ------------------------------------------------------------------
+
+
+def test_features_are_those_of_every_packed_picture_in_both_views(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    run(tmp_path, "frozen", packs)
+    index = read_index(packs / "index.parquet")
+    found = pq.read_table(tmp_path / "out" / "features.parquet").to_pylist()
+    assert [row["image_id"] for row in found] == sorted(index.image_id.tolist())
+    assert read_classes(tmp_path / "out" / "features.parquet") == ["r", "g", "b"]
+    plain = [np.frombuffer(row["plain"], "<f2") for row in found]
+    assert {line.shape for line in plain} == {(1280,)}
+    assert all(np.isfinite(line).all() and line.any() for line in plain)
+
+
+def test_of_a_large_set_whole_groups_leave_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [f"group {i // 3}" for i in range(60)]
+    assert probe.probe_rows(groups).tolist() == list(range(60))
+    monkeypatch.setattr(probe, "MAX_PICTURES", 20)
+    rows = probe.probe_rows(groups)
+    assert rows.tolist() == sorted(rows)
+    assert len(rows) == 18
+    assert all(sum(groups[row] == name for row in rows) == 3 for name in {groups[row] for row in rows})
+    assert probe.probe_rows(["one"] * 21).tolist() == []

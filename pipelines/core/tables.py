@@ -10,6 +10,8 @@ SPLITS      one row per picture that takes part: verdict keep, one row per (imag
             (label, image_id).
 PACK_INDEX  one row per packed picture, in the order of its pack: sorted by (subset, position).
 PREDICTIONS one row per predicted picture. Sorted by (subset, image_id).
+FEATURES    one row per picture whose features a frozen member leaves: all, or whole groups of a large set. Sorted by
+            (image_id, class_index).
 """
 
 import json
@@ -104,6 +106,15 @@ PREDICTIONS = pa.schema(
         ("subset", pa.string()),  # val (out of fold) | test
         ("class_index", pa.int32()),  # the true class
         ("probabilities", pa.list_(pa.float32())),  # (K,), sums to 1, in the order of the classes
+    ]
+)
+
+FEATURES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("class_index", pa.int32()),  # the true class
+        ("plain", pa.binary()),  # D half-precision numbers, little-endian: of the picture
+        ("edited", pa.binary()),  # the same of its mirror image, where the member looks at it; else of the picture
     ]
 )
 

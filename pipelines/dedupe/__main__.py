@@ -9,6 +9,8 @@ from pipelines.dedupe import DedupeArtifact, dedupe
 def _run(params: Params, layout: Layout) -> DedupeArtifact:
     return dedupe(
         params.dedupe,
+        root=layout.root,
+        cache=layout.cache,
         ingest_dir=layout.stage("ingest"),
         decisions_dir=layout.decisions,
         out_dir=layout.stage("dedupe"),

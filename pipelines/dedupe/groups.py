@@ -1,12 +1,19 @@
 """From pairs to groups and verdicts: which picture stays, which are copies, and which are under dispute.
 
-A group is a star: the best picture not yet taken, and every picture that was itself compared with it and matches.
-So nothing is dropped because of a chain of half-alike pictures, and no two centres match each other.
+Copies form stars: the best picture not yet taken, and every picture that was itself compared with it and matches. So
+nothing is dropped because of a chain of half-alike pictures, and no two centres match each other.
+
+A group is what no split parts: stars whose kept pictures match, though by another cut, or look alike. Look-alikes are
+joined the most alike first, and only while the group stays narrow: a thousand product shots that each resemble a
+neighbour are not one group.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+# matches from one end of a group to the other, at most, where look-alikes join it
+MAX_DIAMETER = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ def judge(
     nodes: Sequence[int],
     edges: Sequence[tuple[int, int]],
     *,
+    recuts: Sequence[tuple[int, int]] = (),
     alike: Sequence[tuple[int, int]] = (),
     drop_copies: bool,
     hold_conflicts: bool,
@@ -79,7 +87,9 @@ def judge(
         items: each (image_id, label) once.
         nodes: the node of each item: items of one node have equal thumbnails and are all the same picture.
         edges: pairs of nodes that match.
-        alike: pairs of nodes that match but for their colours: both stay, in one group.
+        recuts: pairs of nodes that show the same photograph, but neither holds all of the other: both stay, in one
+            group, and two labels are a conflict.
+        alike: pairs of nodes that look alike, the most alike first: both stay, in one group where it stays narrow.
     """
     num_nodes = max(nodes, default=-1) + 1
     members: list[list[int]] = [[] for _ in range(num_nodes)]
@@ -91,7 +101,8 @@ def judge(
     star_items: dict[int, list[int]] = defaultdict(list)
     for item, node in enumerate(nodes):
         star_items[centres[node]].append(item)
-    disputed = _disputed(items, members, centres, star_items, edges) if hold_conflicts else set()
+    same = [*edges, *recuts]
+    disputed = _disputed(items, members, centres, star_items, same) if hold_conflicts else set()
 
     verdicts: list[str] = [""] * len(items)
     best: list[str] = [""] * len(items)
@@ -108,7 +119,7 @@ def judge(
             is_first = label not in first_of_label
             best[item] = first_of_label.setdefault(label, items[item].image_id)
             verdicts[item] = "keep" if is_first or not drop_copies else "copy"
-    groups = _groups(items, members, centres, star_items, [*edges, *alike], verdicts)
+    groups = _groups(items, members, centres, star_items, same, alike, verdicts)
     return [Verdict(*row) for row in zip(groups, verdicts, best, strict=True)]
 
 
@@ -136,16 +147,22 @@ def _groups(
     members: Sequence[Sequence[int]],
     centres: Sequence[int],
     star_items: dict[int, list[int]],
-    edges: Iterable[tuple[int, int]],
+    same: Iterable[tuple[int, int]],
+    alike: Iterable[tuple[int, int]],
     verdicts: Sequence[str],
 ) -> list[str]:
     """The group of each item: its star, joined with the stars whose kept pictures match kept pictures of it.
 
-    With copies dropped, kept pictures of two stars match only where their labels dispute or their colours differ. With
-    copies kept, this is what keeps them from standing on both sides of a split.
+    With copies dropped, kept pictures of two stars match only where their labels dispute, or where they are cut
+    differently or look alike. With copies kept, this is what keeps them from standing on both sides of a split.
     """
     kept = [any(verdicts[item] == "keep" for item in inside) for inside in members]
     parent = {centre: centre for centre in star_items}
+    # an upper bound: two members of a star are at most two matches apart
+    diameter = dict.fromkeys(star_items, 0)
+    for node, centre in enumerate(centres):
+        if node != centre:
+            diameter[centre] = 2
 
     def root(node: int) -> int:
         while parent[node] != node:
@@ -153,10 +170,13 @@ def _groups(
             node = parent[node]
         return node
 
-    for first, second in edges:
-        if kept[first] and kept[second]:
+    for pairs, most in ((same, len(members) * 3), (alike, MAX_DIAMETER)):
+        for first, second in pairs:
             one, other = root(centres[first]), root(centres[second])
-            parent[max(one, other)] = min(one, other)
+            across = diameter[one] + diameter[other] + 1
+            if kept[first] and kept[second] and one != other and across <= most:
+                parent[max(one, other)] = min(one, other)
+                diameter[min(one, other)] = across
     smallest: dict[int, str] = {}
     for centre, inside in star_items.items():
         name = min(items[item].image_id for item in inside)

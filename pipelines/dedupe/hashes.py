@@ -53,6 +53,16 @@ def crop_views(amounts: tuple[float, ...]) -> tuple[View, ...]:
     )
 
 
+def side_views(amount: float) -> tuple[View, ...]:
+    """The four crops that take the amount off one side."""
+    return (
+        View(amount, 0.0, 1.0, 1.0),
+        View(0.0, amount, 1.0, 1.0),
+        View(0.0, 0.0, 1.0 - amount, 1.0),
+        View(0.0, 0.0, 1.0, 1.0 - amount),
+    )
+
+
 def resample_matrix(start: float, stop: float) -> Weights:
     """The (32, 32) matrix that stretches the part [start, stop] of 32 pixels to 32 pixels, linearly."""
     at = np.clip((start + (np.arange(SIDE) + 0.5) / SIDE * (stop - start)) * SIDE - 0.5, 0, SIDE - 1)

@@ -8,12 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.core.executor import num_workers
-from pipelines.dedupe.hashes import WHOLE, Hashes, Thumbnails, View, crop_views, hash_views, mirror_mask
+from pipelines.dedupe.hashes import (
+    WHOLE,
+    Hashes,
+    Thumbnails,
+    View,
+    crop_views,
+    hash_view,
+    hash_views,
+    mirror_mask,
+    side_views,
+)
 from pipelines.dedupe.search import MAX_DISTANCE, HashIndex
 from pipelines.dedupe.verify import Candidates, verify
 
-# within the seven bits, these meet the crops that take up to about 12 % off each axis
-_CROPS = crop_views((0.06, 0.1))
+# within the seven bits, these meet the crops that take up to about 12 % off each axis, or off one side
+_CROPS = (*crop_views((0.06, 0.1)), *side_views(0.08))
 # grey levels of standard deviation: below, a thumbnail is blank, and its correlations are those of noise
 MIN_CONTRAST = 3.0
 # each holds some blocks of candidates; more threads wait for each other
@@ -22,6 +32,9 @@ _RANDOM_PAIRS = 20_000
 _RANDOM_QUANTILE = 0.999
 # 1 - that quantile for photographs of anything (CIFAR-10: 0.2): there min_score is taken as it stands
 _USUAL_GAP = 0.2
+# pictures that are looked at more closely afterwards may be this much further apart here, but not below _FLOOR
+_LOOSER = 5.0
+_FLOOR = 0.93
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,6 +47,7 @@ class NearPairs:
         moving: (P,) row that lies on the other as `warp` says.
         fixed: (P,) row of the other, mirrored where `mirrored` says so.
         mirrored: (P,).
+        turns: (P,) quarter turns of `moving`, anticlockwise, before it lies so; 0 but where turns are looked for.
         warp: (P, 4) float32, as `pipelines.dedupe.verify.sample` takes it.
         score: (P,).
     """
@@ -41,8 +55,16 @@ class NearPairs:
     moving: npt.NDArray[np.int64]
     fixed: npt.NDArray[np.int64]
     mirrored: npt.NDArray[np.bool_]
+    turns: npt.NDArray[np.int8]
     warp: npt.NDArray[np.float32]
     score: Floats
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def of(self, which: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice) -> "NearPairs":
+        """Some of the pairs."""
+        return NearPairs(*(getattr(self, field.name)[which] for field in fields(NearPairs)))
 
 
 def contrast(thumbnails: Thumbnails) -> Floats:
@@ -56,10 +78,11 @@ def contrast(thumbnails: Thumbnails) -> Floats:
 
 
 def _products(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.int64]:
-    """(P,) sums of products of (P, M) bytes, exact: 1,024 products of bytes fit 32 bits."""
-    found: npt.NDArray[np.int64] = np.einsum("pm,pm->p", first.astype(np.int32), second.astype(np.int32)).astype(
-        np.int64
-    )
+    """(P,) sums of products of (P, M) bytes, exact: whole numbers below 2**53 in float64."""
+    found = np.empty(len(first), np.int64)
+    for start in range(0, len(first), 2048):
+        one, other = (array[start : start + 2048].astype(np.float64) for array in (first, second))
+        found[start : start + 2048] = (one[:, None, :] @ other[:, :, None])[:, 0, 0]
     return found
 
 
@@ -93,35 +116,53 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
     return round(1 - (1 - min_score) * min(1.0, (1 - usual) / _USUAL_GAP) ** 2 / crowded, 4)
 
 
-def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> NearPairs:
-    """Every pair whose hashes meet and whose aligned score reaches the threshold.
+def near_pairs(
+    thumbnails: Thumbnails,
+    *,
+    limit: float,
+    mirror: bool,
+    turns: bool = False,
+    large: npt.NDArray[np.bool_] | None = None,
+    foreign: npt.NDArray[np.bool_] | None = None,
+) -> NearPairs:
+    """Every pair whose hashes meet and whose aligned score reaches what is asked of it.
 
     Args:
-        thumbnails: (N, 32, 32) uint8, none blank, none equal to another.
+        thumbnails: (N, 32, 32) uint8, none blank.
+        limit: of `threshold`: what a pair must score.
+        turns: look for quarter turns too.
+        large: (N,) pictures that a closer look can tell apart: a pair of these need only come near the limit.
+        foreign: (N,) pictures that are of no interest to each other, only to the rest.
     """
     num_images = len(thumbnails)
+    large = np.zeros(num_images, np.bool_) if large is None else large
+    foreign = np.zeros(num_images, np.bool_) if foreign is None else foreign
+    floor = min(limit, max(_FLOOR, 1 - _LOOSER * (1 - limit)))
     views = (WHOLE, *_CROPS)
     hashes_of = hash_views(thumbnails, views)
-    whole = hashes_of[0]
-    index = HashIndex(whole)
-    limit = threshold(thumbnails, min_score)
+    index = HashIndex(hashes_of[0])
 
-    def search(view: View, hashes: Hashes, flipped: bool) -> NearPairs:
+    def search(view: View, hashes: Hashes, flipped: bool, turned: int) -> NearPairs:
         found = [np.zeros(0, np.int64)]
         for query, hit in index.near(hashes ^ mirror_mask() if flipped else hashes, MAX_DISTANCE):
-            wanted = query < hit if view is WHOLE else query != hit
+            # seen whole, upright or turned half, the second of two is found from the first as the first from the second
+            wanted = query < hit if view is WHOLE and turned != 1 else query != hit
+            wanted &= ~(foreign[query] & foreign[hit])
             found.append(query[wanted] * num_images + hit[wanted])
         query, hit = np.divmod(np.unique(np.concatenate(found)), num_images)
         mirrored = np.full(len(query), flipped)
-        judged = verify(thumbnails, Candidates(query, hit, mirrored, view))
-        good = judged.score >= limit
+        judged = verify(thumbnails, Candidates(query, hit, mirrored, view, turned))
+        good = judged.score >= np.where(large[query] & large[hit], floor, limit)
         score = np.minimum(judged.score[good], 1.0)
-        return NearPairs(query[good], hit[good], mirrored[good], judged.warp[good], score)
+        quarter = np.full(len(score), turned, np.int8)
+        return NearPairs(query[good], hit[good], mirrored[good], quarter, judged.warp[good], score)
 
+    turned = [hash_view(np.rot90(thumbnails, turn, axes=(1, 2)), WHOLE) for turn in (1, 2)] if turns else []
+    # three quarters are one quarter of the other picture
+    looks = [*((view, hashes, 0) for view, hashes in zip(views, hashes_of, strict=True))]
+    looks += [(WHOLE, hashes, turn) for turn, hashes in enumerate(turned, 1)]
     jobs = [
-        (view, hashes, flipped)
-        for view, hashes in zip(views, hashes_of, strict=True)
-        for flipped in ((False, True) if mirror else (False,))
+        (view, hashes, flip, turn) for view, hashes, turn in looks for flip in ((False, True) if mirror else (False,))
     ]
     # numpy lets go of the interpreter in its long loops; results come back in the order of the jobs
     with ThreadPoolExecutor(min(num_workers(), _MAX_THREADS)) as pool:
@@ -130,5 +171,4 @@ def near_pairs(thumbnails: Thumbnails, *, min_score: float, mirror: bool) -> Nea
     # the best score of each pair; among equal ones the first that was found
     key = np.minimum(every.moving, every.fixed) * num_images + np.maximum(every.moving, every.fixed)
     order = np.lexsort((np.arange(len(key)), -every.score, key))
-    chosen = order[np.unique(key[order], return_index=True)[1]]
-    return NearPairs(*(getattr(every, field.name)[chosen] for field in fields(NearPairs)))
+    return every.of(order[np.unique(key[order], return_index=True)[1]])

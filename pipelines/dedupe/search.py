@@ -68,16 +68,21 @@ class HashIndex:
         keys = _quarter(queries, quarter)
         # queries of one key follow each other, so that each bucket is read while it is in the cache
         by_key = np.argsort(keys, kind="stable")
-        keys = keys[by_key]
+        keys, sorted_queries = keys[by_key], queries[by_key]
         for turned in (0, *(1 << bit for bit in range(16))):
             first = starts[keys ^ turned]
             sizes = starts[(keys ^ turned) + 1] - first
             for part in _parts(sizes):
                 size = sizes[part]
-                query = np.repeat(by_key[part], size)
-                place = np.arange(len(query)) + np.repeat(first[part] - (np.cumsum(size) - size), size)
-                hit = np.flatnonzero(np.bitwise_count(queries[query] ^ indexed[place]) <= distance)
-                yield query[hit], order[place[hit]].astype(np.int64)
+                ends = np.cumsum(size)
+                # where each comparison's hash lies in the index: its bucket's first, and on from there
+                place = np.repeat((first[part] - (ends - size)).astype(np.int32), size)
+                place += np.arange(len(place), dtype=np.int32)
+                different = np.repeat(sorted_queries[part], size)
+                different ^= indexed[place]
+                hit = np.flatnonzero(np.bitwise_count(different) <= distance)
+                query = by_key[part][np.searchsorted(ends, hit, side="right")]
+                yield query, order[place[hit]].astype(np.int64)
 
 
 def _quarter(hashes: Hashes, quarter: int) -> Indices:

@@ -17,15 +17,14 @@ Floats = npt.NDArray[np.float32]
 
 _ITERATIONS = 6
 _CHUNK = 2048
-# the outer two pixels on each side are not compared: thin frames and marks at the edge do not count
-_MARGIN = 2
-_INNER = slice(_MARGIN, SIDE - _MARGIN)
-# zoom beyond this fits anything to anything
-_MAX_ZOOM, _MAX_SHIFT = 0.18, 4.0
+# the outer sixteenth on each side is not compared: thin frames and marks at the edge do not count
+_MARGIN = 1 / 16
+# zoom beyond this, and shift beyond this share of a side, fit anything to anything
+_MAX_ZOOM, _MAX_SHIFT = 0.18, 1 / 8
+# two pictures that fit no better as they were found are not brought together by aligning them; most candidates are such
+_HOPELESS = 0.75
 # keeps a part of one single grey from dividing by zero
 _TINY = 1e-3
-# where the compared pixels lie, from the centre
-_GRID: Floats = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2)[_INNER]
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,14 @@ class Candidates:
         second: (P,) row that is compared whole.
         mirrored: (P,) the second is mirrored.
         view: the part of the first.
+        turns: quarter turns of the first, anticlockwise, before that.
     """
 
     first: npt.NDArray[np.int64]
     second: npt.NDArray[np.int64]
     mirrored: npt.NDArray[np.bool_]
     view: View
+    turns: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,26 +61,56 @@ class Verdicts:
 
 def verify(thumbnails: Thumbnails, candidates: Candidates) -> Verdicts:
     """The better of each pair as found and the pair aligned further."""
+    view = candidates.view
+    start = np.array(
+        [
+            view.right - view.left,
+            ((view.left + view.right) / 2 - 0.5) * SIDE,
+            view.bottom - view.top,
+            ((view.top + view.bottom) / 2 - 0.5) * SIDE,
+        ],
+        np.float32,
+    )  # zoom x, shift x, zoom y, shift y
     scores = np.empty(len(candidates.first))
     warps = np.empty((len(candidates.first), 4), np.float32)
-    for start in range(0, len(scores), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        moving = thumbnails[candidates.first[part]].astype(np.float32)
+    for begin in range(0, len(scores), _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        moving = np.rot90(thumbnails[candidates.first[part]], candidates.turns, axes=(1, 2)).astype(np.float32)
         fixed = thumbnails[candidates.second[part]].astype(np.float32)
         flipped = candidates.mirrored[part]
         fixed[flipped] = fixed[flipped][:, :, ::-1]
-        scores[part], warps[part] = _align(moving, fixed, candidates.view)
+        warp = np.repeat(start[None], len(fixed), axis=0)
+        within = inner(SIDE)
+        score = correlation(sample(moving, warp), fixed[:, within, within])
+        hopeful = score >= _HOPELESS
+        if hopeful.any():
+            score[hopeful], warp[hopeful] = align(moving[hopeful], fixed[hopeful], warp[hopeful])
+        scores[part], warps[part] = score, warp
     return Verdicts(np.round(scores, 4), warps)
 
 
-def _align(moving: Floats, fixed: Floats, view: View) -> tuple[Floats, Floats]:
-    """Correlation (P,) of the inner part of `fixed` with the part of `moving` that fits it best, both (P, 32, 32),
-    and the warp (P, 4) that brings it there."""
-    target = _standardise(fixed[:, _INNER, _INNER])
-    slope_y: Floats = np.gradient(fixed, axis=1)
-    slope_x: Floats = np.gradient(fixed, axis=2)
-    grid = _GRID
-    slope_x, slope_y = slope_x[:, _INNER, _INNER], slope_y[:, _INNER, _INNER]
+def inner(side: int) -> slice:
+    """The pixels of an axis that are compared."""
+    margin = int(side * _MARGIN)
+    return slice(margin, side - margin)
+
+
+def align(moving: Floats, fixed: Floats, start: Floats) -> tuple[Floats, Floats]:
+    """Lay `moving` on `fixed` as well as it goes.
+
+    Args:
+        moving: (P, S, S) grey.
+        fixed: (P, S, S) grey; its inner part is compared.
+        start: (P, 4) the warps to begin with, as `sample` takes them.
+
+    Returns:
+        (P,) the correlation where they fit best, and (P, 4) the warps that bring them there.
+    """
+    side = fixed.shape[1]
+    within, grid = inner(side), _grid(side)
+    target = _standardise(fixed[:, within, within])
+    slope_y: Floats = np.gradient(fixed, axis=1)[:, within, within]
+    slope_x: Floats = np.gradient(fixed, axis=2)[:, within, within]
     # how the target changes with zoom and shift along x, then along y: (P, 4, M)
     steepest = np.stack([slope_x * grid, slope_x, slope_y * grid[:, None], slope_y], axis=1)
     steepest = steepest.reshape(len(fixed), 4, -1)
@@ -90,18 +121,9 @@ def _align(moving: Floats, fixed: Floats, view: View) -> tuple[Floats, Floats]:
     # a picture without detail along an axis says nothing about its place there: stay
     trace = np.einsum("pii->p", hessian)[:, None, None]
     hessian += np.eye(4, dtype=np.float32) * (1e-3 * trace + 1.0)
-    contrast = np.linalg.norm(_centred(fixed[:, _INNER, _INNER]), axis=1)
+    contrast = np.linalg.norm(_centred(fixed[:, within, within]), axis=1)
 
-    start = np.array(
-        [
-            view.right - view.left,
-            ((view.left + view.right) / 2 - 0.5) * SIDE,
-            view.bottom - view.top,
-            ((view.top + view.bottom) / 2 - 0.5) * SIDE,
-        ],
-        np.float32,
-    )  # zoom x, shift x, zoom y, shift y
-    warp = np.repeat(start[None], len(fixed), axis=0)
+    warp = start.copy()
     best = np.full(len(fixed), -1.0, np.float32)
     best_warp = warp.copy()
     for iteration in range(_ITERATIONS + 1):
@@ -118,8 +140,9 @@ def _align(moving: Floats, fixed: Floats, view: View) -> tuple[Floats, Floats]:
         zoom = np.clip(zoom, 0.8, 1.25)
         warp[:, 0::2] /= zoom
         warp[:, 1::2] -= warp[:, 0::2] * shift
-        warp[:, 0::2] = np.clip(warp[:, 0::2], start[0::2] - _MAX_ZOOM, start[0::2] + _MAX_ZOOM)
-        warp[:, 1::2] = np.clip(warp[:, 1::2], start[1::2] - _MAX_SHIFT, start[1::2] + _MAX_SHIFT)
+        warp[:, 0::2] = np.clip(warp[:, 0::2], start[:, 0::2] - _MAX_ZOOM, start[:, 0::2] + _MAX_ZOOM)
+        reach = _MAX_SHIFT * side
+        warp[:, 1::2] = np.clip(warp[:, 1::2], start[:, 1::2] - reach, start[:, 1::2] + reach)
     return best, best_warp
 
 
@@ -127,24 +150,30 @@ def sample(pictures: Floats, warp: Floats) -> Floats:
     """The compared part of P pictures, as `warp` says where it lies.
 
     Args:
-        pictures: (P, 32, 32) float32.
+        pictures: (P, S, S) float32.
         warp: (P, 4) float32: zoom and shift (pixels) along x, then along y; 1, 0, 1, 0 is the inner part
             itself.
 
     Returns:
-        (P, 28, 28) values at zoom * place + shift from the centre, linearly between pixels, the edge repeated outside.
+        (P, M, M) values at zoom * place + shift from the centre, linearly between pixels, the edge repeated outside.
     """
-    grid = _GRID
-    rows_at = np.clip(warp[:, 2:3] * grid + warp[:, 3:4] + (SIDE - 1) / 2, 0, SIDE - 1)  # (P, m)
-    columns_at = np.clip(warp[:, 0:1] * grid + warp[:, 1:2] + (SIDE - 1) / 2, 0, SIDE - 1)
-    low = np.minimum(rows_at.astype(np.int64), SIDE - 2)[:, :, None]
+    side, grid = pictures.shape[1], _grid(pictures.shape[1])
+    rows_at = np.clip(warp[:, 2:3] * grid + warp[:, 3:4] + (side - 1) / 2, 0, side - 1)  # (P, M)
+    columns_at = np.clip(warp[:, 0:1] * grid + warp[:, 1:2] + (side - 1) / 2, 0, side - 1)
+    low = np.minimum(rows_at.astype(np.int64), side - 2)[:, :, None]
     part = rows_at[:, :, None] - low
     rows = np.take_along_axis(pictures, low, 1) * (1 - part) + np.take_along_axis(pictures, low + 1, 1) * part
-    low = np.minimum(columns_at.astype(np.int64), SIDE - 2)[:, None, :]
+    low = np.minimum(columns_at.astype(np.int64), side - 2)[:, None, :]
     part = columns_at[:, None, :] - low
     sampled = np.take_along_axis(rows, low, 2) * (1 - part) + np.take_along_axis(rows, low + 1, 2) * part
-    inner: Floats = sampled.astype(np.float32)
-    return inner
+    result: Floats = sampled.astype(np.float32)
+    return result
+
+
+def _grid(side: int) -> Floats:
+    """Where the compared pixels lie, from the centre."""
+    grid: Floats = (np.arange(side, dtype=np.float32) - (side - 1) / 2)[inner(side)]
+    return grid
 
 
 def _centred(pictures: Floats) -> Floats:
@@ -158,3 +187,9 @@ def _standardise(pictures: Floats) -> Floats:
     flat = _centred(pictures)
     unit: Floats = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), _TINY)
     return unit
+
+
+def correlation(first: Floats, second: Floats) -> Floats:
+    """(P,) of two arrays (P, ...)."""
+    found: Floats = (_standardise(first) * _standardise(second)).sum(axis=1)
+    return found

@@ -13,6 +13,7 @@ from pipelines.core.files import empty_folder, write_csv, write_json
 from pipelines.core.params.evaluate import EvaluateParams
 from pipelines.core.tables import DEDUPED, PREDICTIONS, read_table, write_table
 from pipelines.evaluate.intervals import bootstrap_figures, group_numbers, percentile_interval, wilson_interval
+from pipelines.evaluate.leaks import leak_premium
 from pipelines.evaluate.members import Packed, Predictions, average, read_index, read_member, require_same_pictures
 from pipelines.evaluate.metrics import FIGURES, Scored, confusion_counts, f1, precision, recall, score, tally
 from pipelines.evaluate.suspects import HEADER, find_suspects
@@ -56,7 +57,7 @@ def evaluate(
         params: the section `evaluate`.
         members: recipes whose predictions count; each member and fold has a folder in `train_dir`.
         folds: folds each member was trained on.
-        train_dir: holds `<member>-<fold>/predictions.parquet`; whatever else lies there is ignored.
+        train_dir: holds `<member>-<fold>/predictions.parquet`, and features.parquet where the member is frozen.
         index: the pack index, which names classes, test pictures and groups.
         manifest: dedupe's manifest, for the source paths of suspects; None leaves these empty.
         out_dir: emptied first.
@@ -76,7 +77,11 @@ def evaluate(
         suspect_confidence=params.suspect_confidence,
     )
     scored = score(test.actual, test.probabilities)
+    premium = leak_premium(params, features=_features(train_dir, members, folds), packed=packed, manifest=manifest)
     metrics = measure(params, scored, packed, test, {m.name: score(m.test.actual, m.test.probabilities) for m in found})
+    metrics["leak_premium"] = {
+        name: _rounded(value) if isinstance(value, float) else value for name, value in premium.items()
+    }
 
     empty_folder(out_dir)
     write_table(_prediction_table(test), out_dir / "predictions.parquet", classes=packed.classes)
@@ -155,6 +160,12 @@ def measure(
         },
         "per_class": _per_class(scored, packed.classes, params.confidence),
     }
+
+
+def _features(train_dir: Path, members: Sequence[str], folds: Sequence[int]) -> Path | None:
+    """The features of the first member that leaves some: those of all folds are equal."""
+    paths = (train_dir / f"{name}-{folds[0]}" / "features.parquet" for name in members)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _figure(name: str, scored: Scored, drawn: dict[str, Any], confidence: float) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ def main(params: Params, layout: Layout) -> ReportArtifact:
         ingest_dir=layout.stage("ingest"),
         dedupe_dir=layout.stage("dedupe"),
         validate_dir=layout.stage("validate"),
+        split_dir=layout.stage("split"),
         augment_dir=layout.stage("augment"),
         train_dir=layout.stage("train"),
         evaluate_dir=layout.stage("evaluate"),

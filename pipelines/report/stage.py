@@ -14,12 +14,14 @@ from pipelines.report.confusion import NUMBERS_UP_TO, Pair, confused_pairs, matr
 from pipelines.report.credits import HEADER, find_credits
 from pipelines.report.curves import curve_svg
 from pipelines.report.data_card import class_counts, data_card, planted, refused
+from pipelines.report.duplicates import MEANINGS, find_duplicates, said
 from pipelines.report.galleries import pair_anchors, pair_galleries, suspect_gallery, twins
 from pipelines.report.heatmap import draw_heatmap
 from pipelines.report.inputs import Inputs, read_inputs
 from pipelines.report.page import render_page
 from pipelines.report.pictures import Pictures
 from pipelines.report.quality import quality_flaws
+from pipelines.report.split_card import split_card
 from pipelines.report.summary import summary_markdown
 from pipelines.report.wording import best_and_worst, headline, most_confused
 
@@ -56,6 +58,7 @@ def report(
     ingest_dir: Path,
     dedupe_dir: Path,
     validate_dir: Path,
+    split_dir: Path,
     augment_dir: Path,
     train_dir: Path,
     evaluate_dir: Path,
@@ -67,7 +70,7 @@ def report(
         params: the section `report`.
         train: the section `train`: which members and folds there are, and how they were made.
         max_pixels: larger originals are not opened, as in ingest.
-        ingest_dir, dedupe_dir, validate_dir, augment_dir, train_dir, evaluate_dir: what these stages wrote.
+        ingest_dir, dedupe_dir, validate_dir, split_dir, augment_dir, train_dir, evaluate_dir: what these stages wrote.
         out_dir: emptied first.
 
     Raises:
@@ -92,6 +95,7 @@ def report(
     )
     order = order_classes(inputs.counts)
     pairs = confused_pairs(inputs.counts)
+    division = split_card(split_dir, inputs.metrics)
     actions = what_to_fix(inputs, pairs)
     credits = find_credits(inputs)
     png, legend = draw_heatmap(inputs.counts, inputs.classes, order)
@@ -104,6 +108,7 @@ def report(
             "credits": credits,
             "pairs": pair_galleries(inputs, pairs[: params.confused_pairs], params, pictures),
             "num_pairs": len(pairs),
+            "split": division,
             "suspects": suspect_gallery(inputs.suspects, params.gallery, pictures),
             "num_suspects": len(inputs.suspects),
             "curves": _curves(inputs),
@@ -114,7 +119,7 @@ def report(
     )
     empty_folder(out_dir)
     write_bytes(out_dir / "confusion_matrix.png", png)
-    write_text(out_dir / "summary.md", summary_markdown(params.title, inputs, pairs, actions, legend))
+    write_text(out_dir / "summary.md", summary_markdown(params.title, inputs, pairs, actions, legend, division))
     if credits is not None:
         write_csv(
             out_dir / "credits.csv", HEADER, zip(*(credits.table[name].to_pylist() for name in HEADER), strict=True)
@@ -156,9 +161,7 @@ def _matrix(params: ReportParams, inputs: Inputs, pairs: list[Pair], order: list
 
 
 def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str, Any]:
-    conflicts = [row for row in inputs.duplicates if row["verdict"] == "conflict"]
-    copies = [row for row in inputs.duplicates if row["verdict"] == "copy"]
-    alike = [row for row in inputs.duplicates if row["kind"] == "alike"]
+    pairs = find_duplicates(inputs.duplicates)
     return {
         "card": data_card(inputs),
         "flaws": quality_flaws(inputs),
@@ -166,13 +169,12 @@ def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str,
         "rules": inputs.expectations["rules"],
         "refused": refused(inputs),
         "num_rejects": len(inputs.rejects),
-        "conflicts": twins(conflicts, params.gallery, pictures),
-        "num_conflicts": len(conflicts),
-        "copies": twins(copies, params.gallery, pictures),
-        "num_copies": len(copies),
-        "copy_kinds": {k: sum(row["kind"] == k for row in copies) for k in ("exact", "pixels", "near")},
-        "alike": twins(alike, params.gallery, pictures),
-        "num_alike": len(alike),
+        "duplicates": pairs,
+        "meanings": MEANINGS,
+        "references": [said(reference) for reference in pairs.references],
+        "conflicts": twins(pairs.conflicts, params.gallery, pictures),
+        "copies": twins(pairs.copies, params.gallery, pictures),
+        "kept": twins(pairs.kept, params.gallery, pictures),
         "planted": planted(inputs),
     }
 

@@ -6,18 +6,25 @@ from typing import Any
 from pipelines.report.actions import Action
 from pipelines.report.confusion import Pair
 from pipelines.report.inputs import Inputs
+from pipelines.report.split_card import SplitCard
 from pipelines.report.wording import best_and_worst, decimal, headline, most_confused, percent, percent_range
 
 NUM_CLASSES, NUM_PAIRS = 10, 5
 
 
 def summary_markdown(
-    title: str, inputs: Inputs, pairs: list[Pair], actions: list[Action], legend: dict[str, str]
+    title: str,
+    inputs: Inputs,
+    pairs: list[Pair],
+    actions: list[Action],
+    legend: dict[str, str],
+    division: SplitCard,
 ) -> str:
     """The whole file.
 
     Args:
         legend: what numbers stand for in confusion_matrix.png.
+        division: how the pictures were divided.
     """
     metrics = inputs.metrics
     num_right = int(inputs.counts.trace())
@@ -25,12 +32,14 @@ def summary_markdown(
     blocks = [
         f"# {escape(title)}",
         " ".join(escape(s) for s in sentences if s),
+        *([f"> **Copies on both sides.** {escape(division.notice)}"] if division.notice else []),
         *(
             ["> The pictures are drawn, not photographed: the sample that comes with miwake."]
             if inputs.is_drawn
             else []
         ),
         _figures(metrics),
+        escape(f"{division.audit} {division.premium}"),
         *_classes(metrics),
         *_pairs(inputs, pairs),
         *_actions(actions),

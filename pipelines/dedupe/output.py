@@ -1,0 +1,95 @@
+"""What dedupe writes: the manifest with verdicts, and every pair in duplicates.csv."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipelines.core.decisions import Decisions
+from pipelines.core.tables import DEDUPED, MANIFEST
+from pipelines.dedupe.find import ForeignPair, Pair
+from pipelines.dedupe.groups import Verdict
+from pipelines.dedupe.rows import Rows
+
+HEADER = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
+
+# both pictures of such pairs stay
+_LOOK_ALIKES = ("alike", "embedding")
+
+
+@dataclass(frozen=True)
+class ForeignRow:
+    """A pair with a picture of a reference set, and what to say of that picture."""
+
+    pair: ForeignPair
+    name: str
+    """of the set"""
+    image_id: str
+    path: str
+    label: str
+    drops: bool
+    """our picture goes"""
+
+
+def deduped(
+    manifest: pa.Table,
+    rows: Rows,
+    verdicts: Sequence[Verdict],
+    decisions: Decisions,
+    in_reference_sets: Mapping[int, str],
+) -> pa.Table:
+    """The table DEDUPED.
+
+    Args:
+        verdicts: one a row.
+        in_reference_sets: rows that go for this, with the reason.
+    """
+    reason_of = {rows.image_id[row]: reason for row, reason in in_reference_sets.items()}
+
+    def note(image_id: str, verdict: Verdict) -> str:
+        if image_id in decisions.drops:
+            return f"drop: {decisions.drops[image_id]}"
+        if verdict.verdict == "drop":
+            return f"drop: {reason_of[image_id]}"
+        return f"relabel: {decisions.relabels[image_id][1]}" if image_id in decisions.relabels else ""
+
+    columns = {name: manifest[name] for name in MANIFEST.names} | {
+        "original_label": manifest["label"],
+        "label": rows.label,
+        "group": [verdict.group for verdict in verdicts],
+        "verdict": [verdict.verdict for verdict in verdicts],
+        "best_id": [verdict.best_id for verdict in verdicts],
+        "decision": [note(one, verdict) for one, verdict in zip(rows.image_id, verdicts, strict=True)],
+    }
+    return pa.table({name: columns[name] for name in DEDUPED.names}, schema=DEDUPED)
+
+
+def csv_rows(
+    rows: Rows, pairs: Iterable[Pair], foreign: Iterable[ForeignRow], verdicts: Sequence[Verdict], recuts: str
+) -> list[tuple[str, ...]]:
+    """The rows of duplicates.csv, sorted. image_a <= image_b, but where b is of a reference set.
+
+    Args:
+        recuts: drop or keep, of the params.
+    """
+    stay = _LOOK_ALIKES if recuts == "drop" else (*_LOOK_ALIKES, "recut")
+    found: list[tuple[str, ...]] = []
+    for pair in pairs:
+        first, second = sorted(
+            (pair.first, pair.second), key=lambda row: (rows.image_id[row], rows.path[row], rows.label[row])
+        )
+        ends = (rows.image_id[first], rows.image_id[second], rows.path[first], rows.path[second])
+        labels = (rows.label[first], rows.label[second])
+        if "drop" in (verdicts[first].verdict, verdicts[second].verdict):
+            verdict = "drop"
+        elif pair.kind in _LOOK_ALIKES or (pair.kind in stay and labels[0] == labels[1]):
+            verdict = "keep"
+        else:
+            verdict = "copy" if labels[0] == labels[1] else "conflict"
+        found.append((*ends, *labels, pair.kind, f"{pair.score:.4f}", verdict))
+    for one in foreign:
+        row = one.pair.row
+        ends = (rows.image_id[row], one.image_id, rows.path[row], one.path)
+        kind, verdict = f"{one.pair.kind} in {one.name}", "drop" if one.drops else "keep"
+        found.append((*ends, rows.label[row], one.label, kind, f"{one.pair.score:.4f}", verdict))
+    return sorted(found)

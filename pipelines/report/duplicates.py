@@ -1,0 +1,94 @@
+"""What duplicates.csv says, in words: pairs by what became of them, and by why they are one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.report.inputs import Row
+from pipelines.report.wording import count, listed
+
+MEANINGS = {
+    "exact": "of equal bytes",
+    "pixels": "of equal pixels",
+    "near": "nearly equal",
+    "recut": "one photograph cut differently",
+    "embedding": "alike to a network",
+    "alike": "alike but for detail or colour",
+}
+_IN = " in "
+"""dedupe's kinds of pairs with a reference set: "near in last month\""""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a reference set of dedupe.against shares with these pictures.
+
+    Args:
+        name: of the set.
+        num_found: pictures that are in it too.
+        num_dropped: of these, how many were left out for it.
+    """
+
+    name: str
+    num_found: int
+    num_dropped: int
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Pairs of duplicates.csv.
+
+    Args:
+        conflicts: one picture under two labels.
+        copies: pairs of which one picture went.
+        kept: pairs that stay together, on one side of every split.
+        copies_by_kind, kept_by_kind: "3 of equal bytes and 1 nearly equal".
+        references: one for each reference set that shares a picture, by name.
+    """
+
+    conflicts: list[Row]
+    copies: list[Row]
+    kept: list[Row]
+    copies_by_kind: str
+    kept_by_kind: str
+    references: list[Reference]
+
+
+def find_duplicates(rows: Sequence[Row]) -> Duplicates:
+    """Sort the rows of duplicates.csv; pairs of which a decision dropped one are left out."""
+    own = [row for row in rows if _IN not in row["kind"]]
+    copies = [row for row in own if row["verdict"] == "copy"]
+    kept = [row for row in own if row["verdict"] == "keep"]
+    return Duplicates(
+        conflicts=[row for row in own if row["verdict"] == "conflict"],
+        copies=copies,
+        kept=kept,
+        copies_by_kind=_by_kind(copies),
+        kept_by_kind=_by_kind(kept),
+        references=_references([row for row in rows if _IN in row["kind"]]),
+    )
+
+
+def _by_kind(rows: Sequence[Row]) -> str:
+    counted = Counter(row["kind"] for row in rows)
+    return listed([f"{counted[kind]:,} {meaning}" for kind, meaning in MEANINGS.items() if counted[kind]])
+
+
+def _references(rows: Sequence[Row]) -> list[Reference]:
+    found: dict[str, set[str]] = {}
+    dropped: dict[str, set[str]] = {}
+    for row in rows:
+        name = row["kind"].split(_IN, 1)[1]
+        found.setdefault(name, set()).add(row["image_a"])
+        if row["verdict"] == "drop":
+            dropped.setdefault(name, set()).add(row["image_a"])
+    return [Reference(name, len(found[name]), len(dropped.get(name, ()))) for name in sorted(found)]
+
+
+def said(reference: Reference) -> str:
+    """ "12 pictures are in last month too; 12 were left out." """
+    is_one = reference.num_found == 1
+    rest = "it stays" if is_one else "they stay"
+    if reference.num_dropped:
+        rest = f"{count(reference.num_dropped, 'was', 'were')} left out"
+    return f"{count(reference.num_found, 'picture is', 'pictures are')} in {reference.name} too; {rest}."

@@ -1,0 +1,164 @@
+"""How the pictures were divided: what was asked and achieved, the leak audit and the leak premium, in words."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import InputError
+from pipelines.report.wording import count, listed, percent
+
+NAMED = 10
+"""classes that a sentence lists before it only counts the rest"""
+METHODS = {
+    "exact": "Every class was divided by the fractions as evenly as whole groups of copies allow.",
+    "stable": "Each group of copies was placed by its own hash, so that new pictures never move old ones; the "
+    "fractions are met on average.",
+    "given": "The source's own subsets were taken.",
+}
+RULES = {
+    "keep_test": "the test set was left whole, and their copies taken out of training and validation",
+    "keep_train": "the training set was left whole, and their copies taken out of test and validation",
+    "keep": "they were left there on purpose",
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """A subset, its pictures, the fraction of all that these are, and the fraction asked (None: given)."""
+
+    name: str
+    num_pictures: int
+    fraction: float
+    asked: float | None
+
+
+@dataclass(frozen=True)
+class SplitCard:
+    """What the report says of the split.
+
+    Args:
+        notice: what every reader must know first; "" where the split is sound.
+        shares: of each subset.
+        sentences: on the method, classes and folds.
+        audit: on pairs of copies.
+        premium: on the score of a naive split.
+        leaks: groups across a given split, each a list of files; a few of `num_leaks`.
+    """
+
+    notice: str
+    shares: list[Share]
+    sentences: list[str]
+    audit: str
+    premium: str
+    leaks: list[list[dict[str, str]]]
+    num_leaks: int
+
+
+def split_card(split_dir: Path, metrics: dict[str, Any]) -> SplitCard:
+    """Read split's audit.json, and put it into words.
+
+    Args:
+        metrics: evaluate's metrics.json.
+
+    Raises:
+        InputError: the audit is missing.
+    """
+    path = split_dir / "audit.json"
+    try:
+        audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
+    given = audit["given"] or {"num_groups": 0, "examples": []}
+    subsets = audit["subsets"]
+    return SplitCard(
+        notice=_notice(audit["pairs"]["across"]),
+        shares=[Share(name, *(row[k] for k in ("num_pictures", "fraction", "asked"))) for name, row in subsets.items()],
+        sentences=_sentences(audit),
+        audit=_audit(audit["pairs"]),
+        premium=premium_sentence(metrics["leak_premium"]),
+        leaks=given["examples"],
+        num_leaks=given["num_groups"],
+    )
+
+
+def premium_sentence(premium: dict[str, Any]) -> str:
+    """What a split that ignores copies would have shown."""
+    value, low, high = premium["value"], premium["low"], premium["high"]
+    if value is None:
+        return (
+            "Leak premium: not measured; it needs a member with a frozen backbone, some dozen pictures, and "
+            "evaluate.leak_repeats above 0."
+        )
+    if not premium["num_in_groups"]:
+        return "Leak premium: none; no picture has a copy, so that a random split would have leaked nothing."
+    than = "worse" if value < 0 else "better"
+    sign = -1 if value < 0 else 1
+    ends = sorted((sign * 100 * low, sign * 100 * high))
+    return (
+        f"Leak premium: a random split that ignores copies would have looked {100 * abs(value):.1f} points {than} "
+        f"({ends[0]:.1f} to {ends[1]:.1f}): so divided, a linear probe tells {percent(premium['by_file'])} of "
+        f"{count(premium['num_files'], 'file')} right; with copies kept together, {percent(premium['by_group'])}."
+        + (" That was measured on a sample; on all files it is smaller." if premium["sampled"] else "")
+    )
+
+
+def _notice(across: int) -> str:
+    if not across:
+        return ""
+    pairs = count(across, "pair of copies lies", "pairs of copies lie")
+    return (
+        f"{pairs} across the given split and were left there (split.leaks: keep): every score here is better than the "
+        "model is."
+    )
+
+
+def _sentences(audit: dict[str, Any]) -> list[str]:
+    found = [METHODS[audit["method"]]]
+    if audit["group_by"]:
+        found.append(f"Files of equal {audit['group_by']} stay on one side too.")
+    if audit["folds"]:
+        found.append(
+            f"{len(audit['folds'])} folds of {min(audit['folds']):,} to {count(max(audit['folds']), 'picture')} "
+            "validate in turn."
+        )
+    if audit["largest_group"]["num_pictures"] > 1:
+        found.append(f"The largest group holds {count(audit['largest_group']['num_pictures'], 'picture')}.")
+    worst = audit["worst_class"]
+    if worst and abs(worst["pictures"]) >= 0.05:
+        more = "more" if worst["pictures"] > 0 else "fewer"
+        number = f"{abs(worst['pictures']):.1f}"
+        pictures = "picture" if number == "1.0" else "pictures"
+        found.append(
+            f"Furthest from its share is {worst['label']}, with {number} {pictures} "
+            f"{more} in {worst['subset']} than asked."
+        )
+    if audit["train_only"]:
+        found.append(f"Too rare for every subset, and never tested in full: {_clipped(audit['train_only'])}.")
+    if audit["merged"]:
+        found.append(f"Too rare, and merged into {audit['merged']['label']}: {_clipped(audit['merged']['of'])}.")
+    if audit["given"] and audit["given"]["num_groups"]:
+        given = audit["given"]
+        across = listed([f"{many:,} between {what}" for what, many in given["across"].items()])
+        found.append(
+            f"{count(given['num_groups'], 'group lies', 'groups lie')} across the given subsets ({across}; classes "
+            f"{_clipped(list(given['classes']))}); {RULES[given['leaks']]}. All are in data/split/leaks.csv."
+        )
+    return found
+
+
+def _audit(pairs: dict[str, Any]) -> str:
+    if not pairs["looked_at"]:
+        return "Leak audit: dedupe found no pair of copies, so that none can lie on two sides."
+    kinds = ", ".join(f"{many:,} {kind}" for kind, many in pairs["across_by_kind"].items())
+    return (
+        f"Leak audit: of {count(pairs['looked_at'], 'pair of copies', 'pairs of copies')}, {pairs['across']:,} "
+        f"{'lies' if pairs['across'] == 1 else 'lie'} on two sides{f' ({kinds})' if kinds else ''}; of "
+        f"{pairs['left_out']:,} at least one picture takes no part, {pairs['together']:,} lie on one side."
+    )
+
+
+def _clipped(labels: list[str]) -> str:
+    if len(labels) <= NAMED:
+        return listed(labels)
+    return f"{', '.join(labels[:NAMED])} and {len(labels) - NAMED:,} more"
