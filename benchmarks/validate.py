@@ -75,7 +75,7 @@ def draw_manifest(folder: Path, num_images: int) -> None:
         "source": [f"{k}-table" for k in random.integers(0, 20, num_images).tolist()],
         "source_path": [f"folder/{k:08}.jpg" for k in range(num_images)],
         "url": [f"https://host{k % 997}.example/a/{k}.jpg" for k in range(num_images)],
-        "license": random.choice(["CC0 1.0", "CC BY 4.0", "by 4.0", "CC BY-NC 4.0"], num_images, p=[0.5, 0.3, 0.1, 0.1]),
+        "license": random.choice(["CC0 1.0", "CC BY 4.0", "by 4.0", "BY-NC 4.0"], num_images, p=[0.5, 0.3, 0.1, 0.1]),
         "factors": [f'{{"gender": "{k % 2}", "status": "{k % 4}"}}' for k in range(num_images)],
         "given_subset": random.choice(["train", "val", "test", ""], num_images, p=[0.7, 0.1, 0.15, 0.05]),
         "format": random.choice(["JPEG", "PNG", "GIF"], num_images, p=[0.8, 0.15, 0.05]),

@@ -545,7 +545,8 @@ def test_drift_of_labels_and_of_quality_is_found(tmp_path: Path, capfd: pytest.C
     message = capfd.readouterr().err
     assert "offenders: 'cat'" in message
     assert (
-        f"hardly changed since {tmp_path / 'then'} (Kolmogorov-Smirnov distance); limit 0.2, observed sharp" in message
+        f"changed since '{tmp_path / 'then'}' (Kolmogorov-Smirnov distance); limit 0.2, observed sharpness 0.5"
+        in message
     )
     limits = {"max_label_drift": fraction(0.25), "max_quality_drift": fraction(0.5)}
     assert all(drifted(tmp_path, good(), now, **limits)[name]["success"] for name in limits)

@@ -95,7 +95,7 @@ def drift_rules(params: ValidateParams, reference: Reference) -> list[Rule]:
     """Those that are switched on."""
     rules = []
     of_labels, of_quality = params.max_label_drift, params.max_quality_drift
-    since = f"since {reference.name}"
+    since = f"since {reference.name!r}"
     against: dict[str, object] = {"compared": reference.compared}
     if of_labels.limit is not None:
         held: Expectation = (

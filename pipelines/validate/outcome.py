@@ -78,11 +78,13 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     rule, shown = outcome.rule, outcome.first[:MAX_SHOWN]
     first = shown[0] if shown else {"image_id": "", "label": ""}
     limit = "" if rule.limit is None else f"limit {_shown(rule.limit)}, "
-    observed = f"observed {_shown(outcome.observed)}; " if limit or rule.observe != "count" else ""
-    rest = outcome.offenders.num_rows - len(shown)
+    observed = f"observed {_shown(outcome.observed)}" if limit or rule.observe != "count" else ""
+    count = outcome.offenders.num_rows
+    broken = f"{count:,} broken" if count else ""
+    rest = count - len(shown)
     names = ", ".join([*map(_name, shown), f"and {rest:,} more"] if rest > 0 else map(_name, shown))
     cure = rule.cure.replace("{image_id}", first["image_id"]).replace("{label}", repr(first["label"]))
-    lines = [f"{rule.name}: {rule.description}; {limit}{observed}{outcome.offenders.num_rows:,} broken"]
+    lines = ["; ".join(part for part in (f"{rule.name}: {rule.description}", limit + observed, broken) if part)]
     lines += [f"    offenders: {names}"] if names else []
     lines += [f"    what helps: {cure}", *(f"    {line}" for line in cures)]
     if isinstance(rule.limit, int | float):
