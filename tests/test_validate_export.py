@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,19 @@ def test_the_command_writes_the_suite(tmp_path: Path) -> None:
         1,
         "miwake: --plain says what --write-suite leaves out: name its file too\n",
     )
+
+
+def test_the_documentation_names_every_rule_and_its_program_runs(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+)`", text.split("## ")[0])) >= set(ValidateParams.model_fields)
+    fixed = [rule for rule in run(tmp_path, good())[1] if rule not in ValidateParams.model_fields]
+    assert (len(fixed), "Eight more are always on" in text) == (8, True)
+    write_suite(PARAMS, tmp_path / "suite.json")
+    (program,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_a_limit_of_one_class_is_kept_by_both(tmp_path: Path) -> None:
