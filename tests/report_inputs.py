@@ -270,7 +270,7 @@ def _audit(data: Path, labels: Sequence[str], used: list[_File]) -> None:
         **{"method": "exact", "seed": 42, "group_by": None, "num_pictures": len(used), "num_groups": len(used)},
         "largest_group": {"group": used[0].image_id, "num_pictures": 2},
         "pairs": {
-            **{"looked_at": 3, "left_out": 2, "together": 1, "across": 0},
+            **{"looked_at": 3, "apart": 0, "left_out": 2, "together": 1, "across": 0},
             **{"across_by_kind": {}, "examples": []},
         },
         **{"given": None, "train_only": [], "merged": None},

@@ -16,9 +16,9 @@ from pipelines.core.errors import InputError
 from pipelines.core.params.dedupe import EmbeddingParams, ReferenceParams
 from pipelines.dedupe.detail import tile_agreement
 from pipelines.dedupe.find import ForeignPair, Found
-from pipelines.dedupe.groups import MAX_DIAMETER, Item, judge
+from pipelines.dedupe.groups import MAX_DIAMETER, Item, Verdict, judge
 from pipelines.dedupe.kinds import Sizes, made_from_each_other, slack_of
-from pipelines.dedupe.output import ForeignRow
+from pipelines.dedupe.output import ForeignRow, _apart
 from pipelines.dedupe.stage import _in_reference_sets
 
 
@@ -270,3 +270,10 @@ def test_features_find_heavier_edits_and_drop_nothing(tmp_path: Path) -> None:
     second = run(tmp_path / "again", files, embeddings=wanted)
     assert second.artifact.duplicates.read_bytes() == first.artifact.duplicates.read_bytes()
     assert second.artifact.manifest.read_bytes() == first.artifact.manifest.read_bytes()
+
+
+def test_look_alikes_of_a_chain_that_lie_in_two_groups_are_said_to_be_apart() -> None:
+    keep, other, copy = Verdict("a", "keep", "x"), Verdict("b", "keep", "x"), Verdict("b", "copy", "x")
+    assert _apart(keep, other)
+    assert not _apart(keep, keep)
+    assert not _apart(keep, copy)  # one of them takes no part: nothing can be parted

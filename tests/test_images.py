@@ -4,8 +4,10 @@ import contextlib
 import io
 import struct
 import tarfile
+import warnings
 import zlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +356,15 @@ def test_the_stress_set_is_refused_for_these_reasons_and_no_others(capfd: pytest
     assert reasons["near-duplicates/mixed_images/ukbench09268_corrupt.jpg"] == "not-an-image"
     assert "pillow/apng/chunk_no_fctl.png" not in reasons
     assert capfd.readouterr().err == ""
+
+
+def test_threads_that_decode_leave_pillows_limit_and_the_warnings_as_they_were() -> None:
+    """One thread ends while another still decodes: neither may put back what the other set."""
+    palette = io.BytesIO()
+    Image.new("P", (300, 300)).save(palette, "PNG")
+    limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda size: decode(palette.getvalue(), max_pixels=size), range(90_000, 90_400)))
+    assert {picture.pixels.shape for picture in found} == {(300, 300, 3)}
+    assert limit == Image.MAX_IMAGE_PIXELS
+    assert list(warnings.filters) == filters

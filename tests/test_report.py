@@ -550,7 +550,15 @@ def test_a_leak_that_was_kept_stands_on_the_first_screen_and_in_the_summary(tmp_
             "examples": [[file, {**file, "given_subset": "test"}]],
         },
     }
-    pairs = {"looked_at": 1, "left_out": 0, "together": 0, "across": 1, "across_by_kind": {"near": 1}, "examples": []}
+    pairs = {
+        "looked_at": 1,
+        "apart": 0,
+        "left_out": 0,
+        "together": 0,
+        "across": 1,
+        "across_by_kind": {"near": 1},
+        "examples": [],
+    }
     text = changed_audit(made, method="given", given=given, pairs=pairs, worst_class=None)
     assert "1 pair of copies lies across the given split and were left there" in text
     assert "unseen in training" not in text
@@ -604,11 +612,11 @@ def pair(kind: str, verdict: str, image_a: str = "a") -> Row:
 def test_pairs_are_told_apart_by_what_became_of_them() -> None:
     found = find_duplicates(
         [pair("near", "copy"), pair("exact", "copy"), pair("exact", "copy"), pair("recut", "keep"),
-         pair("alike", "keep"), pair("near", "conflict"), pair("near", "drop")]
+         pair("alike", "keep"), pair("near", "conflict"), pair("near", "drop"), pair("alike", "apart")]
     )  # fmt: skip
     assert found.copies_by_kind == "2 of equal bytes and 1 nearly equal"
     assert found.kept_by_kind == "1 one photograph cut differently and 1 alike but for detail or colour"
-    assert len(found.conflicts) == 1
+    assert (len(found.conflicts), found.num_apart) == (1, 1)
     assert found.references == []
     nothing = find_duplicates([])
     assert (nothing.copies, nothing.kept, nothing.copies_by_kind) == ([], [], "")

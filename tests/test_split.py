@@ -628,8 +628,8 @@ def test_a_copy_that_takes_its_pictures_place_brings_its_own_pairs(tmp_path: Pat
     at = table.schema.get_field_index("given_subset")
     table = table.set_column(at, "given_subset", pa.array([subset for _, subset in pictures]))
     write_table(table, tmp_path / "manifest.parquet")
-    pairs = [(sha("kept"), sha("twin"), "near"), (sha("third"), sha("twin"), "alike")]
-    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind"), pairs)
+    pairs = [(sha("kept"), sha("twin"), "near", "copy"), (sha("third"), sha("twin"), "alike", "keep")]
+    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind", "verdict"), pairs)
     artifact = split(
         PARAMS.model_copy(update={"method": "given"}),
         manifest=tmp_path / "manifest.parquet",
@@ -764,10 +764,15 @@ def test_the_audit_counts_folds_as_sides_and_looks_past_strangers(tmp_path: Path
         },
         schema=SPLITS,
     )
-    pairs = [("a", "b", "near"), ("a", "c", "near"), ("b", "d", "alike"), ("c", "e", "exact"), ("a", "z", "exact")]
-    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind"), pairs)
+    pairs = [
+        ("a", "b", "near", "copy"), ("a", "c", "near", "copy"), ("b", "d", "alike", "keep"),
+        ("c", "e", "exact", "copy"),
+        ("a", "z", "exact", "copy"), ("b", "c", "alike", "apart"),
+    ]  # fmt: skip
+    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind", "verdict"), pairs)
     found = audit_pairs(tmp_path / "duplicates.csv", table)
     assert (found.looked_at, found.together, found.across, found.left_out) == (5, 1, 3, 1)
+    assert found.apart == 1  # it lies across too, and may
     assert found.across_by_kind == {"alike": 1, "exact": 1, "near": 1}
     assert {(p["side_a"], p["side_b"]) for p in found.examples} >= {("train 0", "train 1")}
 
@@ -779,7 +784,7 @@ def test_a_file_that_holds_no_pairs_is_named(tmp_path: Path) -> None:
     (tmp_path / "duplicates.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="duplicates.csv holds no pairs of images"):
         audit_pairs(tmp_path / "duplicates.csv", empty)
-    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind"), [])
+    write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind", "verdict"), [])
     assert audit_pairs(tmp_path / "duplicates.csv", empty).looked_at == 0
 
 

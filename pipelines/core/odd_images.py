@@ -111,9 +111,44 @@ def image_has_colour(rgb: Image.Image) -> bool:
     return any(int(value) > COLOUR_LEVELS for value in most)
 
 
+class _Guard:
+    """Pillow's own limit, which sees frames that outgrow their picture, and Python's warnings: both are of the whole
+    process, so one thread must not put back what another still needs. While any thread decodes, the limit is the
+    highest that one of them asked for, and warnings are off: a picture that is usable but untidy is not worth a line.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limits: list[int] = []
+        self._before: int | None = None
+        self._warnings = warnings.catch_warnings()
+
+    @contextmanager
+    def __call__(self, max_pixels: int) -> Iterator[None]:
+        with self._lock:
+            if not self._limits:
+                self._before = Image.MAX_IMAGE_PIXELS
+                self._warnings = warnings.catch_warnings()
+                self._warnings.__enter__()
+                warnings.simplefilter("ignore")
+            self._limits.append(max_pixels)
+            Image.MAX_IMAGE_PIXELS = max(self._limits)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._limits.remove(max_pixels)
+                Image.MAX_IMAGE_PIXELS = max(self._limits, default=self._before)
+                if not self._limits:
+                    self._warnings.__exit__(None, None, None)
+
+
+_guard = _Guard()
+
+
 @contextmanager
 def _open(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
-    """Read the header of a file of format `name`; Pillow's own limit follows `max_pixels` meanwhile."""
+    """Read the header of a file of format `name`."""
     if not _pillow_logger.handlers:
         # without any handler, Python prints what Pillow logs of damaged files
         _pillow_logger.addHandler(logging.NullHandler())
@@ -121,20 +156,14 @@ def _open(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
         importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
     if name == "HEIF":
         _load_heif()
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a picture that is usable but untidy is not worth a line each
-            try:
-                image = Image.open(io.BytesIO(data), formats=[name])
-            except _DECODER_ERRORS as error:
-                raise _judge(name, error, data) from error
-            with image:
-                check_pixels(image.width, image.height, max_pixels)
-                yield image
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with _guard(max_pixels):
+        try:
+            image = Image.open(io.BytesIO(data), formats=[name])
+        except _DECODER_ERRORS as error:
+            raise _judge(name, error, data) from error
+        with image:
+            check_pixels(image.width, image.height, max_pixels)
+            yield image
 
 
 def _load_heif() -> None:

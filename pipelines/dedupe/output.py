@@ -13,7 +13,7 @@ from pipelines.dedupe.rows import Rows
 
 HEADER = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
 
-# both pictures of such pairs stay
+# both pictures of such pairs stay: in one group, but where a chain of them would grow too wide
 _LOOK_ALIKES = ("alike", "embedding")
 
 
@@ -82,6 +82,8 @@ def csv_rows(
         labels = (rows.label[first], rows.label[second])
         if "drop" in (verdicts[first].verdict, verdicts[second].verdict):
             verdict = "drop"
+        elif pair.kind in _LOOK_ALIKES and _apart(verdicts[first], verdicts[second]):
+            verdict = "apart"
         elif pair.kind in _LOOK_ALIKES or (pair.kind in stay and labels[0] == labels[1]):
             verdict = "keep"
         else:
@@ -93,3 +95,8 @@ def csv_rows(
         kind, verdict = f"{one.pair.kind} in {one.name}", "drop" if one.drops else "keep"
         found.append((*ends, rows.label[row], one.label, kind, f"{one.pair.score:.4f}", verdict))
     return sorted(found)
+
+
+def _apart(first: Verdict, second: Verdict) -> bool:
+    """Whether both pictures stay, but in two groups."""
+    return first.verdict == second.verdict == "keep" and first.group != second.group

@@ -56,9 +56,8 @@ class DedupeArtifact:
         return (
             f"{self.num_kept} of {self.num_images} pictures kept; {self.num_groups} groups, the largest of "
             f"{self.largest_group} ({self.num_exact} exact, {self.num_pixels} equal-pixel and {self.num_near} near "
-            f"pairs; {self.num_recut} pairs cut differently and {self.num_alike} that look alike{embedding} stay, "
-            f"never split{against}{skipped}), "
-            f"{self.num_conflicts} held for their labels, {self.num_dropped} dropped"
+            f"pairs; {self.num_recut} pairs cut differently and {self.num_alike} that look alike{embedding} "
+            f"stay{against}{skipped}), {self.num_conflicts} held for their labels, {self.num_dropped} dropped"
         )
 
 

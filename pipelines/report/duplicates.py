@@ -42,6 +42,7 @@ class Duplicates:
         conflicts: one picture under two labels.
         copies: pairs of which one picture went.
         kept: pairs that stay together, on one side of every split.
+        num_apart: pairs that look alike, in two groups, since a chain of such pairs would be one group otherwise.
         copies_by_kind, kept_by_kind: "3 of equal bytes and 1 nearly equal".
         references: one for each reference set that shares a picture, by name.
     """
@@ -49,6 +50,7 @@ class Duplicates:
     conflicts: list[Row]
     copies: list[Row]
     kept: list[Row]
+    num_apart: int
     copies_by_kind: str
     kept_by_kind: str
     references: list[Reference]
@@ -63,6 +65,7 @@ def find_duplicates(rows: Sequence[Row]) -> Duplicates:
         conflicts=[row for row in own if row["verdict"] == "conflict"],
         copies=copies,
         kept=kept,
+        num_apart=sum(row["verdict"] == "apart" for row in own),
         copies_by_kind=_by_kind(copies),
         kept_by_kind=_by_kind(kept),
         references=_references([row for row in rows if _IN in row["kind"]]),

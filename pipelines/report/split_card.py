@@ -155,7 +155,7 @@ def _audit(pairs: dict[str, Any]) -> str:
         f"Leak audit: of {count(pairs['looked_at'], 'pair of copies', 'pairs of copies')}, {pairs['across']:,} "
         f"{'lies' if pairs['across'] == 1 else 'lie'} on two sides{f' ({kinds})' if kinds else ''}; of "
         f"{pairs['left_out']:,} at least one picture takes no part, {pairs['together']:,} lie on one side."
-    )
+    ) + (f" {count(pairs['apart'], 'pair')} of mere look-alikes may be parted." if pairs["apart"] else "")
 
 
 def _clipped(labels: list[str]) -> str:

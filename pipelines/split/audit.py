@@ -27,7 +27,8 @@ class Pairs:
     """The pairs of duplicates.csv, by where their images ended.
 
     Args:
-        looked_at: all pairs.
+        looked_at: all pairs that belong together.
+        apart: pairs that only look alike, and that dedupe left in two groups; not looked at.
         left_out: pairs of which at least one image takes no part: a copy, or one held or dropped.
         together: pairs whose images both take part, on one side.
         across: pairs on two sides: of test, val and train, or of two folds.
@@ -36,6 +37,7 @@ class Pairs:
     """
 
     looked_at: int
+    apart: int
     left_out: int
     together: int
     across: int
@@ -53,14 +55,14 @@ def audit_pairs(duplicates: Path, splits: pa.Table) -> Pairs:
     Raises:
         InputError: the file is missing, or holds no pairs of images.
     """
-    pairs = read_pairs(duplicates)
+    pairs, num_apart = read_pairs(duplicates)
     names, side = _sides(splits)
     images, lowest, highest = _range_of(splits["image_id"], side)
     ends = [pc.index_in(pairs[name], images) for name in ("image_a", "image_b")]
     known = pc.and_(*(pc.is_valid(end) for end in ends)).to_numpy(zero_copy_only=False)
     first, second = (pc.fill_null(end, 0).to_numpy() for end in ends)
     if len(images) == 0:
-        return Pairs(pairs.num_rows, pairs.num_rows, 0, 0, {}, [])
+        return Pairs(pairs.num_rows, num_apart, pairs.num_rows, 0, 0, {}, [])
     low = np.minimum(lowest[first], lowest[second])
     high = np.maximum(highest[first], highest[second])
     astray = np.flatnonzero(known & (low < high))
@@ -68,6 +70,7 @@ def audit_pairs(duplicates: Path, splits: pa.Table) -> Pairs:
     shown = pairs.take(pa.array(astray[:NUM_EXAMPLES])).to_pylist()
     return Pairs(
         looked_at=pairs.num_rows,
+        apart=num_apart,
         left_out=int((~known).sum()),
         together=int(known.sum()) - len(astray),
         across=len(astray),

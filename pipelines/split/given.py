@@ -56,7 +56,7 @@ def read_given(manifest: Path, duplicates: Path, params: SplitParams) -> tuple[P
     at = table.schema.get_field_index("given_subset")
     table = table.set_column(at, "given_subset", pc.fill_null(table["given_subset"], ""))
     # a copy may take the place of the picture that dedupe kept: its own pairs count too
-    linked = link(table, params.group_by, pairs=read_pairs(duplicates))
+    linked = link(table, params.group_by, pairs=read_pairs(duplicates)[0])
     files = linked.files
     code = given_codes(files["given_subset"])
     if (code == NONE).all():
