@@ -371,7 +371,7 @@ def test_too_many_rejects_are_named(tmp_path: Path, capfd: pytest.CaptureFixture
     assert entry["offenders"][0] == {"image_id": "", "label": "cat", "source_path": "cat/x0.txt"}
     assert "cat/x4.jpg" not in (message := capfd.readouterr().err)
     assert "cat/x4.txt, and 5 more" in message
-    assert "data/ingest/rejected.csv gives each file's reason" in message
+    assert "data/ingest/rejected.csv gives each file's reason (not-an-image (10)): mend these files" in message
 
 
 def test_copies_are_counted_whether_they_are_dropped_or_kept(tmp_path: Path) -> None:
@@ -594,6 +594,12 @@ def test_cures_of_several_rules_agree_and_dedupe_takes_them(tmp_path: Path) -> N
     (tmp_path / "drop.csv").write_text("\n".join(["image_id,reason", *lines]) + "\n", encoding="utf-8")
     found = read_decisions(tmp_path, [sha("odd"), sha("flat")], ["cat", "dog"])
     assert found.drops == {sha("odd"): "blank, flat", sha("flat"): "flat"}
+
+
+def test_to_drop_every_picture_is_no_cure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, [{**one, "contrast": 0.5} for one in good()])
+    assert "to cure it" not in capfd.readouterr().err
+    assert not (tmp_path / "validate" / "cures").exists()
 
 
 def test_look_alikes_get_the_most_frequent_spelling(tmp_path: Path) -> None:

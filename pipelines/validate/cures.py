@@ -33,6 +33,9 @@ def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[
     """
     broken = [outcome for outcome in outcomes if not outcome.success]
     ids = {outcome.rule.name: _ids(outcome, frames.files) for outcome in broken if outcome.rule.drop}
+    num_kept = frames.files.loc[frames.files["verdict"] == "keep", "image_id"].nunique()
+    # to drop every picture cures nothing
+    ids = {name: found for name, found in ids.items() if len(found) < num_kept}
     reasons: dict[str, list[str]] = {}
     for outcome in broken:
         for image_id in ids.get(outcome.rule.name, []):

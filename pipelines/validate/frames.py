@@ -30,8 +30,8 @@ class Frames:
         files: one row a file of the manifest, whatever its verdict, with its columns.
         pictures: the files of verdict keep.
         columns: one row a column of the manifest: label (its name), type, expected.
-        seen: one row a file that ingest saw: source, and whether it was refused. Its label is the one that it came
-            with, before data/decisions/relabel.csv.
+        seen: one row a file that ingest saw: source, whether it was refused, and the reason ("" for none). Its label
+            is the one that it came with, before data/decisions/relabel.csv.
     """
 
     files: "pd.DataFrame"
@@ -76,8 +76,8 @@ def _seen(table: pa.Table, refused: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     accepted = _pandas(table.select(["image_id", "source_path", "source", "original_label"]))
-    accepted = accepted.rename(columns={"original_label": "label"}).assign(refused=False)
-    return pd.concat([accepted, refused[["image_id", "label", "source_path", "source", "refused"]]], ignore_index=True)
+    accepted = accepted.rename(columns={"original_label": "label"}).assign(refused=False, reason="")
+    return pd.concat([accepted, refused[list(accepted.columns)]], ignore_index=True)
 
 
 def _read_rejects(path: Path) -> "pd.DataFrame":

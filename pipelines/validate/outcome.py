@@ -30,12 +30,14 @@ class Outcome:
         observed: see `Rule.observe`; None where there is no value.
         offenders: pictures, files or classes that break the rule, each with image_id, label and source_path ("" for
             what it has not): files by label and path, classes in the order in which they are to be looked at.
+        reasons: of offenders that ingest refused, the most frequent first; else "".
     """
 
     rule: Rule
     success: bool
     observed: Observed
     offenders: pa.Table
+    reasons: str = ""
 
     @property
     def first(self) -> list[dict[str, str]]:
@@ -60,13 +62,14 @@ class Outcome:
 def outcome_of(rule: Rule, finding: Finding, frames: Frames) -> Outcome:
     """Name the offenders of `rule` and settle what is reported."""
     frame: pd.DataFrame = getattr(frames, rule.frame)
+    reasons = tally(frame["reason"].iloc[finding.rows]) if rule.frame == "seen" else ""
     if finding.labels:
         offenders = _named(["" for _ in finding.labels], list(finding.labels), ["" for _ in finding.labels])
     else:
         guilty = frame.iloc[finding.rows]
         offenders = _named(*(guilty[name].fillna("").astype("str") for name in NAMES))
         offenders = offenders.sort_by([(name, "ascending") for name in ("label", "source_path", "image_id")])
-    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders)
+    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons)
 
 
 def explain(outcome: Outcome, cures: list[str]) -> str:
@@ -83,7 +86,8 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     broken = f"{count:,} broken" if count else ""
     rest = count - len(shown)
     names = ", ".join([*map(_name, shown), f"and {rest:,} more"] if rest > 0 else map(_name, shown))
-    cure = rule.cure.replace("{image_id}", first["image_id"]).replace("{label}", repr(first["label"]))
+    cure = rule.cure.replace("{image_id}", first["image_id"]).replace("{reasons}", outcome.reasons)
+    cure = cure.replace("{label}", repr(first["label"]))
     lines = ["; ".join(part for part in (f"{rule.name}: {rule.description}", limit + observed, broken) if part)]
     lines += [f"    offenders: {names}"] if names else []
     lines += [f"    what helps: {cure}", *(f"    {line}" for line in cures)]

@@ -27,7 +27,7 @@ class Rule:
         limit: as params say; None for a rule without a number.
         frame: the table that is looked at, see `pipelines.validate.frames`.
         expectations: the rule holds when all of them do.
-        cure: what a person can do; may name {image_id} of the first offender, {label}.
+        cure: what a person can do; may name {image_id} and {label} of the first offender, and on `seen` {reasons}.
         observe: what is reported. count: the number of offenders; value: what the expectation itself observed (with
             several, the worst); fraction: the offenders' share of the frame; min, max: the lowest or highest value of
             the columns that are looked at; tally: the offenders' most frequent values of the column `tally`.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from pipelines.core.params.validate import FractionRule, ValidateParams
 from pipelines.validate.rule import Expectation, FrameName, Observe, Rule
 
-_MEND = "data/ingest/rejected.csv gives each file's reason: mend these files or take them out of the source"
+_MEND = "data/ingest/rejected.csv gives each file's reason ({reasons}): mend these files or take them out of the source"
 _PAIRS = (
     "data/dedupe/duplicates.csv lists the pairs: collect other pictures, or raise dedupe.min_score where pairs are no "
     "copies"
