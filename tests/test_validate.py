@@ -602,6 +602,12 @@ def test_to_drop_every_picture_is_no_cure(tmp_path: Path, capfd: pytest.CaptureF
     assert not (tmp_path / "validate" / "cures").exists()
 
 
+def test_a_name_gives_the_terminal_no_orders(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, [*good(), row("odd", "cat", contrast=0.5, source_path="cat/\x1b[2J\n東京.jpg")])
+    assert "offenders: cat/\ufffd[2J\ufffd東京.jpg\n" in capfd.readouterr().err
+    assert entries(tmp_path)["min_contrast"]["offenders"][0]["source_path"] == "cat/\x1b[2J\n東京.jpg"
+
+
 def test_look_alikes_get_the_most_frequent_spelling(tmp_path: Path) -> None:
     table = good() + [row(f"{label}{i}", label) for label, n in (("Les paul", 3), ("LesPaul", 2)) for i in range(n)]
     run(tmp_path, table)

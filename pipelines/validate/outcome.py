@@ -134,7 +134,9 @@ def _named(image_id: object, label: object, source_path: object) -> pa.Table:
 
 
 def _name(offender: dict[str, str]) -> str:
-    return offender["source_path"] or repr(offender["label"])
+    # names come from outside: what a terminal would obey is shown as a replacement sign
+    path = "".join(letter if letter.isprintable() else "\ufffd" for letter in offender["source_path"])
+    return path or repr(offender["label"])
 
 
 def _shown(observed: Observed) -> str:
