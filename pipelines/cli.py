@@ -1,6 +1,8 @@
 """The `miwake` command: what a person asks of data and models, beside the stages that DVC runs.
 
     miwake ingest diff 1 2
+    miwake validate
+    miwake validate --write-suite suite.json
 
 Works on the folder it is called in, the one of params.yaml. One group of subcommands a stage or subject; each function
 here takes words from the command line to a function of its package, which it imports when it is called.
@@ -14,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.core.errors import MiwakeError
+from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.layout import Layout
 
 app = typer.Typer(
@@ -54,6 +56,37 @@ def ingest_diff(
         return
     for line in diff.describe(found, names=names, limit=limit):
         print(line)
+
+
+@app.command("validate")
+def validate(
+    write_suite: Annotated[
+        Path | None, typer.Option(help="Write the rules to this file, as a Great Expectations suite over the manifest.")
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="With --write-suite: without the expectations that need miwake.")
+    ] = False,
+) -> None:
+    """Hold data/dedupe/manifest.parquet against the rules of params.yaml and say what is broken; write nothing."""
+    from pipelines.core.params import load_params
+    from pipelines.validate import export, outcome, stage
+
+    layout = Layout(Path.cwd())
+    params = load_params(layout.params).validate_
+    if write_suite is not None:
+        count = export.write_suite(params, write_suite, cache=layout.cache, plain=plain)
+        print(f"{write_suite}: {count} expectations")
+        return
+    if plain:
+        raise InputError("--plain says what --write-suite leaves out: name its file too")
+    found, _ = stage.look(params, manifest=layout.manifest, rejects=layout.rejects, cache=layout.cache)
+    errors, warned = stage.broken(found, "error"), stage.broken(found, "warn")
+    for severity, some in (("error", errors), ("warning", warned)):
+        for one in some:
+            print(f"{severity}: {outcome.explain(one, [])}")
+    print(f"{len(found) - len(errors) - len(warned)} of {len(found)} rules hold")
+    if errors:
+        raise SystemExit(1)
 
 
 def main() -> None:

@@ -63,6 +63,11 @@ def test_params_are_frozen() -> None:
         ),
         ("    - lite0_frozen\n", "    - lite0_frozen\n    - lite0_frozen\n", "members names something twice"),
         ("  folds:\n    - 0\n", "  folds:\n    - 3\n", "train.folds names fold 3, but split.folds is 1"),
+        (
+            "drift_from: null",
+            'drift_from: "1"',
+            "validate.drift_from '1' is ingest.snapshot itself, from which nothing",
+        ),
         ("augmentation: standard", "augmentation: wild", "augmentation 'wild' is not among augment.policies (standard"),
         ('snapshot: "1"', "snapshot: 2026-11-21", '2026-11-21 was read as a date; write it in quotes: "2026-11-21"'),
         ("learning_rate: 0.01", "learning_rate: .inf", "Infinity"),

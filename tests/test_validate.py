@@ -11,27 +11,30 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines.core.decisions import read_decisions
 from pipelines.core.errors import BrokenRulesError, InputError
-from pipelines.core.params.validate import CountRule, FractionRule, LicenseRule, RatioRule, ValidateParams
-from pipelines.core.tables import DEDUPED, write_table
-from pipelines.validate import ValidateArtifact, validate
+from pipelines.core.params import load_params
+from pipelines.core.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
+from pipelines.core.tables import DEDUPED, MANIFEST, write_table
+from pipelines.ingest import snapshots
+from pipelines.validate import ValidateArtifact, drift, validate
 from pipelines.validate.frames import REJECT_COLUMNS
 from pipelines.validate.labels import spelling, written_well
 
-PARAMS = ValidateParams(
-    min_classes=CountRule(limit=2, severity="error"),
-    min_images_per_class=CountRule(limit=2, severity="error"),
-    max_imbalance=RatioRule(limit=10.0, severity="warn"),
-    min_side=CountRule(limit=32, severity="warn"),
-    max_aspect=RatioRule(limit=4.0, severity="warn"),
-    max_reject_fraction=FractionRule(limit=0.25, severity="warn"),
-    max_duplicate_fraction=FractionRule(limit=0.25, severity="warn"),
-    max_conflict_fraction=FractionRule(limit=0.1, severity="warn"),
-    min_contrast=RatioRule(limit=2.0, severity="warn"),
-    label_look_alikes="warn",
-    licenses=LicenseRule(allowed=None, severity="error"),
-    provenance="off",
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml").validate_.model_copy(
+    update={
+        "min_images_per_class": CountRule(limit=2, severity="error"),
+        "max_reject_fraction": FractionRule(limit=0.25, severity="warn"),
+        "max_class_reject_fraction": FractionRule(limit=None, severity="warn"),
+        "max_source_reject_fraction": FractionRule(limit=None, severity="warn"),
+        "max_duplicate_fraction": FractionRule(limit=0.25, severity="warn"),
+        "max_near_duplicate_fraction": FractionRule(limit=None, severity="warn"),
+        "max_conflict_fraction": FractionRule(limit=0.1, severity="warn"),
+    }
 )
+
+
+LIMITED = [name for name, rule in PARAMS if hasattr(rule, "limit")]
 
 
 def sha(name: str) -> str:
@@ -54,8 +57,15 @@ def row(name: str, label: str, **changes: Any) -> dict[str, Any]:
         "num_frames": 1,
         "brightness": 100.0,
         "contrast": 40.0,
+        "sharpness": 300.0,
+        "entropy": 6.0,
+        "aspect": 2.0,
+        "bytes_per_pixel": 0.05,
+        "greyscale": False,
+        "transparent": False,
         "source": "0-folder",
         "source_path": f"{label}/{name}.jpg",
+        **dict.fromkeys(("url", "page_url", "query", "license", "creator", "given_subset", "factors"), ""),
         "original_label": label,
         "group": sha(name),
         "verdict": "keep",
@@ -69,7 +79,12 @@ def good() -> list[dict[str, Any]]:
 
 
 def run(
-    folder: Path, table: list[dict[str, Any]], *, rejects: list[list[str]] | None = None, **changes: Any
+    folder: Path,
+    table: list[dict[str, Any]],
+    *,
+    rejects: list[list[str]] | None = None,
+    cache: Path | None = None,
+    **changes: Any,
 ) -> tuple[ValidateArtifact, dict[str, dict[str, Any]]]:
     """The artifact, and each rule's entry in expectations.json by name."""
     write_table(pa.Table.from_pylist(table, schema=DEDUPED), folder / "manifest.parquet")
@@ -80,6 +95,7 @@ def run(
         manifest=folder / "manifest.parquet",
         rejects=folder / "rejected.csv",
         out_dir=folder / "validate",
+        cache=cache,
     )
     return artifact, entries(folder)
 
@@ -87,6 +103,11 @@ def run(
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
     found = json.loads((folder / "validate" / "expectations.json").read_text(encoding="utf-8"))
     return {entry["rule"]: entry for entry in found["rules"]}
+
+
+def cure(folder: Path, name: str) -> list[str]:
+    """The lines of a file of ready decisions."""
+    return (folder / "validate" / "cures" / f"{name}.csv").read_text(encoding="utf-8").splitlines()
 
 
 def refused(folder: Path, table: list[dict[str, Any]], **changes: Any) -> str:
@@ -98,8 +119,8 @@ def refused(folder: Path, table: list[dict[str, Any]], **changes: Any) -> str:
 
 def test_good_pictures_keep_all_rules(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     artifact, rules = run(tmp_path, good())
-    assert str(artifact) == "16 of 16 rules hold"
-    assert (artifact.num_rules, artifact.num_errors, artifact.num_warnings) == (16, 0, 0)
+    assert str(artifact) == "27 of 27 rules hold"
+    assert (artifact.num_rules, artifact.num_errors, artifact.num_warnings) == (27, 0, 0)
     assert all(entry["success"] and entry["num_offenders"] == 0 for entry in rules.values())
     assert rules["min_images_per_class"] == {
         "rule": "min_images_per_class",
@@ -124,12 +145,16 @@ def test_good_pictures_keep_all_rules(tmp_path: Path, capfd: pytest.CaptureFixtu
 def test_a_class_that_is_too_small_stops_the_run_and_is_written_down(tmp_path: Path) -> None:
     message = refused(tmp_path, [*good(), row("owl0", "owl")])
     assert message == (
-        f"1 of 16 rules are broken and stop the run (all rules: {tmp_path / 'validate' / 'expectations.json'}):\n"
+        f"1 of 27 rules are broken and stop the run (all rules: {tmp_path / 'validate' / 'expectations.json'}):\n"
         "min_images_per_class: every class has enough pictures kept; limit 2, observed 1; 1 broken\n"
         "    offenders: 'owl'\n"
         "    what helps: add pictures of 'owl', or merge it into another class with a line in "
-        "data/decisions/relabel.csv for each picture, or take it out with data/decisions/drop.csv"
+        "data/decisions/relabel.csv for each picture, or take it out with data/decisions/drop.csv\n"
+        f"    to cure it: `cat {tmp_path}/validate/cures/min_images_per_class.drop.csv >> data/decisions/drop.csv` "
+        "drops 1 picture\n"
+        "    to accept it: lower validate.min_images_per_class.limit in params.yaml"
     )
+    assert cure(tmp_path, "min_images_per_class.drop") == [f"{sha('owl0')},class too small"]
     found = json.loads((tmp_path / "validate" / "expectations.json").read_text(encoding="utf-8"))
     assert (found["success"], found["num_errors"], found["num_warnings"]) == (False, 1, 0)
     assert entries(tmp_path)["min_images_per_class"]["offenders"] == [
@@ -141,7 +166,7 @@ def test_a_warning_names_offenders_and_cure_and_lets_the_run_go_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     artifact, rules = run(tmp_path, [*good(), row("tiny", "cat", width=40, height=20)])
-    assert str(artifact) == "15 of 16 rules hold, 1 broken with a warning"
+    assert str(artifact) == "26 of 27 rules hold, 1 broken with a warning"
     assert rules["min_side"]["observed"] == 20
     assert rules["min_side"]["offenders"] == [{"image_id": sha("tiny"), "label": "cat", "source_path": "cat/tiny.jpg"}]
     assert capfd.readouterr().err == (
@@ -149,13 +174,16 @@ def test_a_warning_names_offenders_and_cure_and_lets_the_run_go_on(
         "limit 32, observed 20; 1 broken\n"
         "    offenders: cat/tiny.jpg\n"
         f"    what helps: take a picture out with a line in data/decisions/drop.csv: `{sha('tiny')},too small`\n"
+        f"    to cure it: `cat {tmp_path}/validate/cures/min_side.drop.csv >> data/decisions/drop.csv` "
+        "drops 1 picture\n"
+        "    to accept it: lower validate.min_side.limit in params.yaml\n"
     )
 
 
 @pytest.mark.parametrize(
     ("rule", "changes", "observed"),
     [
-        ("max_aspect", {"width": 500, "height": 100}, 5),
+        ("max_aspect", {"aspect": 5.0}, 5),
         ("min_contrast", {"contrast": 0.5}, 0.5),
         ("image_ids", {"image_id": "ABC"}, 1),
         ("image_ids", {"image_id": sha("odd") + "\n"}, 1),
@@ -264,6 +292,8 @@ def test_a_licence_that_is_not_allowed_stops_the_run_and_is_named(tmp_path: Path
         "    what helps: ask the source for these licences alone, or add them to validate.licenses.allowed "
         '("" allows unknown ones); take a picture out with a line in data/decisions/drop.csv: '
         f"`{sha('nc0')},its licence`",
+        f"    to cure it: `cat {tmp_path}/validate/cures/licenses.drop.csv >> data/decisions/drop.csv` "
+        "drops 3 pictures",
     ]
     entry = entries(tmp_path)["licenses"]
     assert (entry["limit"], entry["num_offenders"]) == ("CC0*, cc by 4.0", 3)
@@ -341,7 +371,7 @@ def test_too_many_rejects_are_named(tmp_path: Path, capfd: pytest.CaptureFixture
     assert entry["offenders"][0] == {"image_id": "", "label": "cat", "source_path": "cat/x0.txt"}
     assert "cat/x4.jpg" not in (message := capfd.readouterr().err)
     assert "cat/x4.txt, and 5 more" in message
-    assert "data/ingest/rejected.csv gives each file's reason" in message
+    assert "data/ingest/rejected.csv gives each file's reason (not-an-image (10)): mend these files" in message
 
 
 def test_copies_are_counted_whether_they_are_dropped_or_kept(tmp_path: Path) -> None:
@@ -393,7 +423,7 @@ def test_every_broken_error_is_listed_at_once(tmp_path: Path) -> None:
     message = refused(
         tmp_path, [row("a", "cat", width=8)], min_side=CountRule(limit=32, severity="error"), label_look_alikes="off"
     )
-    assert message.startswith("3 of 15 rules are broken and stop the run")
+    assert message.startswith("3 of 26 rules are broken and stop the run")
     assert [line.split(":")[0] for line in message.splitlines()[1:] if not line.startswith(" ")] == [
         "min_classes",
         "min_images_per_class",
@@ -402,13 +432,9 @@ def test_every_broken_error_is_listed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_rule_without_a_limit_is_off(tmp_path: Path) -> None:
-    off = {
-        name: getattr(PARAMS, name).model_copy(update={"limit": None})
-        for name in ValidateParams.model_fields
-        if name not in ("label_look_alikes", "licenses", "provenance")
-    }
+    off = {name: getattr(PARAMS, name).model_copy(update={"limit": None}) for name in LIMITED}
     artifact, rules = run(tmp_path, [row("a", "cat", width=8)], label_look_alikes="off", **off)
-    assert artifact.num_rules == 6
+    assert artifact.num_rules == 8
     assert not set(rules) & set(off)
 
 
@@ -419,11 +445,210 @@ def test_at_most_twenty_offenders_are_named_and_all_counted(tmp_path: Path) -> N
     assert entry["offenders"][0]["source_path"] == "cat/t00.jpg"
 
 
+def ratio(limit: float) -> RatioRule:
+    return RatioRule(limit=limit, severity="warn")
+
+
+def fraction(limit: float) -> FractionRule:
+    return FractionRule(limit=limit, severity="warn")
+
+
+@pytest.mark.parametrize(
+    ("rule", "params", "odd", "observed"),
+    [
+        ("formats", FormatRule(allowed=("JPEG", "PNG"), severity="warn"), {"format": "GIF"}, "GIF (1)"),
+        ("min_bytes_per_pixel", ratio(0.03), {"bytes_per_pixel": 0.02}, 0.02),
+        ("min_sharpness", ratio(20.0), {"sharpness": 19.0}, 19),
+        ("min_brightness", ratio(10.0), {"brightness": 4.0}, 4),
+        ("max_brightness", ratio(250.0), {"brightness": 255.0}, 255),
+        ("min_entropy", ratio(0.5), {"entropy": 0.25}, 0.25),
+        ("max_greyscale_fraction", fraction(0.09), {"greyscale": True}, 0.090909),
+        ("max_transparent_fraction", fraction(0.09), {"transparent": True}, 0.090909),
+        ("max_near_duplicate_fraction", fraction(0.09), {"verdict": "copy", "best_id": "0" * 64}, 0.090909),
+        ("max_duplicate_fraction", fraction(0.09), {"verdict": "copy"}, 0.090909),
+    ],
+)
+def test_each_rule_on_quality_and_shares_passes_fails_and_can_be_off(
+    tmp_path: Path, rule: str, params: Any, odd: dict[str, Any], observed: float | str
+) -> None:
+    table = [*good(), row("odd", "dog", **odd)]
+    entry = run(tmp_path, table, **{rule: params})[1][rule]
+    assert (entry["success"], entry["observed"]) == (False, observed)
+    assert [offender["source_path"] for offender in entry["offenders"]] == ["dog/odd.jpg"]
+    assert run(tmp_path, good(), **{rule: params})[1][rule]["success"]
+    off = "allowed" if rule == "formats" else "limit"
+    assert rule not in run(tmp_path, table, **{rule: params.model_copy(update={off: None})})[1]
+
+
+def test_a_share_that_is_exactly_the_limit_is_allowed(tmp_path: Path) -> None:
+    table = good() * 2
+    table = [{**one, "source_path": f"{n}.jpg", "greyscale": n < 7} for n, one in enumerate(table)]
+    entry = run(tmp_path, table, max_greyscale_fraction=fraction(0.35))[1]["max_greyscale_fraction"]
+    assert (entry["success"], entry["observed"], entry["num_offenders"]) == (True, 0.35, 0)
+    assert not run(tmp_path, table, max_greyscale_fraction=fraction(0.34))[1]["max_greyscale_fraction"]["success"]
+    assert run(tmp_path, table, max_greyscale_fraction=fraction(1.0))[1]["max_greyscale_fraction"]["success"]
+    assert run(tmp_path, good(), max_greyscale_fraction=fraction(0.0))[1]["max_greyscale_fraction"]["success"]
+
+
+@pytest.mark.parametrize(("column", "value"), [("given_subset", "training"), ("factors", "[1]")])
+def test_given_subsets_and_factors_must_be_what_ingest_writes(tmp_path: Path, column: str, value: str) -> None:
+    message = refused(tmp_path, [*good(), row("odd", "dog", **{column: value})])
+    assert "offenders: dog/odd.jpg" in message
+    assert "dvc repro --force dedupe" in message
+    assert run(tmp_path, [*good(), row("even", "dog", given_subset="val", factors='{"status": "noble"}')])
+
+
+def test_pictures_in_no_given_subset_are_named(tmp_path: Path) -> None:
+    table = [{**one, "given_subset": "train"} for one in good()] + [row("odd", "dog")]
+    entry = run(tmp_path, table, max_unassigned_fraction=fraction(0.05))[1]["max_unassigned_fraction"]
+    assert (entry["success"], entry["observed"], entry["num_offenders"]) == (False, 0.090909, 1)
+    assert run(tmp_path, table, max_unassigned_fraction=fraction(0.1))[1]["max_unassigned_fraction"]["success"]
+
+
+def test_refusals_are_judged_by_class_and_by_source(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    refuse = [["1-table", f"dog/x{i}.txt", "dog", "not-an-image", ""] for i in range(5)]
+    limits: dict[str, Any] = dict.fromkeys(("max_class_reject_fraction", "max_source_reject_fraction"), fraction(0.4))
+    _, rules = run(tmp_path, good(), rejects=refuse, **limits)
+    assert rules["max_class_reject_fraction"]["observed"] == 0.5
+    assert rules["max_source_reject_fraction"]["observed"] == 1
+    assert rules["max_class_reject_fraction"]["num_offenders"] == 5
+    assert "offenders: dog/x0.txt, dog/x1.txt" in capfd.readouterr().err
+
+
+def test_a_source_that_gives_the_label_away_is_named_with_its_class(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = [{**one, "source": f"{n % 2}-table"} for n, one in enumerate(good())]
+    table += [row(f"owl{n}", "owl", source="2-crawl") for n in range(5)]
+    entry = run(tmp_path, table)[1]["max_source_association"]
+    assert (entry["success"], entry["offenders"]) == (False, [{"image_id": "", "label": "owl", "source_path": ""}])
+    assert 0.6 < entry["observed"] < 0.8
+    message = capfd.readouterr().err
+    assert "the source of a picture kept does not give its label away (Cramér's V); limit 0.5, observed 0." in message
+    assert "take pictures of 'owl' from the sources of the other classes too" in message
+    hosts = [{**one, "source": "0-table", "url": f"https://{one['label']}.org/{n}"} for n, one in enumerate(table)]
+    assert run(tmp_path, hosts)[1]["max_host_association"]["observed"] == 1
+    assert run(tmp_path, hosts)[1]["max_source_association"]["observed"] is None
+
+
+def drifted(folder: Path, then: list[dict[str, Any]], now: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    """The entries of a run over `now`, compared with a manifest of dedupe that holds `then`."""
+    write_table(pa.Table.from_pylist(then, schema=DEDUPED), folder / "then" / "manifest.parquet")
+    return run(folder, now, drift_from=str(folder / "then"), **changes)[1]
+
+
+def test_drift_of_labels_and_of_quality_is_found(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    now = [*good(), *(row(f"new{n}", "cat", sharpness=10.0, brightness=50.0 if n < 5 else 100.0) for n in range(10))]
+    rules = drifted(tmp_path, good(), now)
+    assert rules["max_label_drift"]["observed"] == 0.25  # cat: 1/2, then 3/4
+    assert rules["max_quality_drift"]["observed"] == "sharpness 0.5, brightness 0.25, aspect 0"
+    message = capfd.readouterr().err
+    assert "offenders: 'cat'" in message
+    assert (
+        f"changed since '{tmp_path / 'then'}' (Kolmogorov-Smirnov distance); limit 0.2, observed sharpness 0.5"
+        in message
+    )
+    limits = {"max_label_drift": fraction(0.25), "max_quality_drift": fraction(0.5)}
+    assert all(drifted(tmp_path, good(), now, **limits)[name]["success"] for name in limits)
+    off = {name: FractionRule(limit=None, severity="warn") for name in limits}
+    assert not set(drifted(tmp_path, good(), now, **off)) & set(limits)
+
+
+def test_the_same_pictures_have_not_drifted(tmp_path: Path) -> None:
+    rules = drifted(tmp_path, good(), good(), max_label_drift=fraction(0.0), max_quality_drift=fraction(0.0))
+    assert rules["max_label_drift"]["observed"] == 0
+    assert rules["max_quality_drift"]["success"]
+
+
+def test_a_snapshot_of_ingest_is_found_by_name_and_all_files_are_compared(tmp_path: Path) -> None:
+    ingested = pa.Table.from_pylist(good(), schema=DEDUPED).select(MANIFEST.names)
+    write_table(ingested, tmp_path / ".miwake" / snapshots.FOLDER / "monday" / "manifest.parquet")
+    assert drift.SNAPSHOTS == snapshots.FOLDER
+    now = [*good()[:5], *({**one, "verdict": "drop"} for one in good()[5:])]
+    _, rules = run(
+        tmp_path, now, cache=tmp_path / ".miwake", drift_from="monday", min_classes=CountRule(limit=1, severity="warn")
+    )
+    assert rules["max_label_drift"]["observed"] == 0
+
+
+def test_a_reference_that_is_not_there_or_no_manifest_is_named(tmp_path: Path) -> None:
+    cache = tmp_path / ".miwake"
+    write_table(pa.table({"label": ["a"]}), cache / "snapshots" / "monday" / "manifest.parquet")
+    for name, says in {
+        "tuesday": r"drift_from 'tuesday' is no snapshot in .*snapshots \(there are: monday\).* or set it to null",
+        "../snapshots": "is no snapshot",
+        "monday": "manifest.parquet has no column brightness, contrast, .*: it is no manifest",
+        str(tmp_path / "rejected.csv"): "is no Parquet file",
+    }.items():
+        with pytest.raises(InputError, match=says):
+            run(tmp_path, good(), cache=cache, drift_from=name)
+    with pytest.raises(InputError, match="holds no picture; compare with another one"):
+        drifted(tmp_path, [], good())
+
+
+def test_cures_of_several_rules_agree_and_dedupe_takes_them(tmp_path: Path) -> None:
+    run(tmp_path, [*good(), row("odd", "cat", contrast=0.5, entropy=0.1), row("flat", "dog", entropy=0.2)])
+    assert cure(tmp_path, "min_contrast.drop") == [f'{sha("odd")},"blank, flat"']
+    assert set(cure(tmp_path, "min_entropy.drop")) == {f'{sha("odd")},"blank, flat"', f"{sha('flat')},flat"}
+    lines = cure(tmp_path, "min_contrast.drop") + cure(tmp_path, "min_entropy.drop")
+    (tmp_path / "drop.csv").write_text("\n".join(["image_id,reason", *lines]) + "\n", encoding="utf-8")
+    found = read_decisions(tmp_path, [sha("odd"), sha("flat")], ["cat", "dog"])
+    assert found.drops == {sha("odd"): "blank, flat", sha("flat"): "flat"}
+
+
+def test_to_drop_every_picture_is_no_cure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, [{**one, "contrast": 0.5} for one in good()])
+    assert "to cure it" not in capfd.readouterr().err
+    assert not (tmp_path / "validate" / "cures").exists()
+
+
+def test_a_name_gives_the_terminal_no_orders(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, [*good(), row("odd", "cat", contrast=0.5, source_path="cat/\x1b[2J\n東京.jpg")])
+    assert "offenders: cat/\ufffd[2J\ufffd東京.jpg\n" in capfd.readouterr().err
+    assert entries(tmp_path)["min_contrast"]["offenders"][0]["source_path"] == "cat/\x1b[2J\n東京.jpg"
+
+
+def test_look_alikes_get_the_most_frequent_spelling(tmp_path: Path) -> None:
+    table = good() + [row(f"{label}{i}", label) for label, n in (("Les paul", 3), ("LesPaul", 2)) for i in range(n)]
+    run(tmp_path, table)
+    lines = cure(tmp_path, "label_look_alikes.relabel")
+    assert sorted(lines) == sorted(f"{sha(f'LesPaul{i}')},Les paul,new class: spelling" for i in range(2))
+    refused(tmp_path, [*good(), row("owl", "owl "), row("owl2", "owl ")])
+    assert f"{sha('owl')},owl,new class: spelling" in cure(tmp_path, "label_text.relabel")
+
+
+def test_a_conflict_gets_a_line_for_each_of_its_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    near = {"group": sha("a"), "verdict": "conflict"}
+    run(tmp_path, [*good(), row("a", "cat", **near), row("b", "dog", **near)])
+    assert cure(tmp_path, "max_conflict_fraction.relabel") == sorted(
+        f"{sha(name)},{label},two labels" for name in "ab" for label in ("cat", "dog")
+    )
+    assert "to cure it: leave each picture's right line in " in capfd.readouterr().err
+
+
+def test_every_offender_of_a_broken_rule_stands_in_a_table(tmp_path: Path) -> None:
+    artifact, _ = run(tmp_path, good() + [row(f"t{i:02}", "cat", contrast=0.0) for i in range(30)])
+    with artifact.offenders.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [one["source_path"] for one in found] == [f"cat/t{i:02}.jpg" for i in range(30)]
+    assert found[0] == {
+        "rule": "min_contrast",
+        "severity": "warn",
+        "image_id": sha("t00"),
+        "label": "cat",
+        "source_path": "cat/t00.jpg",
+    }
+    assert len(run(tmp_path, good())[0].offenders.read_text(encoding="utf-8").splitlines()) == 1
+    assert not (tmp_path / "validate" / "cures").exists()
+
+
 def test_two_runs_and_another_order_give_the_same_bytes(tmp_path: Path) -> None:
     table = good() + [row(f"t{i}", "cat", contrast=0.0) for i in range(3)]
     written = []
     for rows in (table, table, table[::-1]):
-        written.append(run(tmp_path, rows)[0].expectations.read_bytes())
+        run(tmp_path, rows)
+        written.append([path.read_bytes() for path in sorted((tmp_path / "validate").rglob("*.*"))])
+    assert len(written[0]) == 3
     assert written[0] == written[1] == written[2]
 
 

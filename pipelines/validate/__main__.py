@@ -7,7 +7,11 @@ if __name__ == "__main__":
     run_stage(
         "validate",
         lambda params, layout: validate(
-            params.validate_, manifest=layout.manifest, rejects=layout.rejects, out_dir=layout.stage("validate")
+            params.validate_,
+            manifest=layout.manifest,
+            rejects=layout.rejects,
+            out_dir=layout.stage("validate"),
+            cache=layout.cache,
         ),
         needs_pandas=True,
     )

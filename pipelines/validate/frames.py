@@ -1,4 +1,4 @@
-"""The tables that the rules look at: one row a file, one a column, one a class, and one row of figures of the run."""
+"""The tables that the rules look at: files of the manifest, pictures kept, its columns, and all files seen."""
 
 import csv
 from dataclasses import dataclass
@@ -10,94 +10,74 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
-from pipelines.core.licenses import canonical_license
 from pipelines.core.tables import DEDUPED, read_table
-from pipelines.validate.labels import spelling, written_well
+from pipelines.validate.judges import columns_of
+from pipelines.validate.rule import FrameName, Rule
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REJECT_COLUMNS = ("source", "source_path", "label", "reason", "detail")
-
-COLUMNS = ["image_id", "label", "width", "height", "contrast", "source", "source_path", "group", "verdict", "best_id"]
-"""What the rules read of the manifest."""
-
-ORIGIN_COLUMNS = ["license", "url", "page_url"]
-"""What the rules on licences and provenance read too; texts of every file, so only if they are on."""
+NAMES = ("image_id", "label", "source_path")
+"""By these offenders are named; every frame has them ("" where it has none), beside the columns asked for."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Each frame has the columns image_id, label and source_path, by which offenders are named ("" where it has none).
+    """Each frame's rows are numbered from 0.
 
     Args:
-        files: one row a file of the manifest, whatever its verdict: COLUMNS.
-        pictures: the files of verdict keep, with side (shorter, pixels), aspect (longer side over shorter), contrast;
-            if asked for, license (see pipelines.core.licenses; "" unknown) and traceable (has a url or page_url).
+        files: one row a file of the manifest, whatever its verdict, with its columns.
+        pictures: the files of verdict keep.
         columns: one row a column of the manifest: label (its name), type, expected.
-        classes: one row a class, drops apart: num_images (of verdict keep), imbalance (pictures of the largest class
-            for one of this), written, spelling. Imbalance is missing where the class has no picture.
-        run: one row: num_classes, and reject_fraction, duplicate_fraction, conflict_fraction in [0, 1].
-        rejects: one row a file that ingest refused, with its reason.
-        duplicates: the files that are copies of a better one.
-        conflicts: the files of pictures under two labels.
+        seen: one row a file that ingest saw: source, whether it was refused, and the reason ("" for none). Its label
+            is the one that it came with, before data/decisions/relabel.csv.
     """
 
     files: "pd.DataFrame"
     pictures: "pd.DataFrame"
     columns: "pd.DataFrame"
-    classes: "pd.DataFrame"
-    run: "pd.DataFrame"
-    rejects: "pd.DataFrame"
-    duplicates: "pd.DataFrame"
-    conflicts: "pd.DataFrame"
+    seen: "pd.DataFrame"
 
 
-def read_frames(manifest: Path, rejects: Path, *, origins: bool) -> Frames:
-    """Read dedupe's manifest and ingest's rejects into the tables that the rules look at.
-
-    Args:
-        origins: whether licences and provenance are asked for.
+def read_frames(manifest: Path, rejects: Path, rules: list[Rule]) -> Frames:
+    """Read dedupe's manifest and ingest's rejects as far as `rules` look at them.
 
     Raises:
         InputError: a file is missing, or not what its stage writes.
     """
+    wanted = dict.fromkeys((*NAMES, "verdict", "best_id", "group", "source", "original_label"))
+    for rule in rules:
+        if rule.frame in ("files", "pictures"):
+            wanted |= dict.fromkeys(name for one in rule.expectations for name in columns_of(one))
+    table = read_table(manifest, DEDUPED, columns=[name for name in DEDUPED.names if name in wanted])
+    refused = _read_rejects(rejects)
+    kept = table.filter(pc.fill_null(pc.equal(table["verdict"], "keep"), False))
+    pictures = kept.select([*NAMES, *_asked(rules, "pictures")])
+    return Frames(_pandas(table), _pandas(pictures), _columns(manifest), _seen(table, refused))
+
+
+def _asked(rules: list[Rule], frame: FrameName) -> list[str]:
+    """The columns beside NAMES that rules on `frame` look at or tally."""
+    asked = [rule for rule in rules if rule.frame == frame]
+    names = dict.fromkeys(name for rule in asked for one in rule.expectations for name in columns_of(one))
+    return [name for name in names if name not in NAMES]
+
+
+def _pandas(table: pa.Table) -> "pd.DataFrame":
+    wide: dict[pa.DataType, pa.DataType] = {pa.int32(): pa.int64(), pa.float32(): pa.float64()}
+    # Great Expectations compares columns of other numbers value by value, in Python: 1.5 s a million
+    schema = pa.schema([(field.name, wide.get(field.type, field.type)) for field in table.schema])
+    frame: pd.DataFrame = table.cast(schema).to_pandas()
+    return frame
+
+
+def _seen(table: pa.Table, refused: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
-    table = read_table(manifest, DEDUPED, columns=COLUMNS + (ORIGIN_COLUMNS if origins else []))
-    files: pd.DataFrame = _with_origins(table).to_pandas() if origins else table.to_pandas()
-    refused = _read_rejects(rejects)
-    kept = files[files["verdict"] == "keep"]
-    sides = kept[["width", "height"]]
-    pictures = kept.assign(side=sides.min(axis=1), aspect=sides.max(axis=1) / sides.min(axis=1))
-    taking_part = files[files["verdict"].isin(["keep", "copy"])]
-    # with `dedupe.copies: keep` a near copy is kept too; its group's best picture tells
-    is_copy = (taking_part["verdict"] == "copy") | (taking_part["best_id"] != taking_part["image_id"])
-    duplicates = taking_part[is_copy]
-    conflicts = _conflicts(files)
-    classes = _classes(files)
-    num_files = max(len(files), 1)
-    run = pd.DataFrame(
-        {
-            "num_classes": [int((classes["num_images"] > 0).sum())],
-            "reject_fraction": [len(refused) / max(len(refused) + len(files), 1)],
-            "duplicate_fraction": [len(duplicates) / num_files],
-            "conflict_fraction": [len(conflicts) / num_files],
-        }
-    )
-    return Frames(files, pictures, _columns(manifest), classes, run, refused, duplicates, conflicts)
-
-
-def _with_origins(table: pa.Table) -> pa.Table:
-    """`table` with license and traceable in the place of ORIGIN_COLUMNS; both are settled in arrow, where the few
-    different licences of a million files are few."""
-    written = table["license"].combine_chunks().fill_null("").dictionary_encode()
-    names = pa.array([canonical_license(name) for name in written.dictionary.to_pylist()], pa.string())
-    known = [pc.not_equal(pc.fill_null(table[name], ""), "") for name in ("url", "page_url")]
-    columns = {"license": names.take(written.indices), "traceable": pc.or_(*known)}
-    for name, values in columns.items():
-        table = table.drop_columns([name] if name in table.column_names else []).append_column(name, values)
-    return table.drop_columns(["url", "page_url"])
+    accepted = _pandas(table.select(["image_id", "source_path", "source", "original_label"]))
+    accepted = accepted.rename(columns={"original_label": "label"}).assign(refused=False, reason="")
+    return pd.concat([accepted, refused[list(accepted.columns)]], ignore_index=True)
 
 
 def _read_rejects(path: Path) -> "pd.DataFrame":
@@ -116,7 +96,7 @@ def _read_rejects(path: Path) -> "pd.DataFrame":
             f"{path} has the columns {', '.join(header) or '(none)'}, not {', '.join(REJECT_COLUMNS)}: "
             "run `dvc repro --force ingest`"
         )
-    return pd.DataFrame(found, columns=list(REJECT_COLUMNS)).assign(image_id="")
+    return pd.DataFrame(found, columns=list(REJECT_COLUMNS), dtype="str").assign(image_id="", refused=True)
 
 
 def _columns(manifest: Path) -> "pd.DataFrame":
@@ -132,31 +112,3 @@ def _columns(manifest: Path) -> "pd.DataFrame":
             "expected": [str(kind) for kind in DEDUPED.types],
         }
     )
-
-
-def _classes(files: "pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
-    labels = sorted(files.loc[files["verdict"] != "drop", "label"].dropna().unique())
-    counts = files.loc[files["verdict"] == "keep", "label"].value_counts()
-    num_images = [int(counts.get(label, 0)) for label in labels]
-    largest = max(num_images, default=0)
-    return pd.DataFrame(
-        {
-            "image_id": "",
-            "label": pd.Series(labels, dtype="str"),
-            "source_path": "",
-            "num_images": pd.Series(num_images, dtype="int64"),
-            "imbalance": pd.Series([largest / count if count else None for count in num_images], dtype="float64"),
-            "written": pd.Series([written_well(label) for label in labels], dtype="str"),
-            "spelling": pd.Series([spelling(label) for label in labels], dtype="str"),
-        }
-    )
-
-
-def _conflicts(files: "pd.DataFrame") -> "pd.DataFrame":
-    """Files held back for their two labels, and with `dedupe.conflicts: keep` equal files that have two."""
-    taking_part = files[files["verdict"] != "drop"]
-    pairs = taking_part[["image_id", "label"]].drop_duplicates()
-    torn = pairs.loc[pairs.duplicated("image_id"), "image_id"]
-    return taking_part[(taking_part["verdict"] == "conflict") | taking_part["image_id"].isin(torn)]

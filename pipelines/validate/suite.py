@@ -1,88 +1,133 @@
-"""The rules as Great Expectations suites, run over the frames. The one module that imports Great Expectations."""
+"""The rules as Great Expectations suites, run over the frames. With expectations.py the one that imports it."""
 
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipelines.core.errors import InputError
+from pipelines.core.params.validate import Severity
 from pipelines.validate.frames import Frames
-from pipelines.validate.rule import Rule
+from pipelines.validate.judgement import NO_ROWS, Rows
+from pipelines.validate.judges import JUDGES, columns_of
+from pipelines.validate.rule import Arguments, Observed, Rule
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEVERITIES: dict[Severity, str] = {"error": "critical", "warn": "warning"}
+"""What Great Expectations calls them."""
 
 
-def broken_rows(rules: list[Rule], frames: Frames) -> dict[str, list[int] | None]:
-    """Run every rule; for each rule's name the rows of its frame that break it, sorted; None where it holds.
+@dataclass(frozen=True)
+class Finding:
+    """What the expectations of one rule found.
+
+    Args:
+        values: what each of them observed, by its column ("" where it has none); None where it observes nothing.
+        rows: (R,) rows of the rule's frame that break it, ascending; none where it holds.
+        labels: classes that break it.
+    """
+
+    success: bool
+    values: dict[str, Observed]
+    num_unexpected: int
+    rows: Rows
+    labels: tuple[str, ...]
+
+
+def run_rules(rules: list[Rule], frames: Frames) -> dict[str, Finding]:
+    """Run every rule; findings by name, in the order of `rules`.
 
     Raises:
         InputError: an expectation could not be computed.
     """
-    found: dict[str, list[int] | None] = {}
-    with _quiet_libraries():
-        context = _context()
-        source = context.data_sources.add_pandas("miwake")
+    found: dict[str, list[Any]] = {rule.name: [] for rule in rules}
+    with quiet_libraries():
+        context = _memory_context()
         for name in dict.fromkeys(rule.frame for rule in rules):
             asked = [rule for rule in rules if rule.frame == name]
-            # numbered from 0, and only the columns that are asked for: Great Expectations hashes all it is given
-            frame = getattr(frames, name)[_columns(asked)].reset_index(drop=True)
-            suite = _suite(context, name, asked)
-            batches = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-            report = batches.get_batch(batch_parameters={"dataframe": frame}).validate(
-                # without unexpected_index_column_names rows come as numbers; with it, at 0.1 ms a row
-                suite,
-                result_format={"result_format": "COMPLETE"},
+            validator = _validator(context, name, getattr(frames, name)[_columns(asked)])
+            # rows are listed in a second look, at what is broken alone: lists of rows are what costs
+            results = _validate(validator, asked, "BASIC")
+            broken = {result.expectation_config.meta["rule"] for result in results if not result.success}
+            again = [rule for rule in asked if rule.name in broken]
+            if again:
+                results = [one for one in results if one.expectation_config.meta["rule"] not in broken]
+                results += _validate(validator, again, "COMPLETE")
+            for result in results:
+                found[result.expectation_config.meta["rule"]].append(result)
+    return {rule.name: _finding(rule, found[rule.name]) for rule in rules}
+
+
+def _validator(context: Any, name: str, frame: "pd.DataFrame") -> Any:
+    """What validates `frame`. Batches of a data source would do too, but hash all of it each time: 5 s a million."""
+    from great_expectations.execution_engine import PandasExecutionEngine
+    from great_expectations.validator.validator import Validator
+
+    return Validator(execution_engine=PandasExecutionEngine(batch_data_dict={name: frame}), data_context=context)
+
+
+def _validate(validator: Any, rules: list[Rule], detail: str) -> list[Any]:
+    held = [build_expectation(kind, arguments, rule) for rule in rules for kind, arguments in rule.expectations]
+    # without unexpected_index_column_names rows come as numbers; with it, at 0.1 ms a row
+    results: list[Any] = validator.graph_validate(
+        configurations=[one.configuration for one in held],
+        runtime_configuration={"result_format": {"result_format": detail}},
+    )
+    return results
+
+
+def build_expectation(kind: str, arguments: Arguments, rule: Rule, **more: Any) -> Any:
+    """One expectation object, ours or Great Expectations' own."""
+    import great_expectations.expectations as gxe
+
+    from pipelines.validate import expectations
+
+    module = expectations if kind in JUDGES else gxe
+    meta = {"rule": rule.name} | more.pop("meta", {})
+    return getattr(module, kind)(**arguments, severity=SEVERITIES[rule.severity], meta=meta, **more)
+
+
+def _finding(rule: Rule, results: list[Any]) -> Finding:
+    """The outcomes of the expectations of one rule, merged."""
+    values: dict[str, Observed] = {}
+    rows, labels = NO_ROWS, []
+    for result in results:
+        raised = _cause(result.exception_info)
+        if raised:
+            raise InputError(
+                f"rule {rule.name} could not be computed ({result.expectation_config.type}): {raised}; "
+                "run `dvc repro --force dedupe`"
             )
-            for result in report.results:
-                rule = result.expectation_config.meta["rule"]
-                _add(found, rule, result)
-    return {rule.name: found[rule.name] for rule in rules}
-
-
-def _add(found: dict[str, list[int] | None], rule: str, result: Any) -> None:
-    """Merge the outcome of one expectation into that of its rule."""
-    if result.success:
-        found.setdefault(rule, None)
-        return
-    if "unexpected_index_list" not in result.result:
-        raise InputError(
-            f"rule {rule} could not be computed ({result.expectation_config.type}): {_cause(result.exception_info)}; "
-            "run `dvc repro --force dedupe`"
-        )
-    new = {int(row) for row in result.result["unexpected_index_list"]}
-    found[rule] = sorted(new.union(found.get(rule) or ()))
+        values[str(result.expectation_config.kwargs.get("column", ""))] = result.result.get("observed_value")
+        if not result.success:
+            rows = np.union1d(rows, np.array(result.result.get("unexpected_index_list", []), np.intp))
+            labels += result.result.get("unexpected_labels", [])
+    success = all(result.success for result in results)
+    unexpected = max((result.result.get("unexpected_count", 0) for result in results), default=0)
+    return Finding(success, values, unexpected, rows, tuple(dict.fromkeys(labels)))
 
 
 def _columns(rules: list[Rule]) -> list[str]:
     """The columns that the expectations of `rules` look at, each once."""
-    names: dict[str, None] = {}
-    for rule in rules:
-        for _, arguments in rule.expectations:
-            for key in ("column", "column_A", "column_B", "column_list"):
-                value = arguments.get(key, ())
-                names |= dict.fromkeys([value] if isinstance(value, str) else cast("list[str]", value))
-    return list(names)
+    return list(dict.fromkeys(name for rule in rules for one in rule.expectations for name in columns_of(one)))
 
 
 def _cause(exception_info: Any) -> str:
-    """The message in Great Expectations' account of an exception, which may lie one level down."""
+    """The message in Great Expectations' account of an exception, which may lie one level down; "" without one."""
     parts = [exception_info, *exception_info.values()]
     return next(
-        (part["exception_message"] for part in parts if isinstance(part, dict) and "exception_message" in part), ""
+        (part["exception_message"] or "" for part in parts if isinstance(part, dict) and part.get("raised_exception")),
+        "",
     )
 
 
-def _suite(context: Any, name: str, rules: list[Rule]) -> Any:
-    import great_expectations as gx
-    import great_expectations.expectations as gxe
-
-    suite = context.suites.add(gx.ExpectationSuite(name=name))
-    for rule in rules:
-        for kind, arguments in rule.expectations:
-            suite.add_expectation(getattr(gxe, kind)(**arguments, meta={"rule": rule.name}))
-    return suite
-
-
-def _context() -> Any:
+def _memory_context() -> Any:
     """A context that lives in memory, shows no progress bars and calls nobody."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
@@ -94,7 +139,7 @@ def _context() -> Any:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Hide what Great Expectations' own code does that Python will take away one day; nothing else."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "module 'sre_(constants|parse)' is deprecated", DeprecationWarning)

@@ -45,6 +45,11 @@ class Params(Section):
                     f"train.folds names fold {fold}, but split.folds is {self.split.folds}: folds count from 0; "
                     "raise split.folds or drop the fold"
                 )
+        if self.validate_.drift_from == self.ingest.snapshot:
+            raise ValueError(
+                f"validate.drift_from {self.ingest.snapshot!r} is ingest.snapshot itself, from which nothing can have "
+                "drifted: name an earlier snapshot, or set it to null"
+            )
         for name, recipe in self.train.recipes.items():
             where = f"train.recipes.{name}"
             if name in self.train.members and recipe.image_size > self.augment.image_size:

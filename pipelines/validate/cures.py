@@ -1,0 +1,116 @@
+"""Ready lines for data/decisions: what would take the offenders out, or give them one name.
+
+Nothing is decided here. A picture stands in every file with one and the same line, so that files can be appended one
+after the other; where a person must choose, each choice has its line, and dedupe refuses two that disagree.
+"""
+
+import csv
+import io
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.core.files import write_text
+from pipelines.validate.frames import Frames
+from pipelines.validate.judge_classes import class_sizes
+from pipelines.validate.labels import spelling, written_well
+from pipelines.validate.outcome import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = "cures"
+_Line = tuple[str, ...]
+
+
+def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[str, list[str]]:
+    """Write `cures/<rule>.drop.csv` and `cures/<rule>.relabel.csv` for the broken rules that decisions cure.
+
+    Returns:
+        for each of these rules what to tell a person, a line a file.
+    """
+    broken = [outcome for outcome in outcomes if not outcome.success]
+    ids = {outcome.rule.name: _ids(outcome, frames.files) for outcome in broken if outcome.rule.drop}
+    num_kept = frames.files.loc[frames.files["verdict"] == "keep", "image_id"].nunique()
+    # to drop every picture cures nothing
+    ids = {name: found for name, found in ids.items() if len(found) < num_kept}
+    reasons: dict[str, list[str]] = {}
+    for outcome in broken:
+        for image_id in ids.get(outcome.rule.name, []):
+            reasons.setdefault(image_id, []).append(outcome.rule.drop)
+    said: dict[str, list[str]] = {}
+    for outcome in broken:
+        name = outcome.rule.name
+        drops = [(image_id, ", ".join(reasons[image_id])) for image_id in ids.get(name, [])]
+        for kind, lines in (("relabel", sorted(set(_relabels(outcome, frames.files)))), ("drop", drops)):
+            if lines:
+                path = out_dir / FOLDER / f"{name}.{kind}.csv"
+                write_text(path, _csv(lines))
+                said.setdefault(name, []).append(_told(outcome, kind, len(lines), path))
+    return said
+
+
+def _ids(outcome: Outcome, files: "pd.DataFrame") -> list[str]:
+    """The pictures that must go for the rule to hold, sorted; of a class: all of its pictures."""
+    found = {image_id for image_id in outcome.offenders["image_id"].to_pylist() if image_id}
+    labels = [row["label"] for row in outcome.offenders.to_pylist()] if not found else []
+    if labels:
+        found = set(files.loc[files["label"].isin(labels) & (files["verdict"] != "drop"), "image_id"].dropna())
+    return sorted(found)
+
+
+def _relabels(outcome: Outcome, files: "pd.DataFrame") -> Iterable[_Line]:
+    """Lines for relabel.csv: image_id, label, reason."""
+    taking_part = files[files["verdict"] != "drop"]
+    match outcome.rule.name:
+        case "label_text":
+            better = {label: written_well(label) for label in _labels(outcome)}
+            yield from _rename(taking_part, {old: new for old, new in better.items() if new.strip()})
+        case "label_look_alikes":
+            yield from _rename(taking_part, _most_frequent_spelling(_labels(outcome), class_sizes(files)))
+        case "max_conflict_fraction":
+            held = taking_part[taking_part["image_id"].isin(outcome.offenders["image_id"].to_pylist())]
+            labels_of = held.groupby("group")["label"].unique()
+            for image_id, group in zip(held["image_id"], held["group"], strict=True):
+                for label in labels_of[group]:
+                    yield (image_id, label, "two labels")
+
+
+def _labels(outcome: Outcome) -> list[str]:
+    found: list[str] = outcome.offenders["label"].to_pylist()
+    return found
+
+
+def _most_frequent_spelling(labels: list[str], sizes: dict[str, int]) -> dict[str, str]:
+    """Each label that is not the most frequent of its look-alikes, to that one."""
+    best: dict[str, str] = {}
+    for label in sorted(labels, key=lambda one: (-sizes.get(one, 0), one)):
+        best.setdefault(spelling(label), label)
+    return {label: best[spelling(label)] for label in labels if best[spelling(label)] != label}
+
+
+def _rename(files: "pd.DataFrame", names: dict[str, str]) -> Iterable[_Line]:
+    some = files[files["label"].isin(names)]
+    for image_id, label in zip(some["image_id"], some["label"], strict=True):
+        # what begins with `new class` may be a label that no picture came under
+        yield (image_id, names[label], "new class: spelling")
+
+
+def _told(outcome: Outcome, kind: str, num_lines: int, path: Path) -> str:
+    here = Path.cwd()
+    shown = shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+    append = f"`cat {shown} >> data/decisions/{kind}.csv`"
+    if outcome.rule.name == "max_conflict_fraction" and kind == "relabel":
+        return f"to cure it: leave each picture's right line in {shown}, then {append}"
+    if kind == "relabel":
+        names = Counter(outcome.offenders["label"].to_pylist())
+        return f"to cure it: {append} gives {num_lines:,} pictures of {len(names)} labels their usual spelling"
+    return f"to cure it: {append} drops {num_lines:,} picture{'s' if num_lines != 1 else ''}"
+
+
+def _csv(lines: Iterable[_Line]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,140 @@
+"""The rules on what changed since an earlier snapshot, and how that one is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.core.errors import InputError
+from pipelines.core.params.validate import ValidateParams
+from pipelines.validate.judge_drift import Compared, Distribution, distribution
+from pipelines.validate.rule import Expectation, Rule
+
+FIGURES = ("brightness", "contrast", "sharpness", "entropy", "aspect", "bytes_per_pixel")
+SNAPSHOTS = "snapshots"
+"""The folder of the cache where ingest keeps what finished runs wrote, by ingest.snapshot."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What earlier pictures were like.
+
+    Args:
+        name: as params say.
+        compared: whether it holds all files, or the pictures kept alone.
+        labels: each class's share, sorted by label.
+        figures: the distribution of each of FIGURES.
+    """
+
+    name: str
+    compared: Compared
+    labels: dict[str, float]
+    figures: dict[str, Distribution]
+
+
+def read_reference(name: str, *, cache: Path | None) -> Reference:
+    """Read the manifest that `drift_from` names.
+
+    Args:
+        cache: .miwake; None: only paths are looked at.
+
+    Raises:
+        InputError: there is none, it is no manifest, or it has no picture.
+    """
+    path = _find(name, cache)
+    wrong = "compare with another one, or set validate.drift_from: null"
+    try:
+        found = pq.read_schema(path).names
+        compared: Compared = "pictures" if "verdict" in found else "files"
+        columns = ["label", *FIGURES, *(["verdict"] if compared == "pictures" else [])]
+        missing = [column for column in columns if column not in found]
+        if missing:
+            raise InputError(
+                f"validate.drift_from {name!r}: {path} has no column {', '.join(missing)}: it is no manifest, or of "
+                f"another version; {wrong}"
+            )
+        table = pq.read_table(path, columns=columns)
+    except pa.ArrowException as error:
+        raise InputError(f"validate.drift_from {name!r}: {path} is no Parquet file ({error}); {wrong}") from error
+    if compared == "pictures":
+        table = table.filter(pc.equal(table["verdict"], "keep"))
+    if not table.num_rows:
+        raise InputError(f"validate.drift_from {name!r}: {path} holds no picture; {wrong}")
+    counted = {row["values"]: row["counts"] for row in pc.value_counts(table["label"]).to_pylist()}
+    labels = {str(label): round(counted[label] / table.num_rows, 9) for label in sorted(counted, key=str)}
+    figures = {}
+    for column in FIGURES:
+        values = table[column].cast(pa.float64()).drop_null().to_numpy()
+        values = values[np.isfinite(values)]
+        if len(values):
+            figures[column] = distribution(values)
+    return Reference(name, compared, labels, figures)
+
+
+def _find(name: str, cache: Path | None) -> Path:
+    places = [Path(name) / "manifest.parquet", Path(name)]
+    # a name, not a path that would lead elsewhere
+    if cache is not None and Path(name).name == name and name not in (".", ".."):
+        places.insert(0, cache / SNAPSHOTS / name / "manifest.parquet")
+    for path in places:
+        if path.is_file():
+            return path
+    folder = (cache or Path(".miwake")) / SNAPSHOTS
+    known = sorted(file.parent.name for file in folder.glob("[!.]*/manifest.parquet"))
+    raise InputError(
+        f"validate.drift_from {name!r} is no snapshot in {folder} (there are: {', '.join(known) or 'none'}), no folder "
+        "with a manifest.parquet and no manifest: name one of these, bring the snapshot back (set ingest.snapshot to "
+        "it and run `dvc repro ingest`), or set it to null"
+    )
+
+
+def drift_rules(params: ValidateParams, reference: Reference) -> list[Rule]:
+    """Those that are switched on."""
+    rules = []
+    of_labels, of_quality = params.max_label_drift, params.max_quality_drift
+    since = f"since {reference.name!r}"
+    against: dict[str, object] = {"compared": reference.compared}
+    if of_labels.limit is not None:
+        held: Expectation = (
+            "ExpectLabelsNotToDrift",
+            {**against, "reference": reference.labels, "max_value": of_labels.limit},
+        )
+        rules.append(
+            Rule(
+                "max_label_drift",
+                f"the classes' shares have hardly changed {since} (total variation distance)",
+                of_labels.severity,
+                of_labels.limit,
+                "files",
+                (held,),
+                "look at what was added or lost of {label} (`miwake ingest diff`); if the change is meant, raise "
+                "the limit or compare with a later snapshot",
+                observe="value",
+            )
+        )
+    if of_quality.limit is not None:
+        limit = of_quality.limit
+        held_all = tuple(
+            (
+                "ExpectFigureNotToDrift",
+                {**against, "column": column, **figure._asdict(), "max_value": limit},
+            )
+            for column, figure in reference.figures.items()
+        )
+        rules.append(
+            Rule(
+                "max_quality_drift",
+                f"the pictures' quality has hardly changed {since} (Kolmogorov-Smirnov distance)",
+                of_quality.severity,
+                limit,
+                "files",
+                held_all,
+                "look at the pictures that were added (`miwake ingest diff`): another camera, size or compression may "
+                "be behind it; if the change is meant, raise the limit or compare with a later snapshot",
+                observe="value",
+            )
+        )
+    return rules

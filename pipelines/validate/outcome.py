@@ -1,0 +1,143 @@
+"""What became of one rule: the figure observed, the offenders by name, and what a person reads."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from pipelines.validate.frames import NAMES, Frames
+from pipelines.validate.judgement import tally
+from pipelines.validate.judges import columns_of
+from pipelines.validate.rule import Observed, Rule
+from pipelines.validate.suite import Finding
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_OFFENDERS = 20
+"""Offenders that expectations.json names for a rule; offenders.csv names all."""
+
+MAX_SHOWN = 5
+"""Offenders that a message names for a rule."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one rule.
+
+    Args:
+        observed: see `Rule.observe`; None where there is no value.
+        offenders: pictures, files or classes that break the rule, each with image_id, label and source_path ("" for
+            what it has not): files by label and path, classes in the order in which they are to be looked at.
+        reasons: of offenders that ingest refused, the most frequent first; else "".
+    """
+
+    rule: Rule
+    success: bool
+    observed: Observed
+    offenders: pa.Table
+    reasons: str = ""
+
+    @property
+    def first(self) -> list[dict[str, str]]:
+        """The first MAX_OFFENDERS offenders."""
+        found: list[dict[str, str]] = self.offenders.slice(0, MAX_OFFENDERS).to_pylist()
+        return found
+
+    def entry(self) -> dict[str, object]:
+        """As expectations.json has it."""
+        return {
+            "rule": self.rule.name,
+            "description": self.rule.description,
+            "severity": self.rule.severity,
+            "success": self.success,
+            "limit": self.rule.limit,
+            "observed": self.observed,
+            "num_offenders": self.offenders.num_rows,
+            "offenders": self.first,
+        }
+
+
+def outcome_of(rule: Rule, finding: Finding, frames: Frames) -> Outcome:
+    """Name the offenders of `rule` and settle what is reported."""
+    frame: pd.DataFrame = getattr(frames, rule.frame)
+    reasons = tally(frame["reason"].iloc[finding.rows]) if rule.frame == "seen" else ""
+    if finding.labels:
+        offenders = _named(["" for _ in finding.labels], list(finding.labels), ["" for _ in finding.labels])
+    else:
+        guilty = frame.iloc[finding.rows]
+        offenders = _named(*(guilty[name].fillna("").astype("str") for name in NAMES))
+        offenders = offenders.sort_by([(name, "ascending") for name in ("label", "source_path", "image_id")])
+    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons)
+
+
+def explain(outcome: Outcome, cures: list[str]) -> str:
+    """A broken rule for a person: limit, observed value, first offenders, what helps.
+
+    Args:
+        cures: lines on ready decisions.
+    """
+    rule, shown = outcome.rule, outcome.first[:MAX_SHOWN]
+    first = shown[0] if shown else {"image_id": "", "label": ""}
+    limit = "" if rule.limit is None else f"limit {_shown(rule.limit)}, "
+    observed = f"observed {_shown(outcome.observed)}" if limit or rule.observe != "count" else ""
+    count = outcome.offenders.num_rows
+    broken = f"{count:,} broken" if count else ""
+    rest = count - len(shown)
+    names = ", ".join([*map(_name, shown), f"and {rest:,} more"] if rest > 0 else map(_name, shown))
+    cure = rule.cure.replace("{image_id}", first["image_id"]).replace("{reasons}", outcome.reasons)
+    cure = cure.replace("{label}", repr(first["label"]))
+    lines = ["; ".join(part for part in (f"{rule.name}: {rule.description}", limit + observed, broken) if part)]
+    lines += [f"    offenders: {names}"] if names else []
+    lines += [f"    what helps: {cure}", *(f"    {line}" for line in cures)]
+    if isinstance(rule.limit, int | float):
+        change = "lower" if rule.name.startswith("min_") else "raise"
+        lines.append(f"    to accept it: {change} validate.{rule.name}.limit in params.yaml")
+    return "\n".join(lines)
+
+
+def _observed(rule: Rule, finding: Finding, frame: "pd.DataFrame") -> Observed:
+    columns = list(dict.fromkeys(name for one in rule.expectations for name in columns_of(one)))
+    match rule.observe:
+        case "fraction":
+            return _number(finding.num_unexpected / max(len(frame), 1))
+        case "min":
+            return _number(float(frame[columns].min().min()))
+        case "max":
+            return _number(float(frame[columns].max().max()))
+        case "tally":
+            return tally(frame[rule.tally].iloc[finding.rows]) if len(finding.rows) else 0
+        case "value":
+            return _worst(finding.values)
+        case _:
+            return len(finding.labels) or len(finding.rows)
+
+
+def _worst(values: dict[str, Observed]) -> Observed:
+    """The only value, or of several named figures the largest three: "sharpness 0.4, entropy 0.1"."""
+    if len(values) == 1:
+        value = next(iter(values.values()))
+        return _number(value) if isinstance(value, int | float) else value
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {value:.3g}" for name, value in ordered[:3]) or None
+
+
+def _number(value: float) -> Observed:
+    return None if math.isnan(value) else int(value) if float(value).is_integer() else round(value, 6)
+
+
+def _named(image_id: object, label: object, source_path: object) -> pa.Table:
+    columns = dict(zip(NAMES, (image_id, label, source_path), strict=True))
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
+def _name(offender: dict[str, str]) -> str:
+    # names come from outside: what a terminal would obey is shown as a replacement sign
+    path = "".join(letter if letter.isprintable() else "\ufffd" for letter in offender["source_path"])
+    return path or repr(offender["label"])
+
+
+def _shown(observed: Observed) -> str:
+    return "nothing" if observed is None else f"{observed:g}" if isinstance(observed, int | float) else observed

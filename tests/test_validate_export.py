@@ -1,0 +1,177 @@
+"""The rules as a Great Expectations suite that Great Expectations itself loads and runs, and `miwake validate`."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from test_validate import PARAMS, fraction, good, ratio, row, run, sha
+
+from pipelines.core.errors import BrokenRulesError
+from pipelines.core.params.validate import CountRule, FormatRule, LicenseRule, ValidateParams
+from pipelines.core.tables import DEDUPED, write_table
+from pipelines.validate.export import suite_json, write_suite
+from pipelines.validate.suite import quiet_libraries
+
+ROOT = Path(__file__).parents[1]
+
+EVERYTHING = {
+    "formats": FormatRule(allowed=("JPEG",), severity="error"),
+    "licenses": LicenseRule(allowed=("CC BY 4.0",), severity="warn"),
+    "provenance": "warn",
+    "max_unassigned_fraction": fraction(0.5),
+    "max_near_duplicate_fraction": fraction(0.1),
+}
+
+
+def everything(folder: Path) -> ValidateParams:
+    """Params that switch every rule on, drift from ten good pictures among them."""
+    write_table(pa.Table.from_pylist(good(), schema=DEDUPED), folder / "then" / "manifest.parquet")
+    return PARAMS.model_copy(update=EVERYTHING | {"drift_from": str(folder / "then")})
+
+
+def run_by_hand(suite: dict[str, Any], manifest: Path) -> dict[str, bool]:
+    """What a team does that has Great Expectations and the file: each rule's verdict."""
+    with quiet_libraries():
+        import great_expectations as gx
+
+        context = gx.get_context(mode="ephemeral")
+        loaded = context.suites.add(gx.ExpectationSuite(**suite))
+        asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("manifest")
+        batch = asset.add_batch_definition_whole_dataframe("all")
+        report = batch.get_batch(batch_parameters={"dataframe": pd.read_parquet(manifest)}).validate(loaded)
+    found: dict[str, bool] = {}
+    for result in report.results:
+        rule = result.expectation_config.meta["rule"]
+        found[rule] = found.get(rule, True) and bool(result.success)
+    return found
+
+
+BREAKS: dict[str, list[dict[str, Any]]] = {
+    "nothing": [],
+    "sizes": [row("a", "dog", height=8), row("b", "cat", aspect=9.0), row("c", "cat", bytes_per_pixel=0.001)],
+    "dropped ones": [row("a", "dog", width=8, format="GIF", contrast=0.0, verdict="drop")],
+    "quality": [row("a", "dog", brightness=2.0, entropy=0.1, sharpness=1.0), row("b", "cat", brightness=254.0)],
+    "shares": [row(name, "dog", greyscale=True, transparent=True, best_id=sha("dog0")) for name in "abcdef"],
+    "classes": [row(name, "Cat") for name in "abc"] + [row("d", "owl")],
+    "origins": [row(f"o{n}", "owl", license="CC0", source="1-table", format="PNG") for n in range(9)],
+    "conflicts": [row("a", label, verdict="conflict") for label in ("cat", "dog")] + [row("b", " x ")],
+    "ids": [row("a", "cat", image_id="a", verdict="maybe", factors="[]", given_subset="dev")],
+}
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_great_expectations_finds_what_the_stage_finds(tmp_path: Path, case: str) -> None:
+    params = everything(tmp_path)
+    try:
+        rules = run(tmp_path, good() + BREAKS[case], **dict(params))[1]
+    except BrokenRulesError:
+        found = json.loads((tmp_path / "validate" / "expectations.json").read_text(encoding="utf-8"))
+        rules = {entry["rule"]: entry for entry in found["rules"]}
+    path = tmp_path / "suite.json"
+    write_suite(params, path)
+    verdicts = run_by_hand(json.loads(path.read_text(encoding="utf-8")), tmp_path / "manifest.parquet")
+    refusals = {"max_reject_fraction", "max_class_reject_fraction", "max_source_reject_fraction"}
+    assert verdicts == {name: entry["success"] for name, entry in rules.items() if name not in refusals}
+    # the other sources of the good pictures have no licence, no page and no subset
+    broken = {name for name, success in verdicts.items() if not success}
+    assert bool(broken - {"licenses", "provenance", "max_unassigned_fraction"}) == (
+        case not in ("nothing", "dropped ones")
+    )
+
+
+def test_the_plain_suite_needs_nothing_of_ours_and_says_what_the_other_needs(tmp_path: Path) -> None:
+    params = everything(tmp_path)
+    whole, plain = suite_json(params), suite_json(params, plain=True)
+    ours = [one for one in whole["expectations"] if "needs" in one["meta"]]
+    assert {one["meta"]["needs"] for one in ours} == {"pipelines.validate.expectations"}
+    assert plain["expectations"] == [one for one in whole["expectations"] if "needs" not in one["meta"]]
+    assert any("import that module before the suite is loaded" in note for note in whole["notes"])
+    (tmp_path / "plain.json").write_text(json.dumps(plain), encoding="utf-8")
+    look = (
+        "import json, sys, great_expectations as gx\n"
+        "suite = gx.ExpectationSuite(**json.load(open(sys.argv[1])))\n"
+        "print(len(suite.expectations), any(name.startswith('pipelines') for name in sys.modules))"
+    )
+    command = [sys.executable, "-c", look, str(tmp_path / "plain.json")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(len(plain["expectations"])), "False"]
+
+
+def test_the_same_params_give_the_same_bytes_without_random_ids(tmp_path: Path) -> None:
+    params = everything(tmp_path)
+    for name in ("a.json", "b.json"):
+        write_suite(params, tmp_path / name)
+    written = (tmp_path / "a.json").read_bytes()
+    assert written == (tmp_path / "b.json").read_bytes()
+    assert b'"id"' not in written
+    severities = {one["meta"]["rule"]: one["severity"] for one in json.loads(written)["expectations"]}
+    assert (severities["formats"], severities["provenance"]) == ("critical", "warning")
+
+
+def miwake(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.cli", "validate", *words]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def project(folder: Path, table: list[dict[str, Any]]) -> Path:
+    """A folder as dedupe leaves it, with the committed params."""
+    (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    write_table(pa.Table.from_pylist(table, schema=DEDUPED), folder / "data" / "dedupe" / "manifest.parquet")
+    (folder / "data" / "ingest").mkdir()
+    rejected = "source,source_path,label,reason,detail\n"
+    (folder / "data" / "ingest" / "rejected.csv").write_text(rejected, encoding="utf-8")
+    return folder
+
+
+def test_the_command_says_what_is_broken_and_writes_nothing(tmp_path: Path) -> None:
+    folder = project(tmp_path, [*good(), row("owl", "owl", contrast=0.0)])
+    before = sorted(tmp_path.rglob("*"))
+    done = miwake(cwd=folder)
+    assert done.returncode == 1
+    assert "error: min_images_per_class: every class has enough pictures kept; limit 5, observed 1" in done.stdout
+    assert "warning: min_contrast: no picture kept is blank" in done.stdout
+    assert done.stdout.endswith("rules hold\n")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_command_writes_the_suite(tmp_path: Path) -> None:
+    folder = project(tmp_path, good())
+    done = miwake("--write-suite", "suite.json", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    count = len(json.loads((folder / "suite.json").read_text(encoding="utf-8"))["expectations"])
+    assert done.stdout == f"suite.json: {count} expectations\n"
+    assert miwake("--write-suite", "plain.json", "--plain", cwd=folder).returncode == 0
+    alone = miwake("--plain", cwd=folder)
+    assert (alone.returncode, alone.stderr) == (
+        1,
+        "miwake: --plain says what --write-suite leaves out: name its file too\n",
+    )
+
+
+def test_the_documentation_names_every_rule_and_its_program_runs(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+)`", text.split("## ")[0])) >= set(ValidateParams.model_fields)
+    fixed = [rule for rule in run(tmp_path, good())[1] if rule not in ValidateParams.model_fields]
+    assert (len(fixed), "Eight more are always on" in text) == (8, True)
+    write_suite(PARAMS, tmp_path / "suite.json")
+    (program,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_a_limit_of_one_class_is_kept_by_both(tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"min_classes": CountRule(limit=3, severity="warn"), "min_contrast": ratio(40.0)})
+    rules = run(tmp_path, good(), **dict(params))[1]
+    verdicts = run_by_hand(suite_json(params), tmp_path / "manifest.parquet")
+    assert (rules["min_classes"]["success"], verdicts["min_classes"]) == (False, False)
+    assert (rules["min_contrast"]["success"], verdicts["min_contrast"]) == (True, True)
