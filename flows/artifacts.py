@@ -143,7 +143,7 @@ def _validate(layout: Layout, _params: Params, _with_picture: bool) -> str:
             ],
         ),
         "## Offenders" if offenders else "",
-        table(["rule", "label", "path"], offenders, limit=MAX_ROWS, more="data/validate/expectations.json")
+        table(["rule", "label", "path"], offenders, limit=MAX_ROWS, more="data/validate/offenders.csv")
         if offenders
         else "",
     )
