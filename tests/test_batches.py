@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core import batches
-from pipelines.core.batches import sketch_many
+from pipelines.core.batches import Alike, sketch_many
 from pipelines.core.errors import ImageError
 from pipelines.core.images import Sketch, sketch
 
@@ -29,7 +29,7 @@ def alone(data: bytes, **limits: int) -> Sketch | ImageError:
 
 
 def assert_same(files: list[bytes], **limits: int) -> None:
-    found = sketch_many(files, **{"max_pixels": 1_000_000, "min_side": 8} | limits)
+    found = sketch_many(files, **{"max_pixels": 1_000_000, "min_side": 8} | limits).one_by_one()
     for one, expected in zip(found, [alone(data, **limits) for data in files], strict=True):
         if isinstance(one, ImageError) or isinstance(expected, ImageError):
             assert str(one) == str(expected)
@@ -44,9 +44,9 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     real = batches._sketch_alike
 
-    def counted(files: list[bytes], *others: Any) -> list[Sketch]:
-        made = real(files, *others)
-        counts.append(len(made))
+    def counted(*arguments: Any) -> Alike | None:
+        made = real(*arguments)
+        counts.append(0 if made is None else len(made.rows))
         return made
 
     monkeypatch.setattr(batches, "_sketch_alike", counted)
@@ -71,9 +71,10 @@ def test_orientation_and_grey_among_colours_hold(joined: list[int]) -> None:
     mixed = [jpeg(index, stored="RGB", mode="L" if index % 3 else "RGB") for index in range(12)]
     assert_same(mixed)
     assert joined == [5, 12]
-    assert [isinstance(one, Sketch) and one.greyscale for one in sketch_many(mixed, max_pixels=9999, min_side=1)] == [
-        bool(index % 3) for index in range(12)
-    ]
+    assert [
+        isinstance(one, Sketch) and one.greyscale
+        for one in sketch_many(mixed, max_pixels=9999, min_side=1).one_by_one()
+    ] == [bool(index % 3) for index in range(12)]
 
 
 def test_one_damaged_file_costs_no_other(joined: list[int]) -> None:
@@ -87,7 +88,7 @@ def test_one_damaged_file_costs_no_other(joined: list[int]) -> None:
     ):
         files = [*whole[:3], damage, *whole[4:]]
         assert_same(files)
-        found = sketch_many(files, max_pixels=9999, min_side=1)
+        found = sketch_many(files, max_pixels=9999, min_side=1).one_by_one()
         assert sum(isinstance(one, Sketch) for one in found) >= 7
     assert set(joined) <= {0, 8}
 

@@ -6,16 +6,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.core.params.ingest import IngestParams
 from pipelines.ingest.base import Places
+from pipelines.ingest.folder import FolderReader
 from pipelines.ingest.listing import Listing
 from pipelines.ingest.visit import Chunk
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
-FILES_PER_CHUNK = 64
-# where all bytes come back over the network, and wait in memory
-BYTES_PER_CHUNK = 16 << 20
+FILES_PER_CHUNK = 256
+BYTES_PER_CHUNK = 4 << 20
+# where sizes are not known
+FILES_OF_ANY_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
     found = Plan([], [])
     for label, index, places in _groups(listings, todo):
         listing = listings[index]
-        for some in _cut(listing, places, limit=BYTES_PER_CHUNK if spool is None else None):
+        for some in _cut(listing, places):
             origins = None if listing.origins is None else [listing.origins[place] for place in some]
             paths = [listing.paths[place] for place in some]
             limits = (params.max_pixels, params.min_side, params.crop)
@@ -55,16 +58,24 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
     return found
 
 
-def _cut(listing: Listing, places: Places, *, limit: int | None) -> Iterator[Places]:
-    """Places of one chunk each, of about `limit` bytes together where sizes are known."""
-    if listing.stamps is None or limit is None:
-        ends = np.zeros(0, np.int64)
+def _cut(listing: Listing, places: Places) -> Iterator[Places]:
+    """Places of one chunk each, of about `BYTES_PER_CHUNK` together where sizes are known."""
+    sizes = _sizes(listing, places)
+    if sizes is None:
+        ends, most = [], min(FILES_PER_CHUNK, FILES_OF_ANY_SIZE)
     else:
-        sizes = np.maximum(listing.stamps[places, 0], 0)
-        ends = np.flatnonzero(np.diff(np.cumsum(sizes) // limit)) + 1
-    for start, stop in pairwise([0, *ends.tolist(), len(places)]):
-        for first in range(start, stop, FILES_PER_CHUNK):
-            yield places[first : min(stop, first + FILES_PER_CHUNK)]
+        ends, most = (np.flatnonzero(np.diff(np.cumsum(sizes) // BYTES_PER_CHUNK)) + 1).tolist(), FILES_PER_CHUNK
+    for start, stop in pairwise([0, *ends, len(places)]):
+        for first in range(start, stop, most):
+            yield places[first : min(stop, first + most)]
+
+
+def _sizes(listing: Listing, places: Places) -> npt.NDArray[np.int64] | None:
+    """Bytes of the files at `places`, 0 where that is not known; None where the stamps of a listing are no sizes."""
+    if listing.stamps is None or not isinstance(listing.read, FolderReader):
+        return None
+    sizes: npt.NDArray[np.int64] = np.maximum(listing.stamps[places, 0], 0)
+    return sizes
 
 
 def _groups(listings: Sequence[Listing], todo: Sequence[Places]) -> Iterator[tuple[str, int, Places]]:

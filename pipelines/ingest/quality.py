@@ -68,8 +68,9 @@ def _entropy_terms() -> npt.NDArray[np.float64]:
     return np.array([0.0, *(count / num_pixels * math.log2(num_pixels / count) for count in counts)])
 
 
-def sharpness(details: Sequence[Pixels]) -> Figures:
-    """Variance of the Laplacian of N grey pictures (H, W), each of its own size → (N,); 0 where a side is below 3."""
+def sharpness(details: Sequence[Pixels] | Pixels) -> Figures:
+    """Variance of the Laplacian of N grey pictures (H, W), each of its own size, or (N, H, W) → (N,); 0 where a side
+    is below 3."""
     found = np.zeros(len(details), np.float64)
     same_size: dict[tuple[int, ...], list[int]] = {}
     for row, detail in enumerate(details):
