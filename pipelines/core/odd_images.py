@@ -17,7 +17,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -121,20 +121,44 @@ def _open(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
         importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
     if name == "HEIF":
         _load_heif()
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a picture that is usable but untidy is not worth a line each
-            try:
-                image = Image.open(io.BytesIO(data), formats=[name])
-            except _DECODER_ERRORS as error:
-                raise _judge(name, error, data) from error
-            with image:
-                check_pixels(image.width, image.height, max_pixels)
-                yield image
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with _settings.held(max_pixels):
+        try:
+            image = Image.open(io.BytesIO(data), formats=[name])
+        except _DECODER_ERRORS as error:
+            raise _judge(name, error, data) from error
+        with image:
+            check_pixels(image.width, image.height, max_pixels)
+            yield image
+
+
+class _Settings:
+    """Pillow's limit and Python's warnings belong to the whole process: the first thread that decodes sets them, the
+    last one puts them back. All threads have the same limit; `check_pixels` would hold another one too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_users = 0
+        self._restore = ExitStack()
+
+    @contextmanager
+    def held(self, max_pixels: int) -> Iterator[None]:
+        with self._lock:
+            if not self._num_users:
+                self._restore.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")  # a picture that is usable but untidy is not worth a line each
+                self._restore.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                Image.MAX_IMAGE_PIXELS = max_pixels
+            self._num_users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_users -= 1
+                if not self._num_users:
+                    self._restore.close()
+
+
+_settings = _Settings()
 
 
 def _load_heif() -> None:
