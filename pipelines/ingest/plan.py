@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.params.ingest import IngestParams
+from pipelines.core.params.ingest import FaceCrop, IngestParams
 from pipelines.ingest.base import Places
 from pipelines.ingest.folder import FolderReader
 from pipelines.ingest.listing import Listing
@@ -19,6 +19,8 @@ FILES_PER_CHUNK = 256
 BYTES_PER_CHUNK = 4 << 20
 # where sizes are not known
 FILES_OF_ANY_SIZE = 64
+# reading, hashing and decoding files of this size on average lets other threads run nearly all the time
+THREADS_FROM_BYTES = 32 << 10
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,12 @@ class Plan:
     Args:
         chunks: one label after the other, so that one at a time is held, sorted and packed.
         where: for each chunk the index of its listing, and the places of its files there.
+        threads: whether threads visit them as fast as processes.
     """
 
     chunks: list[Chunk]
     where: list[tuple[int, Places]]
+    threads: bool
 
     @property
     def num_files(self) -> int:
@@ -45,7 +49,7 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
         params: limits that workers need.
         spool: of `Chunk`.
     """
-    found = Plan([], [])
+    found = Plan([], [], _suits_threads(params, listings, todo))
     for label, index, places in _groups(listings, todo):
         listing = listings[index]
         for some in _cut(listing, places):
@@ -56,6 +60,15 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
             found.chunks.append(chunk)
             found.where.append((index, some))
     return found
+
+
+def _suits_threads(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places]) -> bool:
+    """Whether files are known to be large, and what works on them lets other threads run; finding faces does not."""
+    sizes = [_sizes(listing, places) for listing, places in zip(listings, todo, strict=True) if len(places)]
+    known = [one for one in sizes if one is not None]
+    if not known or len(known) < len(sizes) or isinstance(params.crop, FaceCrop):
+        return False
+    return float(np.concatenate(known).mean()) >= THREADS_FROM_BYTES
 
 
 def _cut(listing: Listing, places: Places) -> Iterator[Places]:

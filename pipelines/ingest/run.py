@@ -129,7 +129,7 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
         Output(out_dir, job.params.shard_bytes, base) as output,
         progress("ingest", work.num_files, unit="files") as advance,
     ):
-        visits = map_chunks(visit, work.chunks, workers=job.workers)
+        visits = map_chunks(visit, work.chunks, workers=job.workers, threads=work.threads)
         for chunk, (index, places), visited in zip(work.chunks, work.where, visits, strict=True):
             output.add(chunk, visited)
             accepted[chunk.source] += len(visited.places)
