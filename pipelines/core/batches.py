@@ -14,7 +14,7 @@ import simplejpeg
 
 from pipelines.core.errors import ImageError
 from pipelines.core.images import THUMBNAIL_SIDE, Sketch, sketch, sketch_of_grey
-from pipelines.core.jpegs import COLOUR_LEVELS, Header, Pixels, jpeg_has_colour, read_shared_header
+from pipelines.core.jpegs import COLOUR_LEVELS, Header, Pixels, count_coloured, decode_scaled, read_shared_header
 
 # larger files gain nothing
 SMALL_BYTES = 1 << 14
@@ -152,7 +152,8 @@ def _sketch_alike(files: list[bytes], rows: list[int], head: bytes, header: Head
     if small is not None:
         blocks = small.reshape(len(files), taken // 8, *small.shape[1:])[:, : -(-header.height // 8)]
         shown = zip(_coloured(blocks), files, strict=True)
-        greyscale = [not (some or jpeg_has_colour(data, header)) for some, data in shown]
+        # what shows no colour at 1/8 may have some in its details
+        greyscale = [not (some or count_coloured(decode_scaled(data, header, "RGB"))) for some, data in shown]
     if header.orientation == 1 and (header.height, header.width) == (THUMBNAIL_SIDE, THUMBNAIL_SIDE):
         return Alike(rows, header, greys, greys, greyscale)
     sketches = [sketch_of_grey(one, header, coloured=False) for one in greys]
