@@ -103,6 +103,22 @@ def test_what_cannot_be_joined_is_looked_at_alone(joined: list[int]) -> None:
     assert joined == []
 
 
+def test_a_header_cut_short_joins_no_files_that_begin_like_it(joined: list[int]) -> None:
+    whole = [jpeg(index) for index in range(6)]
+    end = whole[0].index(b"\xff\xda")
+    for length in (end + 2, end + 3, end + 4, end + 8, end + 2 + int.from_bytes(whole[0][end + 2 : end + 4], "big")):
+        assert_same([whole[0][:length], *whole])
+        assert joined[-1] == 6
+    assert_same([whole[0][: end + 2] + b"\0", *whole])
+
+
+def test_files_of_two_makers_join_their_own(joined: list[int]) -> None:
+    pairs = [jpeg(index, subsampling=index % 2) for index in range(10)]
+    assert_same(pairs)
+    assert_same([b"\0" * 20_000, *pairs, b"\0", pairs[0] + bytes(20_000), b""])
+    assert joined == [5, 5, 5, 5]
+
+
 def test_limits_hold_for_joined_files_too() -> None:
     files = [jpeg(index) for index in range(6)]
     assert_same(files, min_side=33)

@@ -426,6 +426,27 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImageError, match="not-a-file: a FIFO"):
         read("pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    os.write(writer, b"as if it were a file")
+    with pytest.raises(ImageError, match="not-a-file: a FIFO"):
+        read("pipe")
+    os.close(writer)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ImageError, match="not-a-file: no regular file"):
+        read("folder")
+    with pytest.raises(ImageError, match="not-a-file: a device"):
+        folder_source.FolderReader("/dev", 100, False)("zero")
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, 50_000])
+def test_the_reader_gives_whole_files_up_to_its_limit(tmp_path: Path, size: int) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    put(tmp_path / "file", data)
+    assert folder_source.FolderReader(str(tmp_path), size, False)("file") == data
+    assert folder_source.FolderReader(str(tmp_path), 1 << 20, False)("file") == data
+    if size:
+        with pytest.raises(ImageError, match=f"too-large: {size} bytes; ingest.max_file_bytes is {size - 1}"):
+            folder_source.FolderReader(str(tmp_path), size - 1, False)("file")
 
 
 def test_one_class_and_one_picture_are_no_business_of_ingest(tmp_path: Path) -> None:

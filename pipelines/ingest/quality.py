@@ -106,7 +106,7 @@ def _variance_of_laplacian(grey: Pixels) -> npt.NDArray[np.float64]:
     levels = grey.astype(np.int16).reshape(num_rows, height * width)
     # row after row as one line, which is twice as fast as cutting the border off first; what runs over an edge of the
     # picture is struck out after it
-    edges = np.zeros((num_rows, (height - 2) * width), np.int16)  # (N, (H-2) W), within ±1020
+    edges = np.empty((num_rows, (height - 2) * width), np.int16)  # (N, (H-2) W), within ±1020
     inner = edges[:, :-2]
     np.multiply(levels[:, width + 1 : -width - 1], np.int16(-4), out=inner)
     for start in (1, 2 * width + 1, width, width + 2):  # above, below, left, right

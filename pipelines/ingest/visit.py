@@ -99,7 +99,7 @@ def visit(chunk: Chunk) -> Visited:
         OSError: the spool cannot be written. What is wrong with a file itself is a reject.
     """
     rows = np.zeros(len(chunk.paths), ROW)
-    thumbnails = np.zeros((len(chunk.paths), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+    thumbnails = np.empty((len(chunk.paths), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     rejects: dict[int, ImageError] = {}
     digests: list[bytes] = []
     held: list[bytes] = []
