@@ -21,7 +21,7 @@ from pipelines.ingest.snapshots import link
 from pipelines.ingest.visit import Chunk, Visited, append_files
 
 # files of one label beyond this wait on disk, not in memory
-HELD_BYTES = 32 << 20
+HELD_BYTES = 24 << 20
 # thumbnails that are worked on at a time: what their figures take stays in the processor's cache
 _BLOCK_ROWS = 1024
 _NPY_HEADER_BYTES = 128
