@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core import batches
-from pipelines.core.batches import sketch_many
+from pipelines.core.batches import Alike, sketch_many
 from pipelines.core.errors import ImageError
 from pipelines.core.images import Sketch, sketch
 
@@ -29,7 +29,7 @@ def alone(data: bytes, **limits: int) -> Sketch | ImageError:
 
 
 def assert_same(files: list[bytes], **limits: int) -> None:
-    found = sketch_many(files, **{"max_pixels": 1_000_000, "min_side": 8} | limits)
+    found = sketch_many(files, **{"max_pixels": 1_000_000, "min_side": 8} | limits).one_by_one()
     for one, expected in zip(found, [alone(data, **limits) for data in files], strict=True):
         if isinstance(one, ImageError) or isinstance(expected, ImageError):
             assert str(one) == str(expected)
@@ -44,9 +44,9 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     real = batches._sketch_alike
 
-    def counted(files: list[bytes], *others: Any) -> list[Sketch]:
-        made = real(files, *others)
-        counts.append(len(made))
+    def counted(*arguments: Any) -> Alike | None:
+        made = real(*arguments)
+        counts.append(0 if made is None else len(made.rows))
         return made
 
     monkeypatch.setattr(batches, "_sketch_alike", counted)
@@ -71,9 +71,10 @@ def test_orientation_and_grey_among_colours_hold(joined: list[int]) -> None:
     mixed = [jpeg(index, stored="RGB", mode="L" if index % 3 else "RGB") for index in range(12)]
     assert_same(mixed)
     assert joined == [5, 12]
-    assert [isinstance(one, Sketch) and one.greyscale for one in sketch_many(mixed, max_pixels=9999, min_side=1)] == [
-        bool(index % 3) for index in range(12)
-    ]
+    assert [
+        isinstance(one, Sketch) and one.greyscale
+        for one in sketch_many(mixed, max_pixels=9999, min_side=1).one_by_one()
+    ] == [bool(index % 3) for index in range(12)]
 
 
 def test_one_damaged_file_costs_no_other(joined: list[int]) -> None:
@@ -87,7 +88,7 @@ def test_one_damaged_file_costs_no_other(joined: list[int]) -> None:
     ):
         files = [*whole[:3], damage, *whole[4:]]
         assert_same(files)
-        found = sketch_many(files, max_pixels=9999, min_side=1)
+        found = sketch_many(files, max_pixels=9999, min_side=1).one_by_one()
         assert sum(isinstance(one, Sketch) for one in found) >= 7
     assert set(joined) <= {0, 8}
 
@@ -100,6 +101,22 @@ def test_what_cannot_be_joined_is_looked_at_alone(joined: list[int]) -> None:
     assert_same([jpeg(index, restart_marker_blocks=2) for index in range(6)])
     assert_same([jpeg(index, size=(200, 150)) for index in range(6)])
     assert joined == []
+
+
+def test_a_header_cut_short_joins_no_files_that_begin_like_it(joined: list[int]) -> None:
+    whole = [jpeg(index) for index in range(6)]
+    end = whole[0].index(b"\xff\xda")
+    for length in (end + 2, end + 3, end + 4, end + 8, end + 2 + int.from_bytes(whole[0][end + 2 : end + 4], "big")):
+        assert_same([whole[0][:length], *whole])
+        assert joined[-1] == 6
+    assert_same([whole[0][: end + 2] + b"\0", *whole])
+
+
+def test_files_of_two_makers_join_their_own(joined: list[int]) -> None:
+    pairs = [jpeg(index, subsampling=index % 2) for index in range(10)]
+    assert_same(pairs)
+    assert_same([b"\0" * 20_000, *pairs, b"\0", pairs[0] + bytes(20_000), b""])
+    assert joined == [5, 5, 5, 5]
 
 
 def test_limits_hold_for_joined_files_too() -> None:

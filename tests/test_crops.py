@@ -25,7 +25,7 @@ from pipelines.ingest import ingest
 from pipelines.ingest.cropping import find_crop
 from pipelines.ingest.folder import list_folder
 from pipelines.ingest.listing import Box
-from pipelines.ingest.visit import Chunk, visit
+from pipelines.ingest.visit import CROP, Chunk, visit
 
 ROOT = Path(__file__).parents[1]
 CENTRE = CentreCrop(kind="centre")
@@ -295,8 +295,9 @@ def test_worker_processes_find_the_same_crops(people: Path, tmp_path: Path) -> N
         for number, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True))
     ]
 
-    def found(workers: int) -> list[list[Crop]]:
-        return [visited.crops for visited in map_chunks(visit, chunks, workers=workers, pool_pays_seconds=0.0)]
+    def found(workers: int) -> list[list[Any]]:
+        visits = map_chunks(visit, chunks, workers=workers, pool_pays_seconds=0.0)
+        return [visited.rows[list(CROP)].tolist() for visited in visits]
 
     assert found(1) == found(2)
     assert len({tuple(crops) for crops in found(1)}) > 3

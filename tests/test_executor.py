@@ -1,13 +1,14 @@
 """Work over processes: the same results in the same order, however many there are."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from pipelines.core.errors import MiwakeError, ParamsError
-from pipelines.core.executor import _container_cores, map_chunks, num_workers
+from pipelines.core.executor import CHUNKS_IN_FLIGHT, _container_cores, map_chunks, num_workers
 
 
 def square(number: int) -> int:
@@ -35,6 +36,35 @@ def test_results_come_in_the_order_of_the_chunks(workers: int) -> None:
 
 def test_no_chunks_give_no_results() -> None:
     assert list(map_chunks(square, [], workers=2, pool_pays_seconds=0)) == []
+    assert list(map_chunks(square, [], workers=2, threads=True)) == []
+
+
+def test_threads_share_this_process_from_the_first_chunk_on() -> None:
+    assert list(map_chunks(square, range(12), workers=3, threads=True)) == [n * n for n in range(12)]
+    found = list(map_chunks(slow_thread_of, range(12), workers=3, threads=True))
+    assert {process for process, _ in found} == {os.getpid()}
+    assert len({thread for _, thread in found}) == 3
+    assert threading.get_ident() not in {thread for _, thread in found}
+
+
+def test_one_worker_is_one_thread_even_where_threads_would_do() -> None:
+    found = list(map_chunks(slow_thread_of, range(3), workers=1, threads=True))
+    assert found == [(os.getpid(), threading.get_ident())] * 3
+
+
+def test_threads_run_no_further_ahead_than_is_asked_for() -> None:
+    begun: list[int] = []
+    found = map_chunks(begun.append, range(50), workers=2, threads=True)
+    next(found)
+    time.sleep(0.05)
+    assert len(begun) <= 2 * CHUNKS_IN_FLIGHT
+    found.close()  # type: ignore[attr-defined]  # a generator
+    assert len(begun) < 50
+
+
+def slow_thread_of(_: int) -> tuple[int, int]:
+    time.sleep(0.02)
+    return os.getpid(), threading.get_ident()
 
 
 def test_little_work_stays_in_this_process() -> None:
@@ -58,10 +88,10 @@ def process_of(_: int) -> int:
     return os.getpid()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_of_the_work_is_the_callers_error(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "threads"), [(1, False), (2, False), (2, True)])
+def test_an_error_of_the_work_is_the_callers_error(workers: int, threads: bool) -> None:
     with pytest.raises(ValueError, match="three"):
-        list(map_chunks(fail_at_three, range(8), workers=workers, pool_pays_seconds=0))
+        list(map_chunks(fail_at_three, range(8), workers=workers, pool_pays_seconds=0, threads=threads))
 
 
 def test_a_killed_worker_is_an_error_with_a_remedy() -> None:

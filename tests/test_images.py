@@ -316,6 +316,31 @@ def test_pillows_own_limit_is_left_as_it_was() -> None:
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+def test_threads_that_decode_at_once_see_the_same_and_leave_pillow_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # far below what is allowed here: a thread that puts it back while others decode would make them refuse
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    filters = list(warnings.filters)
+    whole = [file_of(noise(60, 50), format) for format in ("PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG")]
+    damaged = file_of(noise(60, 50), "TIFF", compression="tiff_lzw")
+    whole.append(damaged[:200] + bytes(400) + damaged[600:])
+
+    def seen(data: bytes) -> bytes | str:
+        try:
+            return see(data).pixels.tobytes()
+        except ImageError as error:
+            return error.reason
+
+    expected = [seen(data) for data in whole] * 40
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(seen, whole * 40)) == expected
+    assert Image.MAX_IMAGE_PIXELS == 10
+    assert warnings.filters == filters
+    assert expected[6] == "broken"
+    assert capfd.readouterr().err == ""
+
+
 # what is refused of /stress, by reason; each was looked at beside a browser: beyond these, Chromium shows 13 icons and
 # cursors, the broken_data_stream, xcsn0g01 (a wrong checksum) and the beginnings of truncated files
 STRESS_REJECTS = {

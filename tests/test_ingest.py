@@ -11,6 +11,8 @@ import resource
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -23,6 +25,7 @@ from PIL import Image
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.executor import map_chunks
 from pipelines.core.params.ingest import IngestParams
+from pipelines.core.params.sources import FolderSource
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.ingest import IngestArtifact, ingest, output, plan, visit
@@ -175,6 +178,47 @@ def test_neither_workers_nor_the_spool_change_a_byte(
     monkeypatch.setattr(visit, "INLINE_BYTES", held)
     assert run(tmp_path, out="spooled").bytes == whole.bytes
     assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "two/rejected.csv").read_bytes()
+
+
+def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    formats = ("JPEG", "PNG", "TIFF", "WEBP")
+    for index in range(48):
+        put(tmp_path / "pictures" / f"c{index % 3}" / f"{index}", picture(index % 20, format=formats[index % 4]))
+    put(tmp_path / "pictures" / "c0" / "broken.jpg", b"")
+    whole = run(tmp_path)
+    monkeypatch.setattr(plan, "FILES_PER_CHUNK", 2)
+    monkeypatch.setattr(plan, "THREADS_FROM_BYTES", 0)
+    threads = set()
+
+    def visit_slowly(chunk: visit.Chunk) -> visit.Visited:
+        threads.add(threading.get_ident())
+        time.sleep(0.005)
+        return visit.visit(chunk)
+
+    monkeypatch.setattr(ingest_run, "visit", visit_slowly)
+    assert run(tmp_path, out="many", workers=3).bytes == whole.bytes
+    assert len(threads) == 3
+    assert threading.get_ident() not in threads
+    threads.clear()
+    assert run(tmp_path, out="one", workers=1).bytes == whole.bytes
+    assert threads == {threading.get_ident()}
+    assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "many/rejected.csv").read_bytes()
+
+
+def test_threads_are_for_files_known_to_be_large(tmp_path: Path) -> None:
+    def suits(size: int, **changes: Any) -> bool:
+        path = put(tmp_path / "pictures" / "cat" / "0.jpg", b"x" * size)
+        os.utime(path, (1_600_000_000, 1_600_000_000))  # a file younger than 2 s has no size that counts
+        settings = params(**changes)
+        source = settings.sources[0]
+        assert isinstance(source, FolderSource)
+        listing = folder_source.list_folder(source, source="0-folder", root=tmp_path, max_file_bytes=1 << 20)
+        return plan.plan(settings, [listing], [np.arange(1)], None).threads
+
+    assert not suits(plan.THREADS_FROM_BYTES - 1)
+    assert suits(plan.THREADS_FROM_BYTES)
+    faces = {"margin": 0.1, "min_side": 20, "min_confidence": 0.85, "none": "centre", "several": "largest"}
+    assert not suits(plan.THREADS_FROM_BYTES, crop={"kind": "face", **faces})
 
 
 def test_equal_files_are_packed_once_a_label_and_keep_a_row_each(tmp_path: Path) -> None:
@@ -382,6 +426,27 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImageError, match="not-a-file: a FIFO"):
         read("pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    os.write(writer, b"as if it were a file")
+    with pytest.raises(ImageError, match="not-a-file: a FIFO"):
+        read("pipe")
+    os.close(writer)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ImageError, match="not-a-file: no regular file"):
+        read("folder")
+    with pytest.raises(ImageError, match="not-a-file: a device"):
+        folder_source.FolderReader("/dev", 100, False)("zero")
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, 50_000])
+def test_the_reader_gives_whole_files_up_to_its_limit(tmp_path: Path, size: int) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    put(tmp_path / "file", data)
+    assert folder_source.FolderReader(str(tmp_path), size, False)("file") == data
+    assert folder_source.FolderReader(str(tmp_path), 1 << 20, False)("file") == data
+    if size:
+        with pytest.raises(ImageError, match=f"too-large: {size} bytes; ingest.max_file_bytes is {size - 1}"):
+            folder_source.FolderReader(str(tmp_path), size - 1, False)("file")
 
 
 def test_one_class_and_one_picture_are_no_business_of_ingest(tmp_path: Path) -> None:

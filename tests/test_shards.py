@@ -5,6 +5,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pipelines.core.errors import InputError
@@ -18,8 +20,14 @@ def pack(folder: Path, label: str, contents: list[bytes], *, shard_bytes: int = 
     ids = sorted(files)
     sizes = [len(files[image_id]) for image_id in ids]
     with ShardWriter(folder, shard_bytes) as writer:
-        shards, offsets = writer.pack(label, ids, ["jpg"] * len(ids), sizes, (files[i] for i in ids))
-    return list(zip(shards, offsets, sizes, strict=True))
+        shards, offsets = writer.pack(
+            label, characters(ids), ["jpg"] * len(ids), np.array(sizes), (files[i] for i in ids)
+        )
+    return list(zip(shards, offsets.tolist(), sizes, strict=True))
+
+
+def characters(ids: list[str]) -> npt.NDArray[np.uint8]:
+    return np.array([list(image_id.encode()) for image_id in ids], np.uint8)
 
 
 LABELS = ["cat", "日本 の猫", "a b#c", "😀", "a/b/c", "x" * 31, "x" * 32, "x" * 255, "é" * 120, "a/" + "猫" * 80]
@@ -29,7 +37,7 @@ LABELS = ["cat", "日本 の猫", "a b#c", "😀", "a/b/c", "x" * 31, "x" * 32, 
 def test_a_header_is_byte_for_byte_what_tarfile_writes(label: str) -> None:
     ids = [hashlib.sha256(text).hexdigest() for text in (b"a", b"b", b"c")]
     sizes = [0, 1234567, (1 << 33) - 1]
-    made = tar_headers(label, "png", ids, sizes)
+    made = tar_headers(label, "png", characters(ids), np.array(sizes))
     for row, (image_id, size) in enumerate(zip(ids, sizes, strict=True)):
         info = tarfile.TarInfo(f"{label}/{image_id}.png")
         info.size = size
@@ -70,7 +78,7 @@ def test_nothing_half_written_stays(tmp_path: Path) -> None:
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"), ShardWriter(tmp_path, 1 << 20) as writer:
-        writer.pack("cat", ["0" * 64, "1" * 64], ["jpg", "jpg"], [3, 3], contents())
+        writer.pack("cat", characters(["0" * 64, "1" * 64]), ["jpg", "jpg"], np.array([3, 3]), contents())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,45 +6,112 @@ the standard has for this between them. Each picture decodes to the same bits as
 each file is looked at alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
 
 from pipelines.core.errors import ImageError
 from pipelines.core.images import THUMBNAIL_SIDE, Sketch, sketch, sketch_of_grey
-from pipelines.core.jpegs import COLOUR_LEVELS, Header, Pixels, jpeg_has_colour, read_shared_header
+from pipelines.core.jpegs import COLOUR_LEVELS, Header, Pixels, count_coloured, decode_scaled, read_shared_header
 
 # larger files gain nothing
 SMALL_BYTES = 1 << 14
 _MAX_SIDE = 128
 _MIN_FILES = 4
 _MAX_TALL = 65_000
+_RESTARTS = [bytes((0xFF, 0xD0 + number)) for number in range(8)]
 
 
-def sketch_many(files: Sequence[bytes], *, max_pixels: int, min_side: int) -> list[Sketch | ImageError]:
+@dataclass(frozen=True)
+class Alike:
+    """The sketches of N files that share their header, as columns (see `Sketch`).
+
+    Args:
+        rows: N places among the files.
+        header: of all of them.
+        thumbnails: (N, 32, 32) uint8.
+        details: (N, H, W) uint8.
+        greyscale: N.
+    """
+
+    rows: list[int]
+    header: Header
+    thumbnails: Pixels
+    details: Pixels
+    greyscale: list[bool]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, upright."""
+        width, height = self.header.width, self.header.height
+        return (width, height) if self.header.orientation < 5 else (height, width)
+
+    def sketches(self) -> Iterator[tuple[int, Sketch]]:
+        """Place and sketch of each."""
+        stored = (*self.size, "JPEG", self.header.mode, self.header.orientation, 1)
+        columns = zip(self.rows, self.thumbnails, self.details, self.greyscale, strict=True)
+        for row, thumbnail, detail, grey in columns:
+            yield row, Sketch(thumbnail, *stored, detail, grey, False)
+
+
+@dataclass(frozen=True)
+class Sketched:
+    """What `sketch` returns or raises for each of some files.
+
+    Args:
+        alike: groups of files that were looked at together.
+        alone: by place, what was found of every other file.
+    """
+
+    alike: list[Alike]
+    alone: dict[int, Sketch | ImageError]
+
+    def one_by_one(self) -> list[Sketch | ImageError]:
+        """What was found of each file, in order."""
+        found = dict(self.alone)
+        for group in self.alike:
+            found |= group.sketches()
+        return [found[row] for row in sorted(found)]
+
+
+def sketch_many(files: Sequence[bytes], *, max_pixels: int, min_side: int) -> Sketched:
     """What `sketch` returns or raises for each of `files`."""
-    alike: dict[bytes, list[int]] = {}
+    shared: dict[bytes, list[int]] = {}
     headers: dict[bytes, Header] = {}
+    rest: list[int] = []
+    head, own = b"\0", rest
     for row, data in enumerate(files):
-        shared = read_shared_header(data) if len(data) < SMALL_BYTES else None
-        if shared is not None:
-            alike.setdefault(shared[0], []).append(row)
-            headers[shared[0]] = shared[1]
-    found: list[Sketch | ImageError | None] = [None] * len(files)
-    for head, rows in alike.items():
+        if not data.startswith(head):  # else its header is that of the file before
+            found = read_shared_header(data) if len(data) < SMALL_BYTES else None
+            # a header cut short could begin others that are longer
+            if found is None or not found[1].end + 4 <= len(found[0]) < len(data):
+                rest.append(row)
+                continue
+            head = found[0]
+            own = shared.setdefault(head, [])
+            headers[head] = found[1]
+        elif len(data) >= SMALL_BYTES:
+            rest.append(row)
+            continue
+        own.append(row)
+    alike = []
+    for head, rows in shared.items():
         header = headers[head]
         if len(rows) < _MIN_FILES or not _fits(header, max_pixels=max_pixels, min_side=min_side):
+            rest += rows
             continue
         step = _MAX_TALL // (-(-header.height // 16) * 16)
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
-            for row, one in zip(some, _sketch_alike([files[row] for row in some], head, header), strict=False):
-                found[row] = one
-    return [
-        _sketch_one(data, max_pixels=max_pixels, min_side=min_side) if one is None else one
-        for data, one in zip(files, found, strict=True)
-    ]
+            group = _sketch_alike([files[row] for row in some], some, head, header)
+            if group is None:
+                rest += some
+            else:
+                alike.append(group)
+    alone = {row: _sketch_one(files[row], max_pixels=max_pixels, min_side=min_side) for row in rest}
+    return Sketched(alike, alone)
 
 
 def _sketch_one(data: bytes, *, max_pixels: int, min_side: int) -> Sketch | ImageError:
@@ -66,47 +133,54 @@ def _fits(header: Header, *, max_pixels: int, min_side: int) -> bool:
     )
 
 
-def _sketch_alike(files: list[bytes], head: bytes, header: Header) -> list[Sketch]:
-    """N sketches of files that begin with `head`; none if the decoder finds fault with one of them."""
+def _sketch_alike(files: list[bytes], rows: list[int], head: bytes, header: Header) -> Alike | None:
+    """The sketches of N files that begin with `head`; None if the decoder finds fault with one of them."""
     assert header.block_rows is not None
-    rows = -(-header.height // header.block_rows) * header.block_rows  # that each picture takes of the tall one
-    tall = _join(files, head, header, rows)
+    taken = -(-header.height // header.block_rows) * header.block_rows  # rows that each takes of the tall one
+    tall = _join(files, head, header, taken)
     if tall is None:
-        return []
+        return None
     try:
-        grey = simplejpeg.decode_jpeg(tall, "GRAY")[:, :, 0]  # (N rows, W)
+        grey = simplejpeg.decode_jpeg(tall, "GRAY")[:, :, 0]  # (N taken, W)
         small = None
         if header.mode != "L":
-            small = simplejpeg.decode_jpeg(tall, "RGB", min_height=1, min_width=1)  # (N rows/8, W/8, 3)
+            small = simplejpeg.decode_jpeg(tall, "RGB", min_height=1, min_width=1)  # (N taken/8, W/8, 3)
     except ValueError:
-        return []
-    greys = grey.reshape(len(files), rows, header.width)[:, : header.height]  # (N, H, W)
-    coloured = [False] * len(files)
+        return None
+    greys = grey.reshape(len(files), taken, header.width)[:, : header.height]  # (N, H, W)
+    greyscale = [True] * len(files)
     if small is not None:
-        blocks = small.reshape(len(files), rows // 8, *small.shape[1:])[:, : -(-header.height // 8)]
+        blocks = small.reshape(len(files), taken // 8, *small.shape[1:])[:, : -(-header.height // 8)]
         shown = zip(_coloured(blocks), files, strict=True)
-        coloured = [some or jpeg_has_colour(data, header) for some, data in shown]
+        # what shows no colour at 1/8 may have some in its details
+        greyscale = [not (some or count_coloured(decode_scaled(data, header, "RGB"))) for some, data in shown]
     if header.orientation == 1 and (header.height, header.width) == (THUMBNAIL_SIDE, THUMBNAIL_SIDE):
-        stored = (header.width, header.height, "JPEG", header.mode, 1, 1)
-        return [Sketch(one, *stored, one, not colour, False) for one, colour in zip(greys, coloured, strict=True)]
-    return [sketch_of_grey(one, header, coloured=colour) for one, colour in zip(greys, coloured, strict=True)]
+        return Alike(rows, header, greys, greys, greyscale)
+    sketches = [sketch_of_grey(one, header, coloured=False) for one in greys]
+    thumbnails, details = (
+        np.stack(column) for column in zip(*((one.thumbnail, one.detail) for one in sketches), strict=True)
+    )
+    return Alike(rows, header, thumbnails, details, greyscale)
 
 
 def _join(files: list[bytes], head: bytes, header: Header, rows: int) -> bytes | None:
     """One JPEG of `rows` rows a file; None: a file is no single scan up to its end marker."""
     per_picture = rows // (header.block_rows or 1) * -(-header.width // header.block_columns)
     at = header.size_at
-    parts = [head[:at], (rows * len(files)).to_bytes(2, "big"), head[at + 2 : header.end]]
-    parts += [b"\xff\xdd\x00\x04", per_picture.to_bytes(2, "big"), head[header.end :]]
     start = len(head)
-    for place, data in enumerate(files):
-        end = data.find(b"\xff\xd9", start)
-        scan = data[start:end]
-        if end < 0 or scan.count(b"\xff") != scan.count(b"\xff\x00"):
-            return None
-        parts += [scan, bytes((0xFF, 0xD0 + place % 8))]
+    ends = [data.find(b"\xff\xd9", start) for data in files]
+    if min(ends) < 0:
+        return None
+    parts = [b""] * (2 * len(files))
+    parts[::2] = [data[start:end] for data, end in zip(files, ends, strict=True)]
+    parts[1::2] = [_RESTARTS[place % 8] for place in range(len(files))]
     parts[-1] = b"\xff\xd9"
-    return b"".join(parts)
+    scans = b"".join(parts)
+    # beside the markers between them, a scan of its own has 0xFF as data alone, which a 0 follows
+    if scans.count(b"\xff") != scans.count(b"\xff\x00") + len(files):
+        return None
+    sized = head[:at] + (rows * len(files)).to_bytes(2, "big") + head[at + 2 : header.end]
+    return b"".join((sized, b"\xff\xdd\x00\x04", per_picture.to_bytes(2, "big"), head[header.end :], scans))
 
 
 def _coloured(blocks: Pixels) -> list[bool]:

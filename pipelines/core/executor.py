@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -58,6 +58,7 @@ def map_chunks(
     *,
     workers: int | None = None,
     pool_pays_seconds: float = POOL_PAYS_SECONDS,
+    threads: bool = False,
 ) -> Iterator[Result]:
     """Yield `function(chunk)` for every chunk, in the order of `chunks`.
 
@@ -66,8 +67,10 @@ def map_chunks(
     Args:
         function: a module-level function of one argument; it and the chunks must pickle.
         chunks: the work.
-        workers: processes; `num_workers()` when None.
+        workers: processes, or threads; `num_workers()` when None.
         pool_pays_seconds: processes are started when at least so much work is estimated to be left; 0: they do all.
+        threads: in place of processes, threads of this one, from the first chunk on: they cost nothing to start, and
+            are as fast where `function` spends its time in code that lets other threads run, such as decoders.
 
     Raises:
         MiwakeError: a worker was killed, or the Dask cluster cannot be used; what `function` raises is raised here.
@@ -79,6 +82,10 @@ def map_chunks(
         yield from map_over_dask(function, chunks, address=address)
         return
     workers = num_workers() if workers is None else workers
+    if threads and workers > 1:
+        with ThreadPoolExecutor(workers, thread_name_prefix="chunk") as pool:
+            yield from _ordered(pool, function, chunks, workers * CHUNKS_IN_FLIGHT)
+        return
     started = time.monotonic()
     done = 0
     while done < len(chunks):
@@ -96,13 +103,13 @@ def map_chunks(
         # spawn: forking a process that has threads (BLAS, arrow) may deadlock
         context = multiprocessing.get_context("spawn")
         workers = min(workers, len(chunks) - done)
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context) as processes:
             # while they import, this process goes on
-            starting = [pool.submit(import_module, function.__module__) for _ in range(workers)]
+            starting = [processes.submit(import_module, function.__module__) for _ in range(workers)]
             while pool_pays_seconds and done < len(chunks) and not any(one.done() for one in starting):
                 yield function(chunks[done])
                 done += 1
-            yield from _ordered(pool, function, chunks[done:], workers * CHUNKS_IN_FLIGHT)
+            yield from _ordered(processes, function, chunks[done:], workers * CHUNKS_IN_FLIGHT)
 
 
 def dask_address() -> str:

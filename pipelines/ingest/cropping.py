@@ -19,6 +19,11 @@ def check_crop(params: CropParams) -> None:
         check_installed()
 
 
+def asks_for_crop(params: CropParams) -> bool:
+    """Whether pictures without a box of their own are cropped, so that `find_crop` must see each."""
+    return isinstance(params, CentreCrop | FaceCrop)
+
+
 def find_crop(params: CropParams, data: bytes, sketch: Sketch, box: Box | None, *, max_pixels: int) -> Crop:
     """The crop of one picture, as fractions; its sides lie on whole pixels unless a source gave them.
 

@@ -30,6 +30,7 @@ from pipelines.core.params.sources import FolderSource
 from pipelines.ingest.labels import folder_label, printable
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Reject
 
+_SMALL_BYTES = 1 << 14
 _INT64 = (1 << 63) - 1
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -61,22 +62,32 @@ class FolderReader:
         except OSError as error:
             raise _unreadable(error) from error
         try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise ImageError("not-a-file", _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file"))
-            if found.st_size > self.max_file_bytes:
-                raise ImageError("too-large", f"{found.st_size} bytes; ingest.max_file_bytes is {self.max_file_bytes}")
-            data = os.read(descriptor, found.st_size)
-            while len(data) < found.st_size:  # Linux reads at most 2 GiB at once; network file systems less
-                more = os.read(descriptor, found.st_size - len(data))
-                if not more:
-                    raise ImageError("unreadable", f"ends after {len(data)} of {found.st_size} bytes")
-                data += more
-            return data
+            # a regular file gives less than it is asked for at its end alone, and nothing but a file can be read at a
+            # place: a short answer that is not empty needs no further question
+            data = os.pread(descriptor, _SMALL_BYTES, 0)
+            return data if 0 < len(data) < min(_SMALL_BYTES, self.max_file_bytes) else self._whole(descriptor)
         except OSError as error:
+            self._check(os.fstat(descriptor))
             raise _unreadable(error) from error
         finally:
             os.close(descriptor)
+
+    def _whole(self, descriptor: int) -> bytes:
+        found = os.fstat(descriptor)
+        self._check(found)
+        data = os.read(descriptor, found.st_size)
+        while len(data) < found.st_size:  # Linux reads at most 2 GiB at once; network file systems less
+            more = os.read(descriptor, found.st_size - len(data))
+            if not more:
+                raise ImageError("unreadable", f"ends after {len(data)} of {found.st_size} bytes")
+            data += more
+        return data
+
+    def _check(self, found: os.stat_result) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError("not-a-file", _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file"))
+        if found.st_size > self.max_file_bytes:
+            raise ImageError("too-large", f"{found.st_size} bytes; ingest.max_file_bytes is {self.max_file_bytes}")
 
 
 def list_folder(params: FolderSource, *, source: str, root: Path, max_file_bytes: int) -> Listing:
@@ -173,9 +184,13 @@ class _Walk:
             except ImageError as error:
                 label, problem = "", error
         above = (*above, identity)
+        skips_hidden = self.params.hidden == "skip"
+        is_usual = label and problem is None
         for entry in found_here:
             child = path + entry.name
-            if entry.name.startswith(".") and self.params.hidden == "skip":
+            if is_usual and not (skips_hidden and entry.name[0] == ".") and entry.is_file(follow_symlinks=False):
+                self.add(entry, child, label, None)
+            elif entry.name.startswith(".") and self.params.hidden == "skip":
                 what = "folder; nothing in it was read" if entry.is_dir(follow_symlinks=False) else "file"
                 self.reject(child, label, "hidden", f"a hidden {what}")
             elif entry.is_symlink():

@@ -1,32 +1,27 @@
 """Brings what was visited into its final order, one label at a time: shards, thumbnails, rows of the manifest."""
 
-import errno
 import io
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.core.crops import Crop
 from pipelines.core.files import whole_file
 from pipelines.core.images import THUMBNAIL_SIDE
 from pipelines.core.tables import MANIFEST, TableWriter
 from pipelines.ingest.base import Base, Label, Places
-from pipelines.ingest.labels import printable
-from pipelines.ingest.listing import UNKNOWN, Origin
 from pipelines.ingest.packing import EXTENSIONS, ShardWriter, shard_number
-from pipelines.ingest.quality import Quality, quality
+from pipelines.ingest.rows import LabelRows, Strings
 from pipelines.ingest.snapshots import link
 from pipelines.ingest.visit import Chunk, Visited, append_files
 
 # files of one label beyond this wait on disk, not in memory
-HELD_BYTES = 32 << 20
+HELD_BYTES = 24 << 20
 # thumbnails that are worked on at a time: what their figures take stays in the processor's cache
 _BLOCK_ROWS = 1024
 _NPY_HEADER_BYTES = 128
@@ -65,14 +60,14 @@ class Output:
         """Take what was found in a chunk; chunks come in order of label."""
         if self._waiting and self._waiting[0][0].label != chunk.label:
             self._write_behind()
-        if isinstance(visited.data, list):
-            size = sum(visited.sizes)
-            if self._num_held + size > HELD_BYTES:
+        data = visited.data
+        if isinstance(data, bytes):
+            if self._num_held + len(data) > HELD_BYTES:
                 spool = self._spool / f"{chunk.number}.bin"
-                append_files(spool, visited.data)
-                visited = Visited(**{**vars(visited), "data": spool})
+                append_files(spool, [data])
+                visited = replace(visited, data=spool)
             else:
-                self._num_held += size
+                self._num_held += len(data)
         self._waiting.append((chunk, visited))
 
     def finish(self) -> None:
@@ -119,35 +114,40 @@ class Output:
 
     def _write_label(self, label: str, waiting: list[tuple[Chunk, Visited]]) -> None:
         """Sort the rows of one label, pack each content once, and forget them."""
-        rows = _Rows(waiting)
+        rows = LabelRows(waiting)
         old = None if self._base is None else self._base.label(label)
         batch = pa.RecordBatch.from_pylist([], MANIFEST)
-        order: Places = np.zeros(0, np.int64)
-        if rows.ids:
-            keys = sorted(zip(rows.ids, rows.sources, rows.paths, range(len(rows.ids)), strict=True))
-            order = np.array([row for _, _, _, row in keys])
-            first = dict(reversed([(image_id, row) for image_id, _, _, row in keys]))
-            batch = rows.batch(label, self._pack(label, rows, first, old)).take(pa.array(order))
+        if len(rows):
+            batch = rows.batch(label, *self._pack(label, rows, old))
         if old is not None and len(old.taken):
-            self._merge(rows, order, batch, old)
-        elif rows.ids:
-            for start in range(0, len(order), _BLOCK_ROWS):
-                self._thumbnails.write(rows.thumbnails[order[start : start + _BLOCK_ROWS]].data)
+            self._merge(rows, batch, old)
+        elif len(rows):
+            for start in range(0, len(rows), _BLOCK_ROWS):
+                self._thumbnails.write(rows.thumbnails[rows.order[start : start + _BLOCK_ROWS]].data)
             self._end_label(batch)
 
-    def _pack(self, label: str, rows: "_Rows", first: dict[str, int], old: Label | None) -> dict[str, tuple[str, int]]:
-        """Pack what the base does not hold. `first`: each id's first row; returns each id's shard and offset."""
-        places = {} if old is None else old.places(list(first))
-        ids = sorted(first.keys() - places.keys())
-        packed = [first[image_id] for image_id in ids]
-        extensions = [EXTENSIONS[rows.formats[row]] for row in packed]
-        sizes = [rows.sizes[row] for row in packed]
-        shards, offsets = self._shards.pack(label, ids, extensions, sizes, map(rows.fetch, packed))
-        places |= zip(ids, zip(shards, offsets, strict=True), strict=True)
-        return places
+    def _pack(self, label: str, rows: LabelRows, old: Label | None) -> tuple[Strings, Places]:
+        """Pack what the base does not hold; the shard of each row, and its offset there."""
+        first = np.flatnonzero(rows.first)  # the row of each content, (M,)
+        names, held = [], {}
+        if old is not None:
+            names = [image_id.tobytes().decode("ascii") for image_id in rows.ids[first]]
+            held = old.places(names)
+        fresh = np.array([name not in held for name in names]) if held else np.ones(len(first), np.bool_)
+        packed = first[fresh]
+        figures = rows.figures[packed]
+        extensions = [EXTENSIONS[name] for name in figures["format"].tolist()]
+        shards, offsets = np.empty(len(first), np.object_), np.empty(len(first), np.int64)
+        shards[fresh], offsets[fresh] = self._shards.pack(
+            label, rows.ids[packed], extensions, figures["size"], rows.contents(packed)
+        )
+        for place in np.flatnonzero(~fresh).tolist():
+            shards[place], offsets[place] = held[names[place]]
+        content = np.cumsum(rows.first) - 1  # (N,)
+        return shards[content], offsets[content]
 
-    def _merge(self, rows: "_Rows", order: Places, batch: pa.RecordBatch, old: Label) -> None:
-        """Write the rows of one label that are new (`batch`, in `order`) among those taken over from the base."""
+    def _merge(self, rows: LabelRows, batch: pa.RecordBatch, old: Label) -> None:
+        """Write the rows of one label that are new (`batch`) among those taken over from the base."""
         import pyarrow.compute as pc  # see Label.places
 
         assert self._base is not None
@@ -158,7 +158,7 @@ class Output:
             block = merged[start : start + _BLOCK_ROWS]
             fresh = block >= len(old.taken)
             thumbnails = np.empty((len(block), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-            thumbnails[fresh] = rows.thumbnails[order[block[fresh] - len(old.taken)]]
+            thumbnails[fresh] = rows.thumbnails[rows.order[block[fresh] - len(old.taken)]]
             thumbnails[~fresh] = self._base.thumbnails(old.start + old.taken[block[~fresh]])
             self._thumbnails.write(thumbnails.data)
         self._end_label(both.take(pa.array(merged)).combine_chunks().to_batches()[0])
@@ -179,93 +179,3 @@ class Output:
         self._stack.__exit__(kind, error, trace)
         if error is None:
             self._spool.rmdir()
-
-
-class _Rows:
-    """The N files of one label, column by column, in the order in which they were visited; empties `waiting`."""
-
-    def __init__(self, waiting: list[tuple[Chunk, Visited]]) -> None:
-        self.ids = [image_id for _, visited in waiting for image_id in visited.ids]
-        self.sources = [chunk.source for chunk, visited in waiting for _ in visited.ids]
-        self.paths = [printable(path) for _, visited in waiting for path in visited.paths]
-        self.sizes = [size for _, visited in waiting for size in visited.sizes]
-        self.widths = [width for _, visited in waiting for width in visited.sketches.widths]
-        self.heights = [height for _, visited in waiting for height in visited.sketches.heights]
-        self.formats = [name for _, visited in waiting for name in visited.sketches.formats]
-        self.modes = [mode for _, visited in waiting for mode in visited.sketches.modes]
-        self.orientations = [turn for _, visited in waiting for turn in visited.sketches.orientations]
-        self.frames = [number for _, visited in waiting for number in visited.sketches.frames]
-        self.sharpness = [value for _, visited in waiting for value in visited.sketches.sharpness]
-        self.greyscale = [value for _, visited in waiting for value in visited.sketches.greyscale]
-        self.transparent = [value for _, visited in waiting for value in visited.sketches.transparent]
-        self.crops = np.array([crop for _, visited in waiting for crop in visited.crops], np.float32).reshape(-1, 4)
-        self.origins: list[Origin] | None = None
-        if any(visited.origins is not None for _, visited in waiting):
-            self.origins = [
-                origin for _, visited in waiting for origin in visited.origins or [UNKNOWN] * len(visited.paths)
-            ]
-        self.thumbnails = np.empty((len(self.ids), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)  # (N, 32, 32)
-        self._data: list[bytes | tuple[Path, int]] = []
-        start = 0
-        waiting.reverse()
-        while waiting:  # the last use of each: its memory goes before the next is copied
-            _, visited = waiting.pop()
-            self.thumbnails[start : start + len(visited.ids)] = visited.sketches.thumbnails
-            start += len(visited.ids)
-            if isinstance(visited.data, list):
-                self._data += visited.data
-            else:
-                starts = np.cumsum([0, *visited.sizes[:-1]]).tolist()
-                self._data += [(visited.data, start) for start in starts]
-
-    def fetch(self, row: int) -> bytes:
-        """The bytes of one file."""
-        found = self._data[row]
-        if isinstance(found, bytes):
-            return found
-        path, offset = found
-        with path.open("rb", buffering=0) as spool:
-            data = os.pread(spool.fileno(), self.sizes[row], offset)
-        if len(data) != self.sizes[row]:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return data
-
-    def batch(self, label: str, places: dict[str, tuple[str, int]]) -> pa.RecordBatch:
-        """The N rows of the manifest, in the order of visiting."""
-        found = [places[image_id] for image_id in self.ids]
-        sizes, widths, heights = np.array(self.sizes), np.array(self.widths, np.int32), np.array(self.heights, np.int32)
-        columns = {
-            "image_id": self.ids,
-            "label": pa.repeat(label, len(self.ids)),
-            "shard": [shard for shard, _ in found],
-            "offset": np.array([offset for _, offset in found]),
-            "size": sizes,
-            "format": self.formats,
-            "mode": self.modes,
-            "width": widths,
-            "height": heights,
-            "orientation": np.array(self.orientations, np.int8),
-            "num_frames": np.array(self.frames, np.int32),
-            **self._figures(),
-            "sharpness": self.sharpness,
-            "aspect": (np.maximum(widths, heights) / np.minimum(widths, heights)).astype(np.float32),
-            "bytes_per_pixel": (sizes / (widths.astype(np.int64) * heights)).astype(np.float32),
-            "greyscale": self.greyscale,
-            "transparent": self.transparent,
-            **{f"crop_{side}": self.crops[:, column] for column, side in enumerate(Crop._fields)},
-            "source": self.sources,
-            "source_path": self.paths,
-            **self._provenance(),
-        }
-        return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in MANIFEST], schema=MANIFEST)
-
-    def _figures(self) -> dict[str, npt.NDArray[np.float32]]:
-        starts = range(0, len(self.ids), _BLOCK_ROWS)
-        parts = [quality(self.thumbnails[start : start + _BLOCK_ROWS]) for start in starts]
-        return {name: np.concatenate([getattr(part, name) for part in parts]) for name in Quality._fields}
-
-    def _provenance(self) -> dict[str, pa.Array]:
-        names = [name for name in Origin._fields if name != "box"]
-        if self.origins is None:
-            return {name: pa.repeat("", len(self.ids)) for name in names}
-        return {name: pa.array([getattr(origin, name) for origin in self.origins], pa.string()) for name in names}

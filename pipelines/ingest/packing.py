@@ -7,6 +7,7 @@ numpy fills those in for a whole label at once: ten times faster, byte for byte 
 import tarfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -65,52 +66,68 @@ class ShardWriter:
     def pack(
         self,
         label: str,
-        ids: Sequence[str],
+        ids: npt.NDArray[np.uint8],
         extensions: Sequence[str],
-        sizes: Sequence[int],
-        contents: Iterable[bytes],
-    ) -> tuple[list[str], list[int]]:
+        sizes: npt.NDArray[np.int64],
+        contents: Iterable[bytes | memoryview],
+    ) -> tuple[list[str], npt.NDArray[np.int64]]:
         """Append the N files of one label.
 
         Args:
             label: the folder inside the tar; clean (see `pipelines.ingest.labels`).
-            ids: N image ids, ascending, each once.
+            ids: (N, 64) image ids in ASCII, ascending, each once.
             extensions: N suffixes without the dot.
-            sizes: N sizes, bytes.
+            sizes: (N,) sizes, bytes.
             contents: the bytes of the N files; asked for one at a time.
 
         Returns:
             For each file the name of its shard, and the offset of its first byte there.
         """
         headers = self._headers(label, ids, extensions, sizes)
+        lengths = np.array([len(header) for header in headers], np.int64)
+        paddings = -sizes % _BLOCK
+        ends = np.cumsum(lengths + sizes + paddings)
+        starts = ends - (lengths + sizes + paddings)
         shards: list[str] = []
-        offsets: list[int] = []
-        for header, size, data in zip(headers, sizes, contents, strict=True):
-            padding = -size % _BLOCK
-            length = len(header) + size + padding
-            if self._file is None or (self._position and self._position + length + 2 * _BLOCK > self.shard_bytes):
+        offsets = np.empty(len(ids), np.int64)
+        files = zip(headers, contents, paddings.tolist(), strict=True)
+        while len(shards) < len(ids):
+            first = len(shards)
+            before = int(starts[first])
+            room = self.shard_bytes - 2 * _BLOCK - self._position
+            stop = int(np.searchsorted(ends, before + room, side="right"))
+            if self._file is None or (self._position and stop <= first):
                 self._next_shard()
-            shards.append(self._name)
-            offsets.append(self._position + len(header))
-            self._held += (header, data, _ZEROS[:padding])
-            self._position += length
-            self._num_held += length
-            if self._num_held >= _WRITE_BYTES:
-                self._flush()
+                continue
+            stop = max(stop, first + 1)  # one that is larger than a shard has its own
+            offsets[first:stop] = starts[first:stop] + lengths[first:stop] + (self._position - before)
+            shards += [self._name] * (stop - first)
+            self._position += int(ends[stop - 1]) - before
+            self._append(islice(files, stop - first))
         self._flush()  # what `contents` gave must not be held past its label
         return shards, offsets
 
+    def _append(self, files: Iterable[tuple[bytes, bytes | memoryview, int]]) -> None:
+        for header, data, padding in files:
+            self._held += (header, data, _ZEROS[:padding])
+            self._num_held += len(header) + len(data) + padding
+            if self._num_held >= _WRITE_BYTES:
+                self._flush()
+
     def _headers(
-        self, label: str, ids: Sequence[str], extensions: Sequence[str], sizes: Sequence[int]
-    ) -> list[memoryview]:
-        found = [memoryview(b"")] * len(ids)
+        self,
+        label: str,
+        ids: npt.NDArray[np.uint8],
+        extensions: Sequence[str],
+        sizes: npt.NDArray[np.int64],
+    ) -> list[bytes]:
+        found = [b""] * len(ids)
         for extension in sorted(set(extensions)):
             rows = [row for row, own in enumerate(extensions) if own == extension]
-            made = tar_headers(label, extension, [ids[row] for row in rows], [sizes[row] for row in rows])
-            length = made.shape[1]
-            view = memoryview(made.tobytes())
+            made = tar_headers(label, extension, ids[rows], sizes[rows])
+            length, whole = made.shape[1], made.tobytes()
             for place, row in enumerate(rows):
-                found[row] = view[place * length : (place + 1) * length]
+                found[row] = whole[place * length : (place + 1) * length]
         return found
 
     def _next_shard(self) -> None:
@@ -144,27 +161,43 @@ class ShardWriter:
             self._stack.__exit__(kind, error, trace)
 
 
-def tar_headers(label: str, extension: str, ids: Sequence[str], sizes: Sequence[int]) -> npt.NDArray[np.uint8]:
+def tar_headers(
+    label: str, extension: str, ids: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
     """The tar headers of N files, (N, H) uint8; H is 512, or 1536 and more where the name needs a pax record.
 
     Pax records carry names of more than 100 bytes and all that is not ASCII, as UTF-8, which every tar reads.
+
+    Args:
+        label: see `ShardWriter.pack`.
+        extension: of all files.
+        ids: (N, 64) image ids in ASCII.
+        sizes: (N,) bytes; below 8 GiB.
     """
     template = tarfile.TarInfo(f"{label}/{_BLANK_ID}.{extension}").tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
     headers = np.tile(np.frombuffer(template, np.uint8), (len(ids), 1))  # (N, H)
-    digits = np.frombuffer("".join(ids).encode("ascii"), np.uint8).reshape(len(ids), 64)  # (N, 64)
     main = headers[:, -_BLOCK:]  # (N, 512), a view: the header proper comes last
+    # the checksum is taken with blanks in its own place; only what is filled in below differs from file to file
+    main[:, _CHECKSUM] = ord(" ")
     pax = template[:-_BLOCK]
     if pax:
         start = pax.index(_BLANK_ID.encode(), _BLOCK)  # the record follows a header block of its own
-        headers[:, start : start + 64] = digits
+        headers[:, start : start + 64] = ids
     # the short name of a pax entry stands for itself only where pax is not understood; it is cut at 100 bytes
     start = len(label.encode("ascii", "replace")) + 1
     fits = max(0, min(64, _NAME_BYTES - start))
-    if fits:
-        main[:, start : start + fits] = digits[:, :fits]
-    octal = b"".join(b"%011o" % size for size in sizes)
-    main[:, _SIZE] = np.frombuffer(octal, np.uint8).reshape(len(sizes), 11)
-    main[:, _CHECKSUM] = ord(" ")  # the checksum is taken with blanks in its own place
-    sums = b"".join(b"%06o\0 " % total for total in main.sum(axis=1, dtype=np.int64))
-    main[:, _CHECKSUM] = np.frombuffer(sums, np.uint8).reshape(len(sizes), 8)
+    own = np.concatenate([ids[:, :fits], _octal(sizes, 11)], axis=1)  # (N, fits + 11)
+    main[:, start : start + fits] = 0
+    main[:, _SIZE] = 0
+    sums = int(main[:1].sum()) + own.sum(axis=1, dtype=np.int64)
+    main[:, start : start + fits] = own[:, :fits]
+    main[:, _SIZE] = own[:, fits:]
+    main[:, _CHECKSUM] = np.frombuffer(b"\0\0\0\0\0\0\0 ", np.uint8)
+    main[:, _CHECKSUM.start : _CHECKSUM.start + 6] = _octal(sums, 6)
     return headers
+
+
+def _octal(numbers: npt.NDArray[np.int64], digits: int) -> npt.NDArray[np.uint8]:
+    """(N,) → (N, digits): ASCII."""
+    shifts = np.arange(3 * (digits - 1), -1, -3)
+    return ((numbers[:, None] >> shifts & 7) + ord("0")).astype(np.uint8)

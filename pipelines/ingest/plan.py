@@ -6,16 +6,21 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from pipelines.core.params.ingest import IngestParams
+from pipelines.core.params.ingest import FaceCrop, IngestParams
 from pipelines.ingest.base import Places
+from pipelines.ingest.folder import FolderReader
 from pipelines.ingest.listing import Listing
 from pipelines.ingest.visit import Chunk
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
-FILES_PER_CHUNK = 64
-# where all bytes come back over the network, and wait in memory
-BYTES_PER_CHUNK = 16 << 20
+FILES_PER_CHUNK = 256
+BYTES_PER_CHUNK = 4 << 20
+# where sizes are not known
+FILES_OF_ANY_SIZE = 64
+# reading, hashing and decoding files of this size on average lets other threads run nearly all the time
+THREADS_FROM_BYTES = 32 << 10
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,12 @@ class Plan:
     Args:
         chunks: one label after the other, so that one at a time is held, sorted and packed.
         where: for each chunk the index of its listing, and the places of its files there.
+        threads: whether threads visit them as fast as processes.
     """
 
     chunks: list[Chunk]
     where: list[tuple[int, Places]]
+    threads: bool
 
     @property
     def num_files(self) -> int:
@@ -42,10 +49,10 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
         params: limits that workers need.
         spool: of `Chunk`.
     """
-    found = Plan([], [])
+    found = Plan([], [], _suits_threads(params, listings, todo))
     for label, index, places in _groups(listings, todo):
         listing = listings[index]
-        for some in _cut(listing, places, limit=BYTES_PER_CHUNK if spool is None else None):
+        for some in _cut(listing, places):
             origins = None if listing.origins is None else [listing.origins[place] for place in some]
             paths = [listing.paths[place] for place in some]
             limits = (params.max_pixels, params.min_side, params.crop)
@@ -55,16 +62,33 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
     return found
 
 
-def _cut(listing: Listing, places: Places, *, limit: int | None) -> Iterator[Places]:
-    """Places of one chunk each, of about `limit` bytes together where sizes are known."""
-    if listing.stamps is None or limit is None:
-        ends = np.zeros(0, np.int64)
+def _suits_threads(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places]) -> bool:
+    """Whether files are known to be large, and what works on them lets other threads run; finding faces does not."""
+    sizes = [_sizes(listing, places) for listing, places in zip(listings, todo, strict=True) if len(places)]
+    known = [one for one in sizes if one is not None]
+    if not known or len(known) < len(sizes) or isinstance(params.crop, FaceCrop):
+        return False
+    return float(np.concatenate(known).mean()) >= THREADS_FROM_BYTES
+
+
+def _cut(listing: Listing, places: Places) -> Iterator[Places]:
+    """Places of one chunk each, of about `BYTES_PER_CHUNK` together where sizes are known."""
+    sizes = _sizes(listing, places)
+    if sizes is None:
+        ends, most = [], min(FILES_PER_CHUNK, FILES_OF_ANY_SIZE)
     else:
-        sizes = np.maximum(listing.stamps[places, 0], 0)
-        ends = np.flatnonzero(np.diff(np.cumsum(sizes) // limit)) + 1
-    for start, stop in pairwise([0, *ends.tolist(), len(places)]):
-        for first in range(start, stop, FILES_PER_CHUNK):
-            yield places[first : min(stop, first + FILES_PER_CHUNK)]
+        ends, most = (np.flatnonzero(np.diff(np.cumsum(sizes) // BYTES_PER_CHUNK)) + 1).tolist(), FILES_PER_CHUNK
+    for start, stop in pairwise([0, *ends, len(places)]):
+        for first in range(start, stop, most):
+            yield places[first : min(stop, first + most)]
+
+
+def _sizes(listing: Listing, places: Places) -> npt.NDArray[np.int64] | None:
+    """Bytes of the files at `places`, 0 where that is not known; None where the stamps of a listing are no sizes."""
+    if listing.stamps is None or not isinstance(listing.read, FolderReader):
+        return None
+    sizes: npt.NDArray[np.int64] = np.maximum(listing.stamps[places, 0], 0)
+    return sizes
 
 
 def _groups(listings: Sequence[Listing], todo: Sequence[Places]) -> Iterator[tuple[str, int, Places]]:

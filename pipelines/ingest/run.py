@@ -129,13 +129,11 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
         Output(out_dir, job.params.shard_bytes, base) as output,
         progress("ingest", work.num_files, unit="files") as advance,
     ):
-        visits = map_chunks(visit, work.chunks, workers=job.workers)
+        visits = map_chunks(visit, work.chunks, workers=job.workers, threads=work.threads)
         for chunk, (index, places), visited in zip(work.chunks, work.where, visits, strict=True):
             output.add(chunk, visited)
-            accepted[chunk.source] += len(visited.paths)
-            if visited.rejects:
-                place_of = dict(zip(chunk.paths, places.tolist(), strict=True))
-                refused[index] |= {place_of[path]: (reason, detail) for path, reason, detail in visited.rejects}
+            accepted[chunk.source] += len(visited.places)
+            refused[index] |= {int(places[place]): (reason, detail) for place, reason, detail in visited.rejects}
             advance(len(chunk.paths))
         rejects = _rejects(job.listings, refused)
         for listing in job.listings:
