@@ -1,6 +1,7 @@
 """Many chunks of work over the cores of this machine; results never depend on how many there are.
 
-The environment variable MIWAKE_WORKERS sets the number of processes (default: the cores that this process may use).
+The environment variable MIWAKE_WORKERS sets the number of processes, or of threads where those do as well (default: the
+cores that this process may use).
 With 1 everything runs in this process. With more, work also starts here, and processes are started only once enough
 is left to pay for starting them: small data sets never wait for a pool.
 
