@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,15 @@ class Rows:
     extent: Sizes2
     """(N, 2) width and height, pixels"""
 
+    @cached_property
+    def area(self) -> list[int]:
+        """(N,) pixels."""
+        found: list[int] = self.extent.prod(axis=1).tolist()
+        return found
+
     def rank(self, row: int) -> tuple[int, int, str, str]:
         """Sorts the best picture first: resolution, then bytes, then id."""
-        return (-int(self.extent[row].prod()), -self.size[row], self.image_id[row], self.label[row])
+        return (-self.area[row], -self.size[row], self.image_id[row], self.label[row])
 
 
 @dataclass(frozen=True)
