@@ -38,6 +38,8 @@ PER_KIND = 500
 STAGES = """
 import json, sys
 from pathlib import Path
+from pipelines.core.stage import _NoPandas
+sys.meta_path.insert(0, _NoPandas())  # as the stages' commands do
 from pipelines.core.params.dedupe import DedupeParams
 from pipelines.core.params.ingest import IngestParams
 from pipelines.dedupe import dedupe

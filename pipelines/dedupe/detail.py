@@ -37,6 +37,8 @@ _PAIRS = 128
 _CACHE = 16_384
 # pairs whose pictures are decoded before they are compared
 _STRETCH = 2048
+# pictures that a thread decodes before it hands them over: small ones take less time than handing over
+_LOOKS = 32
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,11 @@ def look_closer(pairs: NearPairs, pixels: Callable[[int], Pixels]) -> Iterator[t
             missing = [row for row in rows if row not in seen]
             if len(seen) + len(missing) > _CACHE:
                 seen = {row: seen[row] for row in rows if row in seen}
-            seen |= dict(zip(missing, pool.map(lambda row: look(pixels(row)), missing), strict=True))
+            some = [missing[start : start + _LOOKS] for start in range(0, len(missing), _LOOKS)]
+            for inside, looks in zip(
+                some, pool.map(lambda rows: [look(pixels(row)) for row in rows], some), strict=True
+            ):
+                seen |= zip(inside, looks, strict=True)
             parts = [slice(start, min(start + _PAIRS, len(stretch))) for start in range(0, len(stretch), _PAIRS)]
             closer = pool.map(_compare, map(stretch.of, parts), repeat(seen))
             for part, found in zip(parts, closer, strict=True):

@@ -95,9 +95,10 @@ def judge(
     members: list[list[int]] = [[] for _ in range(num_nodes)]
     for item, node in enumerate(nodes):
         members[node].append(item)
+    rank_of = [item.rank for item in items]
     for inside in members:
-        inside.sort(key=lambda item: items[item].rank)
-    centres = stars([items[inside[0]].rank for inside in members], edges)
+        inside.sort(key=rank_of.__getitem__)
+    centres = stars([rank_of[inside[0]] for inside in members], edges)
     star_items: dict[int, list[int]] = defaultdict(list)
     for item, node in enumerate(nodes):
         star_items[centres[node]].append(item)
@@ -107,7 +108,7 @@ def judge(
     verdicts: list[str] = [""] * len(items)
     best: list[str] = [""] * len(items)
     for centre, inside in star_items.items():
-        inside.sort(key=lambda item: items[item].rank)
+        inside.sort(key=rank_of.__getitem__)
         decided = {items[item].label for item in inside if items[item].decided}
         first_of_label: dict[str, str] = {}
         for item in inside:

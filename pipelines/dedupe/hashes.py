@@ -25,10 +25,12 @@ Weights = npt.NDArray[np.float64]
 _NUM_FREQUENCIES = 9
 # 8 x 8 frequencies; the mean says nothing about content, the next horizontal one takes its place
 _FREQUENCIES = [(v, u) for v in range(8) for u in range(8) if (v, u) != (0, 0)] + [(0, 8)]
+# neighbouring frequencies, which vary together, go to different quarters of the hash, which the search looks up alone
+_ORDER = [4 * step + quarter for quarter in range(4) for step in range(16)]
 # 13 bits for a weight: 8 + 5 + 13 + 5 + 13 bits in all, far below the 53 that float64 holds exactly
 _WEIGHT_SCALE = 2**12
-# pictures at a time: 16 MB of float64, near enough to the cache
-_CHUNK = 2048
+# pictures at a time: 5 MB of products stay near the cache
+_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ def _cosines() -> Weights:
 
 def mirror_mask() -> np.uint64:
     """Exclusive or with this turns a picture's hash into that of its mirror image."""
-    odd = [u % 2 == 1 for _, u in _FREQUENCIES]
-    mask: np.uint64 = _pack(np.array([odd]))[0]
+    odd = np.arange(_NUM_FREQUENCIES) % 2 == 1
+    mask: np.uint64 = _pack_all(np.tile(odd, (1, _NUM_FREQUENCIES, 1)))[0, 0]
     return mask
 
 
@@ -95,7 +97,8 @@ def hash_views(thumbnails: Thumbnails, views: Sequence[View]) -> list[Hashes]:
     """The hashes of several parts of each picture, in one pass over the pictures.
 
     Views share their rows with others, so the transform along the columns is made once for each pair of top and
-    bottom, and all of it is a few large matrix products instead of many small ones: a fifth of the time.
+    bottom. The products are many small ones: for large ones BLAS wakes its threads, which then burn as much time
+    waiting as they save.
 
     Args:
         thumbnails: (N, 32, 32) uint8, grey; may be memory-mapped.
@@ -105,20 +108,23 @@ def hash_views(thumbnails: Thumbnails, views: Sequence[View]) -> list[Hashes]:
         V arrays (N,) uint64.
     """
     cosines = _cosines()
-    spans = sorted({(view.top, view.bottom) for view in views})
-    down = np.concatenate([_weights(cosines, *span) for span in spans])  # (S * 9, 32)
-    across = [_weights(cosines, view.left, view.right).T.copy() for view in views]  # V of (32, 9)
-    rows, columns = (list(axis) for axis in zip(*_FREQUENCIES, strict=True))
+    of_span: dict[tuple[float, float], list[int]] = {}
+    for number, view in enumerate(views):
+        of_span.setdefault((view.top, view.bottom), []).append(number)
+    down = np.concatenate([_weights(cosines, *span) for span in of_span])  # (S * 9, 32)
+    across = [
+        np.concatenate([_weights(cosines, views[one].left, views[one].right) for one in inside]).T.copy()
+        for inside in of_span.values()
+    ]  # S of (32, 9 * its views)
     hashes = [np.empty(len(thumbnails), np.uint64) for _ in views]
     for start in range(0, len(thumbnails), _CHUNK):
-        chunk = thumbnails[start : start + _CHUNK]
-        # the rows of all pictures side by side: (32, n * 32)
-        by_row = np.ascontiguousarray(chunk.transpose(1, 0, 2)).reshape(SIDE, -1).astype(np.float64)
-        along = (down @ by_row).reshape(len(spans), _NUM_FREQUENCIES * len(chunk), SIDE)
-        for view, weights, found in zip(views, across, hashes, strict=True):
-            parts = along[spans.index((view.top, view.bottom))] @ weights  # (9 * n, 9)
-            coefficients = parts.reshape(_NUM_FREQUENCIES, len(chunk), _NUM_FREQUENCIES)
-            found[start : start + _CHUNK] = _pack((coefficients[rows, :, columns] > 0).T)
+        pictures = thumbnails[start : start + _CHUNK].astype(np.float64)
+        along = down @ pictures  # (n, S * 9, 32)
+        for span, (inside, weights) in enumerate(zip(of_span.values(), across, strict=True)):
+            first = span * _NUM_FREQUENCIES
+            positive = along[:, first : first + _NUM_FREQUENCIES] @ weights > 0  # (n, 9, 9 * its views)
+            for number, found in zip(inside, _pack_all(positive), strict=True):
+                hashes[number][start : start + _CHUNK] = found
     return hashes
 
 
@@ -128,10 +134,13 @@ def _weights(cosines: Weights, start: float, stop: float) -> Weights:
     return rounded
 
 
-def _pack(bits: npt.NDArray[np.bool_]) -> Hashes:
-    """(N, 64) truth values to (N,) uint64. Neighbouring frequencies, which vary together, go to different quarters
-    of the hash, since the search looks quarters up one by one."""
-    order = np.arange(64).reshape(16, 4).T.ravel()
-    octets = np.ascontiguousarray(np.packbits(bits[:, order], axis=1, bitorder="little"))
-    packed: Hashes = octets.view("<u8")[:, 0].astype(np.uint64)
+def _pack_all(positive: npt.NDArray[np.bool_]) -> Hashes:
+    """The (K, n) hashes of K views from the signs of their frequencies, (n, 9, 9 * K)."""
+    count, width = len(positive), positive.shape[2]
+    rows, columns = np.array(_FREQUENCIES)[_ORDER].T
+    views = np.arange(width // _NUM_FREQUENCIES)[:, None]
+    place = rows * width + views * _NUM_FREQUENCIES + columns  # (K, 64)
+    bits = positive.reshape(count, -1).take(place.ravel(), axis=1)
+    octets = np.packbits(bits, axis=1, bitorder="little")
+    packed: Hashes = octets.view("<u8").T.astype(np.uint64)
     return packed

@@ -78,11 +78,14 @@ def contrast(thumbnails: Thumbnails) -> Floats:
 
 
 def _products(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.int64]:
-    """(P,) sums of products of (P, M) bytes, exact: whole numbers below 2**53 in float64."""
+    """(P,) sums of products of (P, M) bytes, exact: 256 products of two bytes are below the 2**24 of float32."""
     found = np.empty(len(first), np.int64)
-    for start in range(0, len(first), 2048):
-        one, other = (array[start : start + 2048].astype(np.float64) for array in (first, second))
-        found[start : start + 2048] = (one[:, None, :] @ other[:, :, None])[:, 0, 0]
+    for start in range(0, len(first), 256):
+        one, other = (
+            array[start : start + 256].reshape(-1, array.shape[1] // 256, 256).astype(np.float32)
+            for array in (first, second)
+        )
+        found[start : start + 256] = np.einsum("pbk,pbk->pb", one, other).sum(axis=1, dtype=np.float64)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,15 @@ class Rows:
     extent: Sizes2
     """(N, 2) width and height, pixels"""
 
+    @cached_property
+    def area(self) -> list[int]:
+        """(N,) pixels."""
+        found: list[int] = self.extent.prod(axis=1).tolist()
+        return found
+
     def rank(self, row: int) -> tuple[int, int, str, str]:
         """Sorts the best picture first: resolution, then bytes, then id."""
-        return (-int(self.extent[row].prod()), -self.size[row], self.image_id[row], self.label[row])
+        return (-self.area[row], -self.size[row], self.image_id[row], self.label[row])
 
 
 @dataclass(frozen=True)
@@ -106,4 +113,5 @@ def open_thumbnails(path: Path, num_rows: int) -> Thumbnails:
             f"{path} holds {thumbnails.dtype} {thumbnails.shape}, but the manifest beside it has {num_rows} rows, "
             f"so it must be uint8 {(num_rows, SIDE, SIDE)}: run `dvc repro --force ingest`"
         )
-    return thumbnails
+    # still mapped, but without the wrapper, whose every row costs as much as hashing it
+    return np.asarray(thumbnails)

@@ -20,6 +20,10 @@ _NUM_QUARTERS = 4
 _BRUTE_FORCE_BELOW = 3000
 # comparisons made at once: 2**21 keep the arrays of a step (about 50 MB) near the cache
 _BLOCK = 2**21
+# queries looked up at once: with 17 keys each, two million comparisons among a million hashes
+_QUERIES = 2**13
+# a key itself, and with each of its bits turned
+_TURNED = np.array([0, *(1 << bit for bit in range(16))], np.int64)
 
 
 class HashIndex:
@@ -32,13 +36,17 @@ class HashIndex:
     def __init__(self, hashes: Hashes) -> None:
         self.hashes = hashes
         self._order: list[npt.NDArray[np.int32]] = []
+        self._indexed: list[Hashes] = []
         self._starts: list[Indices] = []
+        self._sizes: list[Indices] = []
         if len(hashes) < _BRUTE_FORCE_BELOW:
             return
         for quarter in range(_NUM_QUARTERS):
             keys = _quarter(hashes, quarter)
             self._order.append(np.argsort(keys, kind="stable").astype(np.int32))
-            self._starts.append(np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**16))]))
+            self._indexed.append(hashes[self._order[-1]])
+            self._sizes.append(np.bincount(keys, minlength=2**16))
+            self._starts.append(np.cumsum(self._sizes[-1]) - self._sizes[-1])
 
     def near(self, queries: Hashes, distance: int) -> Iterator[tuple[Indices, Indices]]:
         """Every pair (query, indexed hash) that differs in at most `distance` bits, in parts; a pair may come twice.
@@ -63,31 +71,35 @@ class HashIndex:
             yield query + start, found
 
     def _compare_buckets(self, queries: Hashes, distance: int, quarter: int) -> Iterator[tuple[Indices, Indices]]:
-        order, starts = self._order[quarter], self._starts[quarter]
-        indexed = self.hashes[order]
+        order, indexed = self._order[quarter], self._indexed[quarter]
+        starts, bucket_sizes = self._starts[quarter], self._sizes[quarter]
+        is_filled = bucket_sizes > 0
         keys = _quarter(queries, quarter)
         # queries of one key follow each other, so that each bucket is read while it is in the cache
         by_key = np.argsort(keys, kind="stable")
-        keys, sorted_queries = keys[by_key], queries[by_key]
-        for turned in (0, *(1 << bit for bit in range(16))):
-            first = starts[keys ^ turned]
-            sizes = starts[(keys ^ turned) + 1] - first
+        for begin in range(0, len(queries), _QUERIES):
+            looked_up = by_key[begin : begin + _QUERIES]
+            key = np.bitwise_xor.outer(_TURNED, keys[looked_up]).ravel()  # (17 * Q,)
+            # most buckets are empty where there are few hashes
+            filled = np.flatnonzero(is_filled.take(key))
+            key, asking = key[filled], looked_up[filled % len(looked_up)]
+            sizes, first = bucket_sizes[key], starts[key]
             for part in _parts(sizes):
                 size = sizes[part]
                 ends = np.cumsum(size)
                 # where each comparison's hash lies in the index: its bucket's first, and on from there
                 place = np.repeat((first[part] - (ends - size)).astype(np.int32), size)
                 place += np.arange(len(place), dtype=np.int32)
-                different = np.repeat(sorted_queries[part], size)
+                different = np.repeat(queries[asking[part]], size)
                 different ^= indexed[place]
                 hit = np.flatnonzero(np.bitwise_count(different) <= distance)
-                query = by_key[part][np.searchsorted(ends, hit, side="right")]
+                query = asking[part][np.searchsorted(ends, hit, side="right")]
                 yield query, order[place[hit]].astype(np.int64)
 
 
-def _quarter(hashes: Hashes, quarter: int) -> Indices:
-    """16 of the 64 bits, as whole numbers."""
-    found: Indices = ((hashes >> np.uint64(16 * quarter)) & np.uint64(0xFFFF)).astype(np.int64)
+def _quarter(hashes: Hashes, quarter: int) -> npt.NDArray[np.uint16]:
+    """16 of the 64 bits: numpy sorts these in one pass, wider numbers in many."""
+    found: npt.NDArray[np.uint16] = ((hashes >> np.uint64(16 * quarter)) & np.uint64(0xFFFF)).astype(np.uint16)
     return found
 
 

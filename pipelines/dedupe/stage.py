@@ -154,7 +154,7 @@ def _verdicts(
     }
     near, recut = edges.get("near", []), edges.get("recut", [])
     items = [
-        Item(rows.image_id[row], rows.label[row], rows.decided[row], int(rows.extent[row].prod()), rows.size[row])
+        Item(rows.image_id[row], rows.label[row], rows.decided[row], rows.area[row], rows.size[row])
         for row in (standing[item] for item in left)
     ]
     judged = judge(

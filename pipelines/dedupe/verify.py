@@ -16,7 +16,8 @@ from pipelines.dedupe.hashes import SIDE, Thumbnails, View
 Floats = npt.NDArray[np.float32]
 
 _ITERATIONS = 6
-_CHUNK = 2048
+# pairs at a time: their arrays, 20 KB a pair, stay in the cache
+_CHUNK = 128
 # the outer sixteenth on each side is not compared: thin frames and marks at the edge do not count
 _MARGIN = 1 / 16
 # zoom beyond this, and shift beyond this share of a side, fit anything to anything
@@ -157,15 +158,21 @@ def sample(pictures: Floats, warp: Floats) -> Floats:
     Returns:
         (P, M, M) values at zoom * place + shift from the centre, linearly between pixels, the edge repeated outside.
     """
-    side, grid = pictures.shape[1], _grid(pictures.shape[1])
-    rows_at = np.clip(warp[:, 2:3] * grid + warp[:, 3:4] + (side - 1) / 2, 0, side - 1)  # (P, M)
-    columns_at = np.clip(warp[:, 0:1] * grid + warp[:, 1:2] + (side - 1) / 2, 0, side - 1)
-    low = np.minimum(rows_at.astype(np.int64), side - 2)[:, :, None]
-    part = rows_at[:, :, None] - low
-    rows = np.take_along_axis(pictures, low, 1) * (1 - part) + np.take_along_axis(pictures, low + 1, 1) * part
-    low = np.minimum(columns_at.astype(np.int64), side - 2)[:, None, :]
-    part = columns_at[:, None, :] - low
-    sampled = np.take_along_axis(rows, low, 2) * (1 - part) + np.take_along_axis(rows, low + 1, 2) * part
+    (count, side), grid = pictures.shape[:2], _grid(pictures.shape[1])
+    at = np.clip(warp[:, 0::2, None] * grid + warp[:, 1::2, None] + (side - 1) / 2, 0, side - 1)  # (P, 2, M)
+    low = np.minimum(at.astype(np.int64), side - 2)
+    part = at - low  # float64
+    # one index for row and picture copies whole rows, and one for column, row and picture single values: a fifth of the
+    # time that take_along_axis takes
+    place = low[:, 1] + np.arange(count)[:, None] * side
+    flat, across = pictures.reshape(count * side, side), part[:, 1, :, None]
+    rows = flat.take(place, axis=0) * (1 - across)
+    rows += flat.take(place + 1, axis=0) * across  # (P, M, S)
+    place = low[:, 0, None, :] + (np.arange(count * len(grid)) * side).reshape(count, -1, 1)
+    across = part[:, 0, None, :]
+    sampled = rows.take(place) * (1 - across)
+    place += 1
+    sampled += rows.take(place) * across
     result: Floats = sampled.astype(np.float32)
     return result
 
