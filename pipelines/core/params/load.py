@@ -19,7 +19,8 @@ from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.report import ReportParams
 from pipelines.core.params.retrain import RetrainParams
 from pipelines.core.params.split import SplitParams
-from pipelines.core.params.train import ScratchRecipe, TrainParams
+from pipelines.core.params.recipes import FrozenRecipe
+from pipelines.core.params.train import TrainParams
 from pipelines.core.params.validate import ValidateParams
 
 
@@ -52,12 +53,12 @@ class Params(Section):
             )
         for name, recipe in self.train.recipes.items():
             where = f"train.recipes.{name}"
-            if name in self.train.members and recipe.image_size > self.augment.image_size:
+            if name in self.train.all_members and recipe.image_size > self.augment.image_size:
                 raise ValueError(
                     f"{where}.image_size {recipe.image_size} is larger than augment.image_size "
                     f"{self.augment.image_size}: packed pictures are never enlarged; raise augment.image_size"
                 )
-            if isinstance(recipe, ScratchRecipe) and recipe.augmentation not in self.augment.policies:
+            if not isinstance(recipe, FrozenRecipe) and recipe.augmentation not in self.augment.policies:
                 raise ValueError(
                     f"{where}.augmentation {recipe.augmentation!r} is not among augment.policies "
                     f"({', '.join(self.augment.policies)}); name one of these or add it"

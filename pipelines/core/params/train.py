@@ -4,68 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.core.params.base import Count, Name, PositiveFloat, PositiveInt, Section, Seed
+from pipelines.core.params.base import Count, Name, PositiveInt, Section, Seed
+from pipelines.core.params.recipes import FrozenRecipe, NetworkRecipe, Recipe, needs
 
-
-class LogisticHead(Section):
-    """Multinomial logistic regression on cached features, fitted by L-BFGS to the optimum."""
-
-    kind: Literal["logistic_regression"]
-    inverse_strengths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    """values of C to try; the one with the best validation loss is kept"""
-    views: Annotated[tuple[Literal["plain", "mirror"], ...], Field(min_length=1)]
-    """pictures whose features are cached: as they are, mirrored"""
-
-
-class FrozenRecipe(Section):
-    """A pretrained backbone as it is; only a head is fitted, on features computed once."""
-
-    tuning: Literal["frozen"]
-    model: Literal["efficientnet_lite0"]
-    weights: Literal["imagenet"]
-    image_size: Annotated[int, Field(ge=32, le=1024)]
-    """side of the pictures the backbone sees, pixels"""
-    head: LogisticHead
-
-
-class Sgd(Section):
-    kind: Literal["sgd"]
-    learning_rate: PositiveFloat
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
-    nesterov: bool
-    weight_decay: Annotated[float, Field(ge=0.0)]
-
-
-class Adam(Section):
-    kind: Literal["adam"]
-    learning_rate: PositiveFloat
-    weight_decay: Annotated[float, Field(ge=0.0)]
-
-
-class ScratchRecipe(Section):
-    """A network trained from random weights."""
-
-    tuning: Literal["scratch"]
-    model: Literal["resnet18"]
-    image_size: Annotated[int, Field(ge=8, le=1024)]
-    """side of the pictures the network sees, pixels"""
-    stem: Literal["standard", "small"]
-    """first layers: as published, or for pictures up to about 32 px, at full resolution and 16 times the work"""
-    augmentation: Name
-    """one of augment.policies"""
-    optimizer: Annotated[Sgd | Adam, Field(discriminator="kind")]
-    schedule: Literal["constant", "cosine"]
-    warmup_epochs: Count
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
-    """before the last layer"""
-    patience: PositiveInt
-    """epochs without a better validation loss before training stops; the best epoch's weights are kept"""
-
-
-Recipe = Annotated[FrozenRecipe | ScratchRecipe, Field(discriminator="tuning")]
+Tracker = Literal["dvclive", "wandb", "mlflow", "tensorboard"]
 
 
 class TrainParams(Section):
@@ -73,21 +15,68 @@ class TrainParams(Section):
     num_threads: PositiveInt
     """CPU threads of torch: another number changes results in the last digits"""
     device: Literal["auto", "cpu", "cuda", "mps"]
+    num_devices: PositiveInt
+    """GPUs (or processes on the CPU) that train one member together, started by torchrun"""
+    fast: bool
+    """on a GPU, let kernels choose the fastest arithmetic: a repeated run differs in the last digits; recorded"""
+    resident_bytes: Count
+    """packs up to this size lie in the device's memory; larger ones are streamed from the disk while it computes. No
+    result depends on it"""
+    trackers: tuple[Tracker, ...]
+    """experiment trackers to tell of every epoch, each an extra of this package; no result depends on them"""
     members: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """the recipes to train; evaluate averages their predictions"""
+    """the recipes to train"""
+    students: tuple[Name, ...]
+    """recipes to train after these: they begin with the weights of a member, or learn from some"""
     folds: Annotated[tuple[Count, ...], Field(min_length=1)]
     """the folds to train on: 0 up to split.folds - 1"""
     recipes: dict[Name, Recipe]
 
+    @property
+    def all_members(self) -> tuple[str, ...]:
+        """Members, then students: all whose predictions evaluate brings together."""
+        return self.members + self.students
+
     @model_validator(mode="after")
     def _members_have_recipes(self) -> Self:
-        for member in self.members:
-            if member not in self.recipes:
-                raise ValueError(
-                    f"members names {member!r}, which is not among recipes ({', '.join(self.recipes)}); "
-                    "add the recipe or drop the member"
-                )
-        for what, values in (("members", self.members), ("folds", self.folds)):
+        for where, names in (("members", self.members), ("students", self.students)):
+            for member in names:
+                if member not in self.recipes:
+                    raise ValueError(
+                        f"{where} names {member!r}, which is not among recipes ({', '.join(self.recipes)}); "
+                        f"add the recipe or drop it from {where}"
+                    )
+        for what, values in (
+            ("members and students", self.all_members),
+            ("folds", self.folds),
+            ("trackers", self.trackers),
+        ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what} names something twice ({', '.join(map(str, values))}); each may stand once")
         return self
+
+    @model_validator(mode="after")
+    def _teachers_come_first(self) -> Self:
+        for member in self.members:
+            if needs(self.recipes[member]):
+                raise ValueError(
+                    f"members names {member!r}, whose recipe needs {', '.join(needs(self.recipes[member]))} to be "
+                    "trained before it: move it to students"
+                )
+        for student in self.students:
+            recipe = self.recipes[student]
+            for name in needs(recipe):
+                if name not in self.members:
+                    raise ValueError(
+                        f"recipes.{student} needs {name!r}, which is not among members "
+                        f"({', '.join(self.members)}); add it there"
+                    )
+                if self.recipes[name].target != recipe.target:
+                    raise ValueError(
+                        f"recipes.{student} tells {recipe.target} apart, and {name}, which it needs, "
+                        f"{self.recipes[name].target}: give both the same target"
+                    )
+        return self
+
+
+__all__ = ["FrozenRecipe", "NetworkRecipe", "Recipe", "TrainParams", "needs"]
