@@ -16,10 +16,10 @@ from pipelines.core.params.base import Section
 from pipelines.core.params.dedupe import DedupeParams
 from pipelines.core.params.evaluate import EvaluateParams
 from pipelines.core.params.ingest import IngestParams
+from pipelines.core.params.recipes import FrozenRecipe
 from pipelines.core.params.report import ReportParams
 from pipelines.core.params.retrain import RetrainParams
 from pipelines.core.params.split import SplitParams
-from pipelines.core.params.recipes import FrozenRecipe
 from pipelines.core.params.train import TrainParams
 from pipelines.core.params.validate import ValidateParams
 

@@ -27,7 +27,7 @@ class LogisticHead(Section):
 
 
 class SgdHead(Section):
-    """A linear layer on cached features, trained by AdamW in batches: for more classes or pictures than L-BFGS takes."""
+    """A linear layer on cached features, trained by AdamW in batches: for more than L-BFGS takes in reasonable time."""
 
     kind: Literal["sgd"]
     learning_rate: PositiveFloat
