@@ -16,7 +16,7 @@ def run(params: Params, layout: Layout, *, member: str, fold: int) -> TrainArtif
         fold=fold,
         augment_dir=layout.stage("augment"),
         cache_dir=layout.cache,
-        out_dir=layout.member(member, fold),
+        out_dir=layout.member(params.train, member, fold),
     )
 
 
