@@ -17,7 +17,8 @@ from torch import nn
 
 from pipelines.core.errors import TrainingError
 from pipelines.core.params.augment import AugmentPolicy
-from pipelines.core.params.recipes import NetworkRecipe, Plateau, ScratchRecipe, View
+from pipelines.core.params.optimizers import Plateau
+from pipelines.core.params.recipes import NetworkRecipe, ScratchRecipe, View
 from pipelines.core.progress import progress
 from pipelines.train.averaging import Average
 from pipelines.train.checkpoints import Checkpoint, checkpoint_for
