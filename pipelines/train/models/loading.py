@@ -1,5 +1,6 @@
 """Weights of one network fitted to another: other classes, another stem, another colour, another size."""
 
+import math
 import re
 import sys
 from collections import OrderedDict
@@ -61,13 +62,13 @@ def fit_tensors(tensors: Tensors, module: nn.Module, *, model: Network, what: st
     kept = []
     if first in found and found[first].shape != wanted[first].shape:
         found[first] = _in_colours(found[first], wanted[first].shape)
-        if not isinstance(model, Mlp) and found[first].shape != wanted[first].shape:
-            kept.append(first)
+        if found[first].shape[:2] == wanted[first].shape[:2] and found[first].shape != wanted[first].shape:
+            kept.append(first)  # another kernel, and nothing else
             del found[first]
     if "encoder.pos_embedding" in found and "encoder.pos_embedding" in wanted:
         _fit_places(found, wanted, module)
     of_head = [name for name in wanted if name.startswith(head)]
-    if any(name not in found or found[name].shape != wanted[name].shape for name in of_head):
+    if not of_head or any(name not in found or found[name].shape != wanted[name].shape for name in of_head):
         found = {name: tensor for name, tensor in found.items() if not name.startswith(head)}
     _check(found, wanted, optional={*kept, *of_head}, model=model, what=what)
     return found, kept
@@ -94,7 +95,7 @@ def _in_colours(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     if weight.dim() != len(shape) or weight.shape[0] != shape[0]:
         return weight
     if weight.shape[1] == 3 * shape[1]:
-        return weight.reshape(shape[0], 3, *shape[1:]).sum(dim=1)
+        return weight.reshape(shape[0], 3, shape[1], *weight.shape[2:]).sum(dim=1)
     if 3 * weight.shape[1] == shape[1]:
         return torch.cat([weight / 3] * 3, dim=1)
     return weight
@@ -103,8 +104,10 @@ def _in_colours(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 def _fit_places(found: Tensors, wanted: Tensors, module: nn.Module) -> None:
     """Position embeddings of a vit for pictures of another size, between those there are."""
     name = "encoder.pos_embedding"
-    if found[name].shape[0] != 1 or found[name].shape[2:] != wanted[name].shape[2:]:
-        return  # of another vit: refused with the rest
+    shape = found[name].shape
+    # a class token and a square of places, for a vit of this width; anything else is refused with the rest
+    if len(shape) != 3 or shape[::2] != wanted[name].shape[::2] or math.isqrt(shape[1] - 1) ** 2 != shape[1] - 1:
+        return
     from torchvision.models.vision_transformer import interpolate_embeddings
 
     places = interpolate_embeddings(module.image_size, module.patch_size, OrderedDict({name: found[name].float()}))

@@ -121,8 +121,8 @@ def _download(url: str, path: Path, *, model: NetworkName, beginning: str) -> No
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"weights imagenet of {model}: the download failed ({getattr(error, 'reason', error)}). Where there is no "
-            f"network, copy {path.name} there by hand and set weights: {{kind: file, path: …, sha256: …}}; or take "
-            "model: efficientnet_lite0, whose weights are part of the installation"
+            f"network, copy {path.name} to {path.parent} by hand, or to any place that weights: {{kind: file, path: …, "
+            "sha256: …}} names; or take model: efficientnet_lite0, whose weights are part of the installation"
         ) from error
     finally:
         socket.setdefaulttimeout(before)
