@@ -67,7 +67,7 @@ def fit_tensors(tensors: Tensors, module: nn.Module, *, model: Network, what: st
     if "encoder.pos_embedding" in found and "encoder.pos_embedding" in wanted:
         _fit_places(found, wanted, module)
     of_head = [name for name in wanted if name.startswith(head)]
-    if any(name not in found or found[name].shape != wanted[name].shape for name in of_head):
+    if not of_head or any(name not in found or found[name].shape != wanted[name].shape for name in of_head):
         found = {name: tensor for name, tensor in found.items() if not name.startswith(head)}
     _check(found, wanted, optional={*kept, *of_head}, model=model, what=what)
     return found, kept
