@@ -41,6 +41,7 @@ def params(**changes: Any) -> AugmentParams:
         "fit": "stretch",
         "seed": 1,
         "preview_images": 3,
+        "copies": None,
         "policies": {"plain": policy(), "strong": policy(flip=0.5, rotation=20.0, erase=0.5)},
     }
     return AugmentParams(**{**values, **changes})
@@ -131,14 +132,16 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
         pack(params(), paths)
         written.append({path.name: path.read_bytes() for path in paths["out_dir"].iterdir()})
     assert written[0] == written[1]
-    assert set(written[0]) == {"train.npy", "val.npy", "test.npy", "index.parquet", "pack.json", "preview.png"}
+    packs = {f"{name}.npy" for name in ("train", "val", "test", "copies", "unlabelled")}
+    tables = {f"{name}.parquet" for name in ("index", "copies", "unlabelled")}
+    assert set(written[0]) == {*packs, *tables, "pack.json", "preview.png"}
 
 
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
     for workers in ("1", "2"):
         monkeypatch.setenv("MIWAKE_WORKERS", workers)
-        monkeypatch.setattr("pipelines.augment.stage.CHUNK_IMAGES", 1)
+        monkeypatch.setattr("pipelines.augment.packing.CHUNK_IMAGES", 1)
         paths = ingest_folder(tmp_path / workers, four_pictures())
         pack(params(), paths)
         written.append((paths["out_dir"] / "train.npy").read_bytes())
@@ -490,6 +493,8 @@ def index_of_classes(class_index: list[int]) -> PackIndex:
         subset=np.array(["train"] * count),
         fold=np.full(count, -1),
         position=np.arange(count),
+        copy=np.zeros(count, np.int64),
+        factors={},
         classes=[str(i) for i in range(max(class_index) + 1)],
     )
 
