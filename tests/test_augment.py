@@ -8,13 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from pipelines.augment import AugmentArtifact, augment
 from pipelines.augment.copies import FIRST_EPOCH, plan_copies
 from pipelines.augment.fitting import to_square
 from pipelines.augment.preview import choose, describe
+from pipelines.core.augmentation import apply
 from pipelines.core.crops import WHOLE, Crop
+from pipelines.core.draws import draw, picture_keys
 from pipelines.core.errors import DecisionError, InputError
 from pipelines.core.packs import PackIndex, PackReader, fold_rows, read_index, read_training_index
 from pipelines.core.params.augment import AugmentParams, CopyParams, policy_of

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.core.draws import Floats, Keys, uniform
+from pipelines.core.draws import Keys, uniform
+from pipelines.core.draws.numbers import Floats
 from pipelines.core.params.recipes import Mixing
 
 MIXED, KIND, SHARE, CENTRE_X, CENTRE_Y = range(110, 115)
