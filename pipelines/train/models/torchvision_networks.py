@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models import MNASNet, get_model
 
 from pipelines.core.params.networks import NetworkName
+from pipelines.train.models.families import family_of
 from pipelines.train.models.layers import replace
 
 
@@ -32,9 +33,10 @@ def build_torchvision(model: NetworkName, *, num_classes: int, image_size: int) 
         network: nn.Module = _Mnasnet(float(model.removeprefix("mnasnet").replace("_", ".")), num_classes=num_classes)
     else:
         network = get_model(model, weights=None, num_classes=num_classes, **_options(model, image_size))
-    if model.startswith(("efficientnet", "mnasnet")):
-        # theirs are drawn up to 1 / sqrt(K), right for 1000 classes; for 3 the loss would begin at 7, not at log 3
-        cast("nn.Linear", network.get_submodule("classifier.1")).reset_parameters()
+    if model.startswith(("efficientnet", "mnasnet", "inception")):
+        # the first two draw theirs up to 1 / sqrt(K) and more, right for 1000 classes; for 3 the loss would begin at 7
+        # or 24, not at log 3. The third's is wide too
+        cast("nn.Linear", network.get_submodule(family_of(model).head)).reset_parameters()
     if model.startswith("squeezenet"):
         # its ReLU after the last layer cuts logits off at 0, where a class that never fires never learns
         replace(network, "classifier.2", nn.Identity())
