@@ -1,7 +1,6 @@
-"""augment: packs and sheet; crops decided by a person; the changes that training makes, and how they are drawn."""
+"""augment: packs and sheet; crops decided by a person."""
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image
 
 from pipelines.augment import AugmentArtifact, augment
 from pipelines.augment.copies import FIRST_EPOCH, plan_copies
@@ -18,23 +17,17 @@ from pipelines.augment.fitting import SPARE, Fit, least_size, place, to_square
 from pipelines.augment.preview import choose, describe
 from pipelines.core.augmentation import apply
 from pipelines.core.crops import WHOLE, Crop
-from pipelines.core.draws import draw, picture_keys, uniform
+from pipelines.core.draws import draw, picture_keys
 from pipelines.core.errors import DecisionError, ImageError, InputError
 from pipelines.core.images import Reduced, decode, decode_reduced
 from pipelines.core.packs import PackIndex, PackReader, fold_rows, read_index, read_training_index
-from pipelines.core.params.augment import AugmentParams, AugmentPolicy, CopyParams
+from pipelines.core.params.augment import AugmentParams, CopyParams, policy_of
 from pipelines.core.params.ingest import CropParams, FileCrop, NoCrop
 from pipelines.core.tables import MANIFEST, SPLITS, write_table
 
 HEADER = "image_id,left,top,right,bottom\n"
 ID = "ab" * 32
 NO_CROP = NoCrop(kind="none")
-
-
-def policy(**changes: float) -> AugmentPolicy:
-    """A policy that does nothing but `changes`."""
-    nothing = dict.fromkeys(AugmentPolicy.model_fields, 0.0)
-    return AugmentPolicy(**{**nothing, **changes})
 
 
 def params(**changes: Any) -> AugmentParams:
@@ -44,7 +37,7 @@ def params(**changes: Any) -> AugmentParams:
         "seed": 1,
         "preview_images": 3,
         "copies": None,
-        "policies": {"plain": policy(), "strong": policy(flip=0.5, rotation=20.0, erase=0.5)},
+        "policies": {"plain": policy_of(), "strong": policy_of(flip=0.5, rotation=20.0, erase=0.5)},
     }
     return AugmentParams(**{**values, **changes})
 
@@ -513,183 +506,6 @@ def test_a_jpeg_that_ends_early_is_refused_though_it_is_decoded_smaller() -> Non
         decode_reduced(data, max_pixels=1000, width=100, height=75)
 
 
-# draws --------------------------------------------------------------------------------------
-
-KEYS = picture_keys(np.array([f"{i * 7919:064x}"[::-1] for i in range(1000)]))
-STRONG = policy(flip=0.5, rotation=30.0, shift=0.2, zoom=0.5, brightness=0.5, contrast=0.5, saturation=0.5, erase=0.5)
-
-
-def fields(draws: object) -> dict[str, np.ndarray[Any, Any]]:
-    return dict(vars(draws))
-
-
-def test_a_draw_depends_on_the_picture_alone_not_on_its_batch() -> None:
-    whole = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS))
-    order = np.random.default_rng(0).permutation(len(KEYS))
-    shuffled = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS[order]))
-    alone = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS[5:6]))
-    for name, values in whole.items():
-        assert (shuffled[name] == values[order]).all()
-        assert alone[name][0] == values[5]
-
-
-def test_seed_epoch_and_picture_each_change_the_draw() -> None:
-    base = draw(STRONG, seed=1, epoch=3, pictures=KEYS).angle
-    assert (draw(STRONG, seed=2, epoch=3, pictures=KEYS).angle != base).all()
-    assert (draw(STRONG, seed=1, epoch=4, pictures=KEYS).angle != base).all()
-    assert len(np.unique(base)) == len(KEYS)
-
-
-def test_another_change_leaves_the_other_draws_alone() -> None:
-    one = draw(policy(rotation=30.0), seed=1, epoch=1, pictures=KEYS)
-    both = draw(policy(rotation=30.0, flip=0.5, erase=1.0), seed=1, epoch=1, pictures=KEYS)
-    assert (one.angle == both.angle).all()
-
-
-def test_numbers_are_uniform_and_streams_are_unrelated() -> None:
-    keys = np.arange(20_000, dtype=np.uint64)
-    a, b = (uniform(0, 1, keys, stream) for stream in (0, 1))
-    assert a.min() >= 0.0
-    assert a.max() < 1.0
-    counts, _ = np.histogram(a, bins=20, range=(0, 1))
-    assert (abs(counts - 1000) < 150).all()  # five standard deviations
-    assert abs(np.corrcoef(a, b)[0, 1]) < 0.035
-    assert abs(np.corrcoef(a[1:], a[:-1])[0, 1]) < 0.035
-
-
-def test_probabilities_zero_and_one_are_never_and_always() -> None:
-    never = draw(policy(), seed=1, epoch=1, pictures=KEYS)
-    always = draw(policy(flip=1.0, erase=1.0), seed=1, epoch=1, pictures=KEYS)
-    assert not never.flip.any()
-    assert (never.erase_width == 0).all()
-    assert always.flip.all()
-    assert (always.erase_width > 0).all()
-
-
-def test_draws_keep_their_limits() -> None:
-    draws = draw(STRONG, seed=1, epoch=1, pictures=KEYS)
-    assert abs(draws.angle).max() <= 30.0
-    assert abs(draws.angle).max() > 29.0
-    assert abs(draws.shift_x).max() <= 0.2
-    assert draws.zoom.min() >= 1 / 1.5
-    assert draws.zoom.max() <= 1.5
-    erased = draws.erase_width > 0
-    area = (draws.erase_width * draws.erase_height)[erased]
-    assert area.min() >= 0.02 - 1e-9
-    assert area.max() <= 0.2 + 1e-9
-    assert (draws.erase_left + draws.erase_width <= 1 + 1e-9).all()
-    assert (draws.erase_top + draws.erase_height <= 1 + 1e-9).all()
-
-
-# the changes --------------------------------------------------------------------------------
-
-
-def photo(size: int = 48, count: int = 1) -> torch.Tensor:
-    """(count, 3, size, size): smooth, without symmetry, 0 to 255."""
-    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
-    planes = [x * 200 + 20, y * y * 220, (x * y) * 180 + 40]
-    pictures = [torch.stack(planes) * (1.0 - 0.1 * i / max(1, count)) for i in range(count)]
-    return torch.stack(pictures).round()
-
-
-def change(images: torch.Tensor, chosen: AugmentPolicy, **values: float) -> torch.Tensor:
-    """Apply one known draw to all of `images`."""
-    draws = draw(policy(), seed=0, epoch=0, pictures=KEYS[: len(images)])
-    fixed = {name: np.full(len(images), value) for name, value in values.items()}
-    if "flip" in fixed:
-        fixed["flip"] = fixed["flip"].astype(np.bool_)
-    return apply(images, type(draws)(**{**fields(draws), **fixed}), chosen)
-
-
-def pillow(images: torch.Tensor, function: Callable[[Image.Image], Image.Image]) -> torch.Tensor:
-    image = Image.fromarray(images[0].permute(1, 2, 0).to(torch.uint8).numpy())
-    return torch.from_numpy(np.array(function(image))).permute(2, 0, 1)[None].float()
-
-
-def test_a_policy_of_zeros_gives_the_same_bits() -> None:
-    images = torch.rand(4, 3, 16, 16) * 255
-    draws = draw(policy(), seed=1, epoch=1, pictures=KEYS[:4])
-    assert torch.equal(apply(images, draws, policy()), images)
-
-
-def test_a_flip_alone_mirrors_to_the_bit() -> None:
-    images = torch.rand(3, 3, 16, 16) * 255
-    draws = draw(policy(flip=1.0), seed=1, epoch=1, pictures=KEYS[:3])
-    assert torch.equal(apply(images, draws, policy(flip=1.0)), images.flip(-1))
-
-
-def test_a_flip_together_with_moves_is_a_mirror_image_too() -> None:
-    images = photo()
-    found = change(images, policy(rotation=1.0), flip=1.0)
-    assert (found - images.flip(-1)).abs().max() < 0.01
-
-
-@pytest.mark.parametrize("angle", [-30.0, 7.0, 90.0])
-def test_a_turn_agrees_with_pillow(angle: float) -> None:
-    images = photo(64)
-    found = change(images, policy(rotation=180.0), angle=angle)
-    expected = pillow(images, lambda i: i.rotate(angle, Image.Resampling.BILINEAR, fillcolor=(128, 128, 128)))
-    inside = (found - expected)[..., 16:48, 16:48].abs()
-    assert inside.max() <= 1.5
-
-
-def test_a_shift_moves_right_and_down_and_leaves_grey() -> None:
-    images = photo(40)
-    found = change(images, policy(shift=0.5), shift_x=0.25, shift_y=0.1)
-    assert (found[..., 4:, 10:] - images[..., :-4, :-10]).abs().max() < 0.01
-    assert (found[..., :10] - 128).abs().max() < 0.01
-    assert (found[..., :4, :] - 128).abs().max() < 0.01
-
-
-def test_a_zoom_agrees_with_pillow() -> None:
-    images = photo(64)
-    found = change(images, policy(zoom=0.9), zoom=1.6)
-    side = 64 / 1.6
-    box = (32 - side / 2, 32 - side / 2, 32 + side / 2, 32 + side / 2)
-    expected = pillow(images, lambda i: i.resize((64, 64), Image.Resampling.BILINEAR, box=box))
-    assert (found - expected)[..., 2:-2, 2:-2].abs().max() <= 1.5
-
-
-@pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])
-@pytest.mark.parametrize(
-    ("name", "enhancer"),
-    [
-        ("brightness", ImageEnhance.Brightness),
-        ("contrast", ImageEnhance.Contrast),
-        ("saturation", ImageEnhance.Color),
-    ],
-)
-def test_a_change_of_colour_agrees_with_pillow(name: str, enhancer: Any, factor: float) -> None:
-    images = photo()
-    found = change(images, policy(**{name: 1.0}), **{name: factor})
-    expected = pillow(images, lambda i: enhancer(i).enhance(factor))
-    assert (found - expected).abs().max() <= 1.5
-
-
-def test_an_erased_rectangle_is_grey_and_the_rest_untouched() -> None:
-    images = photo(40)
-    found = change(images, policy(erase=1.0), erase_left=0.25, erase_top=0.5, erase_width=0.2, erase_height=0.1)
-    assert (found[..., 20:24, 10:18] == 128).all()
-    found[..., 20:24, 10:18] = images[..., 20:24, 10:18]
-    assert torch.equal(found, images)
-
-
-def test_pictures_are_changed_alike_alone_and_in_a_batch() -> None:
-    images = photo(32, count=8)
-    whole = apply(images, draw(STRONG, seed=1, epoch=1, pictures=KEYS[:8]), STRONG)
-    alone = [
-        apply(images[i : i + 1], draw(STRONG, seed=1, epoch=1, pictures=KEYS[i : i + 1]), STRONG) for i in range(8)
-    ]
-    torch.testing.assert_close(whole, torch.cat(alone), atol=1e-3, rtol=0)
-
-
-def test_values_stay_between_0_and_255() -> None:
-    images = torch.cat([torch.zeros(8, 3, 16, 16), torch.full((8, 3, 16, 16), 255.0)])
-    found = apply(images, draw(STRONG, seed=1, epoch=1, pictures=KEYS[:16]), STRONG)
-    assert found.min() >= 0.0
-    assert found.max() <= 255.0
-
-
 # the sheet ----------------------------------------------------------------------------------
 
 
@@ -720,5 +536,7 @@ def test_with_more_classes_than_rows_the_shown_ones_are_spread() -> None:
 
 
 def test_a_policy_is_described_by_what_it_does() -> None:
-    assert describe(policy()) == "nothing changes"
-    assert describe(policy(flip=0.5, rotation=15.0)) == "flip 0.5 · rotation 15"
+    assert describe(policy_of()) == "nothing changes"
+    assert describe(policy_of(flip=0.5, rotation=15.0)) == "flip 0.5 · rotation 15"
+    some = policy_of(crop=0.4, jpeg={"probability": 0.3, "quality": 30}, auto={"kind": "trivialaugment"})
+    assert describe(some) == "crop 0.4 · jpeg probability 0.3 quality 30 · auto trivialaugment"

@@ -27,6 +27,8 @@ from pipelines.core.errors import InputError
 from pipelines.core.files import whole_file
 
 _WRITER_VERSION = "2.6"
+LABEL = "label"
+"""the target of members that tell labels apart, not one factor of them"""
 ROW_GROUP = 1 << 17
 """rows of a table that is written in parts; about 30 MB of a manifest"""
 
@@ -108,8 +110,8 @@ PACK_INDEX = pa.schema(
 PREDICTIONS = pa.schema(
     [
         ("image_id", pa.string()),
-        ("subset", pa.string()),  # val (out of fold) | test
-        ("class_index", pa.int32()),  # the true class
+        ("subset", pa.string()),  # val (out of fold) | test | unlabelled
+        ("class_index", pa.int32()),  # the true class, of the file's target; -1 where it is not known
         ("probabilities", pa.list_(pa.float32())),  # (K,), sums to 1, in the order of the classes
     ]
 )
@@ -124,15 +126,19 @@ FEATURES = pa.schema(
 )
 
 
-def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None) -> None:
+def write_table(
+    table: pa.Table, path: Path, *, classes: list[str] | None = None, target: str | None = None
+) -> None:
     """Write `table` whole or not at all.
 
     Args:
         table: the rows, already sorted.
         classes: the K class labels in order of class_index; stored in the file, read by `read_classes`.
+        target: what the classes are, where they are not labels but the values of a factor; read by `read_target`.
     """
-    # pandas and arrow leave their own metadata; one key of ours, or none, keeps bytes stable
+    # pandas and arrow leave their own metadata; ours alone keeps bytes stable
     metadata = {} if classes is None else {"classes": json.dumps(classes, ensure_ascii=False)}
+    metadata |= {} if target in (None, LABEL) else {"target": str(target)}
     table = table.replace_schema_metadata(None)
     with (
         whole_file(path) as file,
@@ -220,6 +226,12 @@ def read_classes(path: Path) -> list[str]:
         raise InputError(f"{path} names no classes: it was written by another version; run `dvc repro`")
     classes: list[str] = json.loads(metadata[b"classes"])
     return classes
+
+
+def read_target(path: Path) -> str:
+    """What the classes of predictions are: label, or the factor that `write_table` stored."""
+    metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    return metadata.get(b"target", LABEL.encode()).decode()
 
 
 def rows(table: pa.Table) -> list[dict[str, Any]]:
