@@ -220,7 +220,9 @@ def test_memory_too_small_for_a_single_picture_is_an_error(tmp_path: Path, monke
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(steps, "_learn", starving)
-    with pytest.raises(TrainingError, match=r"cpu has no memory for \d pictures of 16 px in \d parts: lower image_size"):
+    with pytest.raises(
+        TrainingError, match=r"cpu has no memory for \d pictures of 16 px in \d parts: lower image_size"
+    ):
         run(tmp_path, small_packs(tmp_path / "packs"))
 
 
@@ -502,7 +504,9 @@ def test_pseudo_labels_alone_can_teach_a_class(tmp_path: Path) -> None:
     ids = pq.read_table(packs / "unlabelled.parquet")["image_id"].to_pylist()
     line = {"subset": "unlabelled", "class_index": -1, "probabilities": [0.0, 0.0, 1.0]}
     path = tmp_path / "former.parquet"
-    write_table(pa.Table.from_pylist([{**line, "image_id": i} for i in ids], schema=PREDICTIONS), path, classes=[*"rgb"])
+    write_table(
+        pa.Table.from_pylist([{**line, "image_id": i} for i in ids], schema=PREDICTIONS), path, classes=[*"rgb"]
+    )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     made["pseudo_labels"] = {**made["pseudo_labels"], "sha256": digest, "weight": 1.0}
     assert run(tmp_path, packs, made).val_accuracy == 1.0
@@ -530,9 +534,7 @@ def test_copies_are_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     both = np.concatenate([pixels, pixels])
     subsets = ["train"] * 24 + ["val"] * 6 + ["test"] * 6
     all_subsets = [*subsets, *["copies"] * 3, *["unlabelled"] * 33]
-    packs = write_packs(
-        tmp_path / "packs", all_subsets, np.tile(labels, 2), both, ([-1] * 24 + [0] * 6 + [-1] * 6) * 2
-    )
+    packs = write_packs(tmp_path / "packs", all_subsets, np.tile(labels, 2), both, ([-1] * 24 + [0] * 6 + [-1] * 6) * 2)
     assert run(tmp_path, packs).num_train == 27
 
 

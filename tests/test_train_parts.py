@@ -1,5 +1,6 @@
 """train, part by part: schedules, optimisers, losses, mixing, the order of an epoch, averages, phases, arithmetic."""
 
+import json
 import math
 from typing import Any
 
@@ -73,7 +74,9 @@ def test_one_cycle_is_the_one_of_torch() -> None:
         optimizer.step()
         theirs.step()
     # theirs ends its rise a step earlier where the share does not fall on one
-    assert np.abs(np.array(curve(OneCycle(kind="one_cycle", rise=0.3, start=0.04), Span(50, 10, 0))) - rates).max() < 0.06
+    assert (
+        np.abs(np.array(curve(OneCycle(kind="one_cycle", rise=0.3, start=0.04), Span(50, 10, 0))) - rates).max() < 0.06
+    )
 
 
 @pytest.mark.parametrize("schedule", [Constant(kind="constant"), Cosine(kind="cosine", end=0.0)])
@@ -319,8 +322,10 @@ def test_an_average_restored_goes_on_as_it_would_have() -> None:
 
 
 def test_two_stages_are_two_phases() -> None:
-    recipe = TwoStageRecipe.model_validate(
-        pretrained("two_stage", "imagenet", model="resnet18", epochs=10, head_epochs=3, head_learning_rate=0.5)
+    recipe = TwoStageRecipe.model_validate_json(
+        json.dumps(
+            pretrained("two_stage", "imagenet", model="resnet18", epochs=10, head_epochs=3, head_learning_rate=0.5)
+        )
     )
     head, whole = phases_of(recipe, num_stages=6, where="r")
     assert (head.first_epoch, head.last_epoch, head.first_stage, head.rate) == (1, 3, 5, 0.5)
@@ -328,7 +333,9 @@ def test_two_stages_are_two_phases() -> None:
 
 
 def test_the_head_is_never_frozen() -> None:
-    recipe = PartialRecipe.model_validate(pretrained("partial", "imagenet", model="resnet18", frozen_stages=6))
+    recipe = PartialRecipe.model_validate_json(
+        json.dumps(pretrained("partial", "imagenet", model="resnet18", frozen_stages=6))
+    )
     with pytest.raises(InputError, match=r"r.frozen_stages is 6, but its network has 6 stages.*at most 5"):
         phases_of(recipe, num_stages=6, where="r")
 
