@@ -32,7 +32,9 @@ from pipelines.evaluate.metrics import (
     tally,
 )
 
-PARAMS = EvaluateParams(seed=7, bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6, leak_repeats=3)
+PARAMS = EvaluateParams(
+    seed=7, ensemble="mean", bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6, leak_repeats=3
+)
 
 
 def sure_of(predicted: list[int], num_classes: int, confidence: float = 0.9) -> Floats:
@@ -178,7 +180,9 @@ def test_groups_are_numbered_by_name() -> None:
 # the stage ---------------------------------------------------------------------------------------
 
 
-def write_index(path: Path, classes: list[str], rows: list[tuple[str, int, str]]) -> None:
+def write_index(
+    path: Path, classes: list[str], rows: list[tuple[str, int, str]], factors: list[str] | None = None
+) -> None:
     """A pack index of (image_id, class_index, subset)."""
     columns: dict[str, list[Any]] = {
         "image_id": [r[0] for r in rows],
@@ -188,11 +192,14 @@ def write_index(path: Path, classes: list[str], rows: list[tuple[str, int, str]]
         "subset": [r[2] for r in rows],
         "fold": [0 if r[2] == "val" else -1 for r in rows],
         "position": list(range(len(rows))),
+        "factors": factors or [""] * len(rows),
     }
     write_table(pa.table(columns, schema=PACK_INDEX), path, classes=classes)
 
 
-def write_predictions(folder: Path, classes: list[str], rows: list[tuple[str, int, str, list[float]]]) -> None:
+def write_predictions(
+    folder: Path, classes: list[str], rows: list[tuple[str, int, str, list[float]]], target: str | None = None
+) -> None:
     """Predictions of (image_id, class_index, subset, probabilities)."""
     columns: dict[str, list[Any]] = {
         "image_id": [r[0] for r in rows],
@@ -200,7 +207,7 @@ def write_predictions(folder: Path, classes: list[str], rows: list[tuple[str, in
         "class_index": [r[1] for r in rows],
         "probabilities": [r[3] for r in rows],
     }
-    write_table(pa.table(columns, schema=PREDICTIONS), folder / "predictions.parquet", classes=classes)
+    write_table(pa.table(columns, schema=PREDICTIONS), folder / "predictions.parquet", classes=classes, target=target)
 
 
 CLASSES = ["Jaguar", "ジャズマスター", "Mustang"]
@@ -241,12 +248,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, *, members: tuple[str, ...] = ("one", "two"), folds: tuple[int, ...] = (0,)) -> dict[str, Any]:
+def run(
+    root: Path,
+    *,
+    members: tuple[str, ...] = ("one", "two"),
+    folds: tuple[int, ...] = (0,),
+    ensemble: str = "mean",
+) -> dict[str, Any]:
     evaluate(
-        PARAMS,
-        members=members,
-        folds=folds,
-        train_dir=root / "train",
+        PARAMS.model_copy(update={"ensemble": ensemble}),
+        folders={(member, fold): root / "train" / f"{member}-{fold}" for member in members for fold in folds},
         index=root / "index.parquet",
         manifest=root / "manifest.parquet",
         out_dir=root / "evaluate",
