@@ -570,6 +570,21 @@ def test_the_premium_stands_in_the_metrics(root: Path) -> None:
     assert set(run(root)["leak_premium"]) == {*UNKNOWN}
 
 
+def test_the_premium_is_the_same_whatever_the_member_tells_apart(tmp_path: Path) -> None:
+    """A member of a factor numbers its pictures by the factor's values; the premium is of labels."""
+    found = planted(tmp_path / "x", copies=30)
+    table = read_table(tmp_path / "x" / "features.parquet", FEATURES)
+    column = table.schema.get_field_index("class_index")
+    of_factor = table.set_column(column, "class_index", pa.array([i % 2 for i in range(120)], pa.int32()))
+    write_table(of_factor, tmp_path / "x" / "features.parquet")
+    assert found == leak_premium(
+        PARAMS,
+        features=tmp_path / "x" / "features.parquet",
+        packed=read_packed(tmp_path / "x" / "index.parquet"),
+        manifest=tmp_path / "x" / "manifest.parquet",
+    )
+
+
 def test_the_premium_of_a_stage_is_rounded(tmp_path: Path) -> None:
     found = planted(tmp_path / "x", copies=30)
     folder = tmp_path / "x" / "train" / "one-0"

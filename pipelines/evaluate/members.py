@@ -148,8 +148,8 @@ class Packed:
         strangers = [image_id for image_id in image_ids if image_id not in self.classes_of]
         if strangers:
             raise InputError(
-                f"predictions name {len(strangers):,} pictures that the pack index does not, the first {strangers[0]}: "
-                "run `dvc repro train`"
+                f"the pack index lacks {len(strangers):,} of the pictures that were predicted, the first "
+                f"{strangers[0]}: run `dvc repro train`"
             )
 
 

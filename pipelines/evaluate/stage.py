@@ -14,7 +14,7 @@ from pipelines.evaluate.ensemble import Combined, combine
 from pipelines.evaluate.factors import join_factors, read_factors
 from pipelines.evaluate.figures import DIGITS, measure, rounded
 from pipelines.evaluate.leaks import leak_premium
-from pipelines.evaluate.members import Member, Predictions, read_index, read_members, require_same_pictures
+from pipelines.evaluate.members import Predictions, read_index, read_members, require_same_pictures
 from pipelines.evaluate.metrics import confusion_counts, score
 from pipelines.evaluate.suspects import HEADER, find_suspects
 
@@ -74,8 +74,7 @@ def evaluate(
         val_groups=packed.group_numbers(takers[0].val.image_ids),
         seed=params.seed,
     )
-    features = _features(folders, takers)
-    premium = leak_premium(params, features=features, packed=packed, manifest=manifest)
+    premium = leak_premium(params, features=_features(folders), packed=packed, manifest=manifest)
     metrics = measure(params, combined, takers, parts, packed)
     metrics["leak_premium"] = {
         name: rounded(value) if isinstance(value, float) else value for name, value in premium.items()
@@ -135,10 +134,9 @@ def _write_tables(
     return len(suspects)
 
 
-def _features(folders: Mapping[tuple[str, int], Path], takers: list[Member]) -> Path | None:
-    """The features of the first member that leaves some and tells labels: those of all folds are equal."""
-    names = {member.name for member in takers}
-    paths = (folder / "features.parquet" for (name, _), folder in folders.items() if name in names)
+def _features(folders: Mapping[tuple[str, int], Path]) -> Path | None:
+    """The features of the first member that leaves some: those of all folds are equal."""
+    paths = (folder / "features.parquet" for folder in folders.values())
     return next((path for path in paths if path.is_file()), None)
 
 
