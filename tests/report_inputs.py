@@ -181,7 +181,8 @@ def _packs(data: Path, labels: Sequence[str], used: list[_File], size: int) -> N
             rows.append(
                 {
                     **{"image_id": f.image_id, "label": f.label, "class_index": f.class_index, "group": f.image_id},
-                    **{"subset": subset, "fold": 0 if subset == "val" else -1, "position": i, "factors": ""},
+                    **{"subset": subset, "fold": 0 if subset == "val" else -1, "position": i},
+                    **{"factors": "", "copy": 0},
                 }
             )
         np.save(data / "augment" / f"{subset}.npy", pack)

@@ -174,6 +174,7 @@ def write_index(root: Path, *, said: Sequence[str] | None = None, labels: Sequen
         "fold": [0 if p[2] == "val" else -1 for p in pictures],
         "position": list(range(len(pictures))),
         "factors": list(said) if said is not None else [factors(p[1]) for p in pictures],
+        "copy": [0] * len(pictures),
     }
     write_table(pa.table(columns, schema=PACK_INDEX), root / "index.parquet", classes=list(labels))
 

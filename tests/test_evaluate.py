@@ -180,9 +180,7 @@ def test_groups_are_numbered_by_name() -> None:
 # the stage ---------------------------------------------------------------------------------------
 
 
-def write_index(
-    path: Path, classes: list[str], rows: list[tuple[str, int, str]], factors: list[str] | None = None
-) -> None:
+def write_index(path: Path, classes: list[str], rows: list[tuple[str, int, str]]) -> None:
     """A pack index of (image_id, class_index, subset)."""
     columns: dict[str, list[Any]] = {
         "image_id": [r[0] for r in rows],
@@ -192,7 +190,8 @@ def write_index(
         "subset": [r[2] for r in rows],
         "fold": [0 if r[2] == "val" else -1 for r in rows],
         "position": list(range(len(rows))),
-        "factors": factors or [""] * len(rows),
+        "factors": [""] * len(rows),
+        "copy": [0] * len(rows),
     }
     write_table(pa.table(columns, schema=PACK_INDEX), path, classes=classes)
 

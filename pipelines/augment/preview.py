@@ -11,7 +11,8 @@ from pipelines.core.augmentation import apply
 from pipelines.core.draws import draw, picture_keys
 from pipelines.core.files import write_bytes
 from pipelines.core.packs import PackIndex, PackReader, Pixels, Rows, fold_rows, read_index
-from pipelines.core.params.augment import AugmentParams, AugmentPolicy
+from pipelines.core.params.augment import OFF, AugmentParams, AugmentPolicy
+from pipelines.core.params.base import Section
 
 NUM_DRAWS = 7
 """draws of each picture, beside the original"""
@@ -65,8 +66,14 @@ def _spread(order: Rows, turn: Rows, count: int) -> Rows:
 
 def describe(policy: AugmentPolicy) -> str:
     """The policy's changes in one line; those switched off are left out."""
-    changes = [f"{name} {value:g}" for name, value in policy if value]
+    changes = [f"{name} {_value(value)}" for name, value in policy if value != OFF[name]]
     return " · ".join(changes) if changes else "nothing changes"
+
+
+def _value(value: float | Section) -> str:
+    if isinstance(value, Section):
+        return " ".join(part if isinstance(part, str) else f"{name} {part:g}" for name, part in value)
+    return f"{value:g}"
 
 
 def _strip(pictures: Pixels, image_ids: np.ndarray, policy: AugmentPolicy, seed: int) -> Pixels:

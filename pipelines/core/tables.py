@@ -8,7 +8,8 @@ MANIFEST    one row per *file* that ingest accepted. Equal files have equal `ima
 DEDUPED     the manifest after dedupe: same rows, same order, five more columns.
 SPLITS      one row per picture that takes part: verdict keep, one row per (image_id, label). Sorted by
             (label, image_id).
-PACK_INDEX  one row per packed picture, in the order of its pack: sorted by (subset, position).
+PACK_INDEX  one row per packed picture, in the order of its pack: sorted by (subset, position). index.parquet has train,
+            val and test; copies.parquet and unlabelled.parquet have the rows of their own packs.
 PREDICTIONS one row per predicted picture. Sorted by (subset, image_id).
 FEATURES    one row per picture whose features a frozen member leaves: all, or whole groups of a large set. Sorted by
             (image_id, class_index).
@@ -85,8 +86,10 @@ SPLITS = pa.schema(
         ("image_id", pa.string()),
         ("label", pa.string()),
         ("group", pa.string()),
-        ("subset", pa.string()),  # train | val | test; with folds > 1 there is no val: all but test is train
+        # train | val | test; with folds > 1 there is no val: all but test is train. unlabelled: of split.unlabelled
+        ("subset", pa.string()),
         ("fold", pa.int16()),  # the fold in which the picture validates: 0 for val when folds = 1; -1 for never
+        ("factors", pa.string()),  # as in MANIFEST, of the label that the picture has now; "" where none is known
     ]
 )
 
@@ -94,12 +97,13 @@ PACK_INDEX = pa.schema(
     [
         ("image_id", pa.string()),
         ("label", pa.string()),
-        ("class_index", pa.int32()),  # position of the label among the classes of the schema's metadata
+        ("class_index", pa.int32()),  # position of the label among the classes of the schema's metadata; -1: none
         ("group", pa.string()),
-        ("subset", pa.string()),
-        ("fold", pa.int16()),
+        ("subset", pa.string()),  # as in SPLITS, or copies
+        ("fold", pa.int16()),  # a copy has its picture's
         ("position", pa.int32()),  # row of <subset>.npy
-        ("factors", pa.string()),  # as in MANIFEST
+        ("factors", pa.string()),  # as in SPLITS
+        ("copy", pa.int32()),  # 0 for the picture itself, from 1 for its fixed augmented copies
     ]
 )
 
