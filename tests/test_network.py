@@ -209,8 +209,8 @@ def test_running_out_of_memory_computes_batches_in_parts(
 
     monkeypatch.setattr(steps, "_learn", hungry)
     run(tmp_path, packs, made)
-    assert "out of memory; batches of 8 are computed in 4 parts from here on" in capsys.readouterr().out
-    assert read_info(model(tmp_path))["accumulate"] == 4
+    assert "out of memory; batches of 8 are computed in 2 parts from here on" in capsys.readouterr().out
+    assert read_info(model(tmp_path))["accumulate"] == 2
     for one, other in zip(whole, history(tmp_path), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
 
@@ -385,8 +385,9 @@ def test_frozen_stages_do_not_move_and_the_others_do(tmp_path: Path) -> None:
         [names[id(t)] for m in modules for t in m.state_dict(keep_vars=True).values()]
         for modules in stages(built, "small_cnn")
     ]
-    frozen = [name for group in groups[:2] for name in group]
-    assert frozen and all(torch.equal(before[name], after[name]) for name in frozen)
+    frozen = [name for group in groups[:2] for name in group if not name.endswith("num_batches_tracked")]
+    assert len(frozen) > 10
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
     assert all(not torch.equal(before[name], after[name]) for group in groups[2:] for name in group if "weight" in name)
 
 
@@ -405,7 +406,8 @@ def test_the_head_learns_first_then_all(tmp_path: Path, monkeypatch: pytest.Monk
     assert learning[0] == learning[1] == 2  # weight and bias of the head
     assert learning[2] == learning[3] > 20
     rates = [row["learning_rate"] for row in history(tmp_path)]
-    assert rates[:2] == [0.01, 0.01] and rates[2] <= 0.001
+    assert rates[:2] == [0.01, 0.01]
+    assert rates[2] <= 0.001
 
 
 def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
@@ -516,7 +518,7 @@ def test_pseudo_labels_alone_can_teach_a_class(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"path": "gone.parquet"}, "train.recipes.m.pseudo_labels.path gone.parquet: No such file"),
-        ({"sha256": "0" * 64}, "former.parquet has [0-9a-f]{64}: if this is the file you mean, write that"),
+        ({"sha256": "0" * 64}, "former.parquet has [0-9a-f]{64}: if that is the file you mean, write it"),
     ],
 )
 def test_a_former_run_that_is_not_there_is_refused(tmp_path: Path, changes: dict[str, str], message: str) -> None:
@@ -529,7 +531,7 @@ def test_a_former_run_that_is_not_there_is_refused(tmp_path: Path, changes: dict
 # copies, factors, folds ---------------------------------------------------------------------
 
 
-def test_copies_are_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_are_trained_on(tmp_path: Path) -> None:
     pixels, labels = colours(36, 16)
     both = np.concatenate([pixels, pixels])
     subsets = ["train"] * 24 + ["val"] * 6 + ["test"] * 6
@@ -545,7 +547,8 @@ def test_a_member_of_a_factor_tells_its_values_apart(tmp_path: Path) -> None:
     packs = write_packs(tmp_path / "packs", subsets, labels, pixels, [-1] * 18 + [0] * 6 + [-1] * 6, factors=factors)
     artifact = run(tmp_path, packs, recipe(target="warm", epochs=10))
     path = tmp_path / "out" / "predictions.parquet"
-    assert read_classes(path) == ["no", "yes"] and read_target(path) == "warm"
+    assert read_classes(path) == ["no", "yes"]
+    assert read_target(path) == "warm"
     assert artifact.val_accuracy == 1.0
     assert load_member(model(tmp_path)).classes == ["no", "yes"]
 
@@ -575,7 +578,8 @@ def test_two_processes_train_to_the_result_of_one(tmp_path: Path) -> None:
     script = tmp_path / "together.py"
     script.write_text(
         "import json, sys; from pathlib import Path; from train_inputs import run\n"
-        f"run(Path({str(tmp_path / 'both')!r}), Path({str(packs)!r}), json.loads({json.dumps(made)!r}), num_devices=2)\n"
+        f"root, packs = Path({str(tmp_path / 'both')!r}), Path({str(packs)!r})\n"
+        f"run(root, packs, json.loads({json.dumps(made)!r}), num_devices=2)\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
