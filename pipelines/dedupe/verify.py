@@ -158,23 +158,25 @@ def sample(pictures: Floats, warp: Floats) -> Floats:
     Returns:
         (P, M, M) values at zoom * place + shift from the centre, linearly between pixels, the edge repeated outside.
     """
-    (count, side), grid = pictures.shape[:2], _grid(pictures.shape[1])
-    at = np.clip(warp[:, 0::2, None] * grid + warp[:, 1::2, None] + (side - 1) / 2, 0, side - 1)  # (P, 2, M)
+    side, grid = pictures.shape[1], _grid(pictures.shape[1])
+    at = np.clip(warp[:, 0::2, None] * grid + warp[:, 1::2, None] + np.float32((side - 1) / 2), 0, side - 1)  # (P, 2, M)
     low = np.minimum(at.astype(np.int64), side - 2)
-    part = at - low  # float64
-    # one index for row and picture copies whole rows, and one for column, row and picture single values: a fifth of the
-    # time that take_along_axis takes
-    place = low[:, 1] + np.arange(count)[:, None] * side
-    flat, across = pictures.reshape(count * side, side), part[:, 1, :, None]
-    rows = flat.take(place, axis=0) * (1 - across)
-    rows += flat.take(place + 1, axis=0) * across  # (P, M, S)
-    place = low[:, 0, None, :] + (np.arange(count * len(grid)) * side).reshape(count, -1, 1)
-    across = part[:, 0, None, :]
-    sampled = rows.take(place) * (1 - across)
-    place += 1
-    sampled += rows.take(place) * across
-    result: Floats = sampled.astype(np.float32)
-    return result
+    part = at - low.astype(np.float32)  # exact
+    # rows are copied whole; columns are the rows of the turned picture: a third of the time of gathering single values
+    across = _between_rows(pictures, low[:, 1], part[:, 1]).transpose(0, 2, 1)  # (P, S, M)
+    return np.ascontiguousarray(_between_rows(across, low[:, 0], part[:, 0]).transpose(0, 2, 1))
+
+
+def _between_rows(pictures: Floats, low: npt.NDArray[np.int64], part: Floats) -> Floats:
+    """(P, M, W): of P pictures (P, S, W) the rows `low` (P, M), and of the rows below these the share `part` (P, M)."""
+    (count, side, width), rows = pictures.shape, low + np.arange(len(low))[:, None] * pictures.shape[1]
+    flat = np.ascontiguousarray(pictures).reshape(count * side, width)
+    found: Floats = flat.take(rows, axis=0)
+    below = flat.take(rows + 1, axis=0)
+    below -= found
+    below *= part[:, :, None]
+    found += below
+    return found
 
 
 def _grid(side: int) -> Floats:
