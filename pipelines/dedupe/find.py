@@ -143,12 +143,13 @@ def _near(
     limit = threshold(own, params.min_score)
     seen = np.concatenate([own, foreign.thumbnails[picture_of]]) if len(picture_of) else own
     extent = np.concatenate([pictures.extent[row_of], foreign.extent[picture_of]])
+    large = extent.min(axis=1) >= SMALLEST_LARGE
     near = near_pairs(
         seen,
         limit=limit,
         mirror=params.mirror,
         turns=params.turns,
-        large=extent.min(axis=1) >= SMALLEST_LARGE,
+        large=large,
         foreign=np.arange(len(seen)) >= len(own),
     )
 
@@ -156,7 +157,7 @@ def _near(
         return pictures.pixels(int(row_of[end])) if end < len(own) else foreign.pixels(int(picture_of[end - len(own)]))
 
     kinds = np.full(len(near), NOTHING, "U8")
-    for part, closer in look_closer(near, pixels):
+    for part, closer in look_closer(near, pixels, large):
         few = near.of(part)
         # a quarter turn makes the height the width
         moving = np.where(few.turns[:, None] % 2 == 1, extent[few.moving][:, ::-1], extent[few.moving])
