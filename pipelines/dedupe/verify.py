@@ -82,10 +82,12 @@ def verify(thumbnails: Thumbnails, candidates: Candidates) -> Verdicts:
         fixed[flipped] = fixed[flipped][:, :, ::-1]
         warp = np.repeat(start[None], len(fixed), axis=0)
         within = inner(SIDE)
-        score = correlation(sample(moving, warp), fixed[:, within, within])
+        seen = _standardise(sample(moving, warp))
+        score: Floats = (seen * _standardise(fixed[:, within, within])).sum(axis=1)
         hopeful = score >= _HOPELESS
         if hopeful.any():
-            score[hopeful], warp[hopeful] = align(moving[hopeful], fixed[hopeful], warp[hopeful])
+            few = moving[hopeful], fixed[hopeful], warp[hopeful]
+            score[hopeful], warp[hopeful] = align(*few, seen=seen[hopeful])
         scores[part], warps[part] = score, warp
     return Verdicts(np.round(scores, 4), warps)
 
@@ -96,13 +98,14 @@ def inner(side: int) -> slice:
     return slice(margin, side - margin)
 
 
-def align(moving: Floats, fixed: Floats, start: Floats) -> tuple[Floats, Floats]:
+def align(moving: Floats, fixed: Floats, start: Floats, *, seen: Floats | None = None) -> tuple[Floats, Floats]:
     """Lay `moving` on `fixed` as well as it goes.
 
     Args:
         moving: (P, S, S) grey.
         fixed: (P, S, S) grey; its inner part is compared.
         start: (P, 4) the warps to begin with, as `sample` takes them.
+        seen: (P, M) what these show of `moving`, mean taken out, length 1, where that is known.
 
     Returns:
         (P,) the correlation where they fit best, and (P, 4) the warps that bring them there.
@@ -128,7 +131,8 @@ def align(moving: Floats, fixed: Floats, start: Floats) -> tuple[Floats, Floats]
     best = np.full(len(fixed), -1.0, np.float32)
     best_warp = warp.copy()
     for iteration in range(_ITERATIONS + 1):
-        seen = _standardise(sample(moving, warp))
+        if seen is None or iteration > 0:
+            seen = _standardise(sample(moving, warp))
         found = (seen * target).sum(axis=1)
         better = found > best
         best[better], best_warp[better] = found[better], warp[better]
