@@ -130,5 +130,7 @@ def _same_colours(
     """Whether the colours may be those of one picture; one without any only asks that the greys be very alike."""
     shorter = np.minimum(sizes.moving.min(axis=1), sizes.fixed.min(axis=1))
     allowed = np.maximum(_LEVELS, _LEVELS_AT_32 * SIDE / shorter) + _OF_COLOURFULNESS * closer.colourful
-    found: Truths = np.where(colourless, score >= _GREY_SCORE, closer.apart <= allowed * np.where(sure, _SURE_FACTOR, 1.0))
+    found: Truths = np.where(
+        colourless, score >= _GREY_SCORE, closer.apart <= allowed * np.where(sure, _SURE_FACTOR, 1.0)
+    )
     return found

@@ -163,7 +163,9 @@ def sample(pictures: Floats, warp: Floats) -> Floats:
         (P, M, M) values at zoom * place + shift from the centre, linearly between pixels, the edge repeated outside.
     """
     side, grid = pictures.shape[1], _grid(pictures.shape[1])
-    at = np.clip(warp[:, 0::2, None] * grid + warp[:, 1::2, None] + np.float32((side - 1) / 2), 0, side - 1)  # (P, 2, M)
+    at = np.clip(
+        warp[:, 0::2, None] * grid + warp[:, 1::2, None] + np.float32((side - 1) / 2), 0, side - 1
+    )  # (P, 2, M)
     low = np.minimum(at.astype(np.int64), side - 2)
     part = at - low.astype(np.float32)  # exact
     # rows are copied whole; columns are the rows of the turned picture: a third of the time of gathering single values
