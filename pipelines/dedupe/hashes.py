@@ -10,10 +10,13 @@ changes a bit.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from pipelines.core.executor import num_workers
 
 SIDE = 32
 """width and height of a thumbnail, pixels"""
@@ -117,7 +120,8 @@ def hash_views(thumbnails: Thumbnails, views: Sequence[View]) -> list[Hashes]:
         for inside in of_span.values()
     ]  # S of (32, 9 * its views)
     hashes = [np.empty(len(thumbnails), np.uint64) for _ in views]
-    for start in range(0, len(thumbnails), _CHUNK):
+
+    def fill(start: int) -> None:
         pictures = thumbnails[start : start + _CHUNK].astype(np.float64)
         along = down @ pictures  # (n, S * 9, 32)
         for span, (inside, weights) in enumerate(zip(of_span.values(), across, strict=True)):
@@ -125,6 +129,10 @@ def hash_views(thumbnails: Thumbnails, views: Sequence[View]) -> list[Hashes]:
             positive = along[:, first : first + _NUM_FREQUENCIES] @ weights > 0  # (n, 9, 9 * its views)
             for number, found in zip(inside, _pack_all(positive), strict=True):
                 hashes[number][start : start + _CHUNK] = found
+
+    with ThreadPoolExecutor(num_workers()) as pool:
+        for _ in pool.map(fill, range(0, len(thumbnails), _CHUNK)):
+            pass  # an error of `fill` is raised here
     return hashes
 
 
