@@ -11,6 +11,7 @@ from pipelines.core.executor import num_workers
 from pipelines.dedupe.hashes import (
     SIDE,
     WHOLE,
+    Chosen,
     Hashes,
     Thumbnails,
     View,
@@ -101,7 +102,7 @@ def _products(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.int64]:
     return found
 
 
-def threshold(thumbnails: Thumbnails, min_score: float) -> float:
+def threshold(thumbnails: Thumbnails | Chosen, min_score: float) -> float:
     """The score from which a pair counts, for this set of pictures.
 
     Product shots on white all resemble each other: pairs taken at random already correlate, so a copy must be
@@ -135,7 +136,7 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
 
 
 def near_pairs(
-    thumbnails: Thumbnails,
+    thumbnails: Thumbnails | Chosen,
     *,
     limit: float,
     mirror: bool,
@@ -175,7 +176,7 @@ def near_pairs(
         quarter = np.full(len(score), turned, np.int8)
         return NearPairs(query[good], hit[good], mirrored[good], quarter, judged.warp[good], score)
 
-    turned = [hash_view(np.rot90(thumbnails, turn, axes=(1, 2)), WHOLE) for turn in (1, 2)] if turns else []
+    turned = [hash_view(thumbnails, WHOLE, turns=turn) for turn in (1, 2)] if turns else []
     # three quarters are one quarter of the other picture
     looks = [*((view, hashes, 0) for view, hashes in zip(views, hashes_of, strict=True))]
     looks += [(WHOLE, hashes, turn) for turn, hashes in enumerate(turned, 1)]

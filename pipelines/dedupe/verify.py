@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.dedupe.hashes import SIDE, Thumbnails, View
+from pipelines.dedupe.hashes import SIDE, Chosen, Thumbnails, View
 
 Floats = npt.NDArray[np.float32]
 
@@ -60,7 +60,7 @@ class Verdicts:
     warp: Floats
 
 
-def verify(thumbnails: Thumbnails, candidates: Candidates) -> Verdicts:
+def verify(thumbnails: Thumbnails | Chosen, candidates: Candidates) -> Verdicts:
     """The better of each pair as found and the pair aligned further."""
     view = candidates.view
     start = np.array(
