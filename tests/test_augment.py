@@ -13,12 +13,14 @@ from PIL import Image
 
 from pipelines.augment import AugmentArtifact, augment
 from pipelines.augment.copies import FIRST_EPOCH, plan_copies
-from pipelines.augment.fitting import to_square
+from pipelines.augment.fitting import SPARE, Fit, least_size, place, to_square
 from pipelines.augment.preview import choose, describe
+from pipelines.augment.sheet import MAX_BYTES, Block, _elided, _wrapped, draw_sheet
 from pipelines.core.augmentation import apply
 from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.draws import draw, picture_keys
-from pipelines.core.errors import DecisionError, InputError
+from pipelines.core.errors import DecisionError, ImageError, InputError
+from pipelines.core.images import Reduced, decode, decode_reduced
 from pipelines.core.packs import PackIndex, PackReader, fold_rows, read_index, read_training_index
 from pipelines.core.params.augment import AugmentParams, CopyParams, policy_of
 from pipelines.core.params.ingest import CropParams, FileCrop, NoCrop
@@ -396,8 +398,16 @@ def wide() -> np.ndarray[Any, np.dtype[np.uint8]]:
     return pixels
 
 
+def squared(pixels: np.ndarray[Any, np.dtype[np.uint8]], *, crop: Crop, fit: Fit, image_size: int) -> Any:
+    """A picture decoded at its own size, as a square."""
+    height, width = pixels.shape[:2]
+    placement = place(width, height, crop=crop, fit=fit, image_size=image_size)
+    whole = Reduced(pixels, width, height)
+    return to_square(whole, width=width, height=height, placement=placement, image_size=image_size)
+
+
 def test_letterbox_keeps_all_between_grey_borders() -> None:
-    square = to_square(wide(), crop=WHOLE, fit="letterbox", image_size=40)
+    square = squared(wide(), crop=WHOLE, fit="letterbox", image_size=40)
     assert square.shape == (40, 40, 3)
     assert (square[:10] == 128).all()
     assert (square[30:] == 128).all()
@@ -406,12 +416,12 @@ def test_letterbox_keeps_all_between_grey_borders() -> None:
 
 
 def test_crop_keeps_the_middle() -> None:
-    square = to_square(wide(), crop=WHOLE, fit="crop", image_size=20)
+    square = squared(wide(), crop=WHOLE, fit="crop", image_size=20)
     assert (square == 255).all()
 
 
 def test_stretch_squeezes_all_of_it() -> None:
-    square = to_square(wide(), crop=WHOLE, fit="stretch", image_size=20)
+    square = squared(wide(), crop=WHOLE, fit="stretch", image_size=20)
     assert square[10, 1].tolist() == [255, 0, 0]
     assert square[10, 10].tolist() == [255, 255, 255]
     assert square[10, 18].tolist() == [0, 0, 255]
@@ -420,13 +430,13 @@ def test_stretch_squeezes_all_of_it() -> None:
 def test_a_picture_of_the_right_size_keeps_its_bits() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     for fit in ("letterbox", "crop", "stretch"):
-        assert (to_square(pixels, crop=WHOLE, fit=fit, image_size=16) == pixels).all()
+        assert (squared(pixels, crop=WHOLE, fit=fit, image_size=16) == pixels).all()
 
 
 def test_making_smaller_averages_and_does_not_pick() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 254
-    small = to_square(stripes, crop=WHOLE, fit="stretch", image_size=8)
+    small = squared(stripes, crop=WHOLE, fit="stretch", image_size=8)
     assert abs(int(small.mean()) - 127) <= 2
     assert small.std() < 5
 
@@ -434,14 +444,67 @@ def test_making_smaller_averages_and_does_not_pick() -> None:
 @pytest.mark.parametrize("fit", ["letterbox", "crop", "stretch"])
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (300, 1, 3)])
 def test_extreme_shapes_become_squares(fit: Any, shape: tuple[int, int, int]) -> None:
-    square = to_square(np.full(shape, 200, np.uint8), crop=WHOLE, fit=fit, image_size=16)
+    square = squared(np.full(shape, 200, np.uint8), crop=WHOLE, fit=fit, image_size=16)
     assert square.shape == (16, 16, 3)
     assert (square[7:9, 7:9] == 200).any()
 
 
 def test_a_crop_of_less_than_a_pixel_keeps_one() -> None:
-    square = to_square(wide(), crop=Crop(0.0, 0.0, 0.001, 0.001), fit="stretch", image_size=8)
+    square = squared(wide(), crop=Crop(0.0, 0.0, 0.001, 0.001), fit="stretch", image_size=8)
     assert (square == [255, 0, 0]).all()
+
+
+def scene(width: int, height: int, orientation: int = 1) -> bytes:
+    """A JPEG of smooth shapes with edges and fine noise, as photographs have; of that size as stored."""
+    dice = np.random.default_rng(width)
+    total = np.zeros((height, width, 3))
+    for cells, weight in ((4, 60), (16, 40), (64, 25)):
+        field = Image.fromarray(dice.integers(0, 256, (cells, cells, 3), np.uint8))
+        total += weight * (np.asarray(field.resize((width, height), Image.Resampling.BICUBIC), float) / 127.5 - 1)
+    total += 60 * (np.sin(np.arange(width) / 9)[None, :, None] > 0) + dice.normal(0, 4, total.shape)
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray((total + 100).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=92, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("crop", [WHOLE, Crop(0.21, 0.4, 0.83, 0.97)])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("size", [(801, 603), (800, 600)])
+def test_a_large_jpeg_is_decoded_smaller_and_packed_as_at_full_size(
+    fit: Fit, crop: Crop, orientation: int, size: tuple[int, int]
+) -> None:
+    data = scene(*size, orientation)
+    whole = decode(data, max_pixels=10**6).pixels
+    height, width = whole.shape[:2]
+    placement = place(width, height, crop=crop, fit=fit, image_size=48)
+    least = least_size(width, height, placement)
+    reduced = decode_reduced(data, max_pixels=10**6, width=least[0], height=least[1])
+    # turned pictures are reduced where their sides can be divided
+    assert (reduced.pixels.size < whole.size / 2) == (orientation == 1 or size == (800, 600))
+    assert min(reduced.width / least[0], reduced.height / least[1]) >= 1
+    found = to_square(reduced, width=width, height=height, placement=placement, image_size=48)
+    expected = squared(whole, crop=crop, fit=fit, image_size=48)
+    difference = np.abs(found.astype(int) - expected.astype(int))
+    assert difference.mean() < 0.8
+    assert difference.max() <= 16
+    assert (found[0, 0] == expected[0, 0]).all() or fit != "letterbox"  # the border lies where it did
+
+
+def test_a_picture_is_never_reduced_below_what_its_part_needs() -> None:
+    placement = place(1000, 500, crop=Crop(0.0, 0.0, 0.25, 1.0), fit="crop", image_size=100)
+    assert placement.box == (0, 125, 250, 375)
+    assert least_size(1000, 500, placement) == (SPARE * 100 / 250 * 1000, SPARE * 100 / 250 * 500)
+
+
+def test_a_jpeg_that_ends_early_is_refused_though_it_is_decoded_smaller() -> None:
+    data = scene(800, 600)
+    with pytest.raises(ImageError, match="truncated"):
+        decode_reduced(data[: len(data) // 2], max_pixels=10**6, width=100, height=75)
+    with pytest.raises(ImageError, match="too-many-pixels"):
+        decode_reduced(data, max_pixels=1000, width=100, height=75)
 
 
 # the sheet ----------------------------------------------------------------------------------
@@ -478,3 +541,61 @@ def test_a_policy_is_described_by_what_it_does() -> None:
     assert describe(policy_of(flip=0.5, rotation=15.0)) == "flip 0.5 · rotation 15"
     some = policy_of(crop=0.4, jpeg={"probability": 0.3, "quality": 30}, auto={"kind": "trivialaugment"})
     assert describe(some) == "crop 0.4 · jpeg probability 0.3 quality 30 · auto trivialaugment"
+
+
+def block(name: str, line: str = "flip 0.5", *, pictures: int = 8, draws: int = 3, side: int = 32) -> Block:
+    dice = np.random.default_rng(len(name))
+    return Block(name, line, dice.integers(0, 256, (pictures, 1 + draws, side, side, 3), np.uint8))
+
+
+def sheet_of(blocks: list[Block]) -> Image.Image:
+    return Image.open(io.BytesIO(draw_sheet(blocks, [f"class {i}" for i in range(len(blocks[0].strip))])))
+
+
+def test_many_policies_lie_side_by_side_on_a_page_of_a_screen_s_shape() -> None:
+    for count in (4, 6, 9, 16):
+        sheet = sheet_of([block(f"policy {i}") for i in range(count)])
+        assert 0.9 <= sheet.width / sheet.height <= 2.2
+
+
+def test_the_sheet_stays_small_by_showing_smaller_pictures() -> None:
+    # noise is what compresses worst
+    blocks = [block(f"policy {i}", side=128, pictures=12) for i in range(8)]
+    drawn = draw_sheet(blocks, ["a"] * 12)
+    assert 0.5 * MAX_BYTES < len(drawn) <= MAX_BYTES
+    assert drawn == draw_sheet(blocks, ["a"] * 12)
+
+
+def test_small_pictures_are_shown_as_they_are_beside_their_draws() -> None:
+    one = block("one", pictures=2, draws=2, side=30)
+    pixels = np.asarray(sheet_of([one])).astype(int)
+    rounded = (one.strip.astype(int) + 2) // 4 * 4
+    found = np.lib.stride_tricks.sliding_window_view(pixels, (30, 30, 3))[:, :, 0]
+    places = [
+        tuple(np.argwhere((found == rounded[i, j].clip(0, 255)).all(axis=(2, 3, 4)))[0]) for i in (0, 1) for j in (0, 2)
+    ]
+    (top, left), (low, same), (level, right), (_, same_right) = places
+    assert (same, same_right, level) == (left, right, top)
+    assert low - top > 2 * 30
+    assert right - left == 34
+
+
+def test_more_pictures_than_fit_side_by_side_come_below() -> None:
+    narrow, wide_one = sheet_of([block("a", pictures=10)]), sheet_of([block("a", pictures=11)])
+    assert wide_one.width == narrow.width
+    assert wide_one.height > 1.6 * narrow.height
+
+
+def test_a_long_description_is_wrapped_and_a_long_label_cut() -> None:
+    lines = _wrapped(" · ".join(f"change {i} 0.5" for i in range(20)), 100, lambda text: 5.0 * len(text))
+    assert all(len(line) <= 20 for line in lines)
+    assert " · ".join(lines).count("change") == 20
+    assert _elided("fender_jazzmaster", 60, lambda text: 5.0 * len(text)) == "fender_ja..."
+    assert _elided("short", 60, lambda text: 5.0 * len(text)) == "short"
+
+
+def test_without_a_policy_the_sheet_shows_the_pictures(tmp_path: Path) -> None:
+    paths = ingest_folder(tmp_path, four_pictures())
+    pack(params(policies={}), paths)
+    with Image.open(paths["out_dir"] / "preview.png") as sheet:
+        assert sheet.width > 100

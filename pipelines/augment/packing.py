@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.augment.fitting import Fit, to_square
+from pipelines.augment.fitting import Fit, least_size, place, to_square
 from pipelines.augment.places import Row
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.executor import map_chunks
-from pipelines.core.images import Pixels, decode
+from pipelines.core.images import Pixels, decode_reduced
 from pipelines.core.packs import new_pack
 from pipelines.core.params.augment import AugmentParams
 from pipelines.core.shards import ShardReader
@@ -62,12 +62,23 @@ def _pack_chunk(chunk: _Chunk) -> Pixels:
         for i, row in enumerate(chunk.rows):
             data = reader.read(row.shard, row.offset, row.size)
             try:
-                # ingest accepted the picture at this size: its own size is the limit
-                picture = decode(data, max_pixels=max(row.num_pixels, 1))
+                packed[i] = _square(data, row, chunk)
             except ImageError as error:
                 raise InputError(
                     f"{row.shard} at {row.offset}: picture {row.image_id} no longer decodes ({error}): "
                     "run `dvc checkout --force`, or `dvc repro`"
                 ) from error
-            packed[i] = to_square(picture.pixels, crop=row.crop, fit=chunk.fit, image_size=chunk.image_size)
     return packed
+
+
+def _square(data: bytes, row: Row, chunk: _Chunk) -> Pixels:
+    """(S, S, 3) uint8: one picture.
+
+    Raises:
+        ImageError: it does not decode.
+    """
+    placement = place(row.width, row.height, crop=row.crop, fit=chunk.fit, image_size=chunk.image_size)
+    width, height = least_size(row.width, row.height, placement)
+    # ingest accepted the picture at this size: its own size is the limit
+    picture = decode_reduced(data, max_pixels=max(row.width * row.height, 1), width=width, height=height)
+    return to_square(picture, width=row.width, height=row.height, placement=placement, image_size=chunk.image_size)

@@ -20,7 +20,8 @@ class _Place(NamedTuple):
     shard: str
     offset: int
     size: int
-    num_pixels: int
+    width: int
+    height: int
     crop: Crop
     source_path: str
 
@@ -37,7 +38,8 @@ class Row(NamedTuple):
     shard: str
     offset: int
     size: int
-    num_pixels: int
+    width: int
+    height: int
     crop: Crop
     source_path: str
 
@@ -58,7 +60,7 @@ def locate(splits: Path, ingest_dir: Path, decisions_dir: Path, *, every_picture
     where: dict[tuple[str, str], _Place] = {}
     for row in rows(read_table(manifest, MANIFEST, columns=columns)):
         crop = Crop(*(row[side] for side in sides))
-        place = _Place(row["shard"], row["offset"], row["size"], row["width"] * row["height"], crop, row["source_path"])
+        place = _Place(row["shard"], row["offset"], row["size"], row["width"], row["height"], crop, row["source_path"])
         where.setdefault((row["image_id"], row["label"]), place)
         # for a picture with another label now: relabelled, or come under two, of which any copy serves
         where.setdefault((row["image_id"], ""), place)

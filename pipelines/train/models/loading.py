@@ -56,7 +56,7 @@ def fit_tensors(tensors: Tensors, module: nn.Module, *, model: Network, what: st
         InputError: the tensors are those of another network.
     """
     wanted = module.state_dict()
-    found = _renamed(tensors, model)
+    found = {name: tensor for name, tensor in _renamed(tensors, model).items() if not _is_counter(name)}
     first = "hidden.0.0.weight" if isinstance(model, Mlp) else f"{first_conv(module)[0]}.weight"
     head = "head." if isinstance(model, Mlp) else f"{family_of(model).head}."
     kept = []
@@ -115,11 +115,7 @@ def _fit_places(found: Tensors, wanted: Tensors, module: nn.Module) -> None:
 
 
 def _check(found: Tensors, wanted: Tensors, *, optional: set[str], model: Network, what: str) -> None:
-    missing = [
-        name
-        for name in wanted
-        if name not in found and name not in optional and not name.endswith("num_batches_tracked")
-    ]
+    missing = [name for name in wanted if name not in found and name not in optional and not _is_counter(name)]
     needless = [name for name in found if name not in wanted]
     differing = [
         f"{name} {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
@@ -137,6 +133,11 @@ def _check(found: Tensors, wanted: Tensors, *, optional: set[str], model: Networ
             f"{what} are those of another network than {name}: tensors {'; '.join(faults)}. "
             "Name the model that they were trained with, or weights of this one"
         )
+
+
+def _is_counter(name: str) -> bool:
+    """Whether it counts a batch norm's batches, which older files lack and nothing here reads."""
+    return name.endswith(".num_batches_tracked")
 
 
 def _describe(weights: Weights) -> str:

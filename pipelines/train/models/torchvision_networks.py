@@ -4,12 +4,13 @@ Importing this imports torchvision (3 s): do so inside the function that needs o
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torchvision.models import MNASNet, get_model
 
 from pipelines.core.params.networks import NetworkName
+from pipelines.train.models.families import family_of
 from pipelines.train.models.layers import replace
 
 
@@ -23,23 +24,28 @@ class _Mnasnet(MNASNet):  # type: ignore[misc]
 
 
 def build_torchvision(model: NetworkName, *, num_classes: int, image_size: int) -> nn.Module:
-    """torchvision's own initial weights; state-dict keys are torchvision's too.
+    """Its own initial weights, but for some heads; state-dict keys are torchvision's too.
 
     Args:
         image_size: side of its pictures; a vit has an embedding for each of their places.
     """
-    options: dict[str, Any] = {}
     if model.startswith("mnasnet"):
         network: nn.Module = _Mnasnet(float(model.removeprefix("mnasnet").replace("_", ".")), num_classes=num_classes)
-        return network
-    if model.startswith("vit"):
-        options["image_size"] = image_size
-    elif model.startswith("maxvit"):
-        options["input_size"] = (image_size, image_size)
-    elif model in ("googlenet", "inception_v3"):
-        options |= {"aux_logits": False, "init_weights": True}
-    network = get_model(model, weights=None, num_classes=num_classes, **options)
+    else:
+        network = get_model(model, weights=None, num_classes=num_classes, **_options(model, image_size))
+    if model.startswith(("efficientnet", "mnasnet", "inception")):
+        # the first two draw theirs up to 1 / sqrt(K) and more, right for 1000 classes; for 3 the loss would begin at 7
+        # or 24, not at log 3. The third's is wide too
+        cast("nn.Linear", network.get_submodule(family_of(model).head)).reset_parameters()
     if model.startswith("squeezenet"):
         # its ReLU after the last layer cuts logits off at 0, where a class that never fires never learns
         replace(network, "classifier.2", nn.Identity())
     return network
+
+
+def _options(model: NetworkName, image_size: int) -> dict[str, Any]:
+    if model.startswith("vit"):
+        return {"image_size": image_size}
+    if model.startswith("maxvit"):
+        return {"input_size": (image_size, image_size)}
+    return {"aux_logits": False, "init_weights": True} if model in ("googlenet", "inception_v3") else {}
