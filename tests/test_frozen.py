@@ -1,7 +1,5 @@
 """Frozen recipes: views, features and their cache, both heads, and members read back."""
 
-import csv
-import json
 import math
 import shutil
 from pathlib import Path
@@ -13,16 +11,17 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
-from train_inputs import colours, small_packs, write_packs
+from train_inputs import FROZEN, colours, history, write_packs, written
+from train_inputs import run as run_recipe
+from train_inputs import small_packs as packs_of
 
 from pipelines.core.augmentation import GREY
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.lite0 import fold_batch_norm, load_backbone
 from pipelines.core.packs import read_index
 from pipelines.core.params.recipes import SgdHead, View
-from pipelines.core.params.train import TrainParams
 from pipelines.core.tables import read_classes
-from pipelines.train import TrainArtifact, features, frozen, load_member, probe, sgd_head, train
+from pipelines.train import TrainArtifact, features, frozen, load_member, probe, sgd_head
 from pipelines.train.head import LinearHead, fit_heads, mean_probabilities
 from pipelines.train.member import FrozenClassifier, read_info
 from pipelines.train.precision import has_bfloat16
@@ -32,43 +31,19 @@ from pipelines.train.views import view
 
 LOGISTIC: dict[str, Any] = {"kind": "logistic_regression", "inverse_strengths": [0.01, 1.0]}
 SGD: dict[str, Any] = {"kind": "sgd", "learning_rate": 0.01, "weight_decay": 0.01, "epochs": 3, "batch_size": 8}
-RECIPE: dict[str, Any] = {
-    **{"tuning": "frozen", "model": "efficientnet_lite0", "weights": "imagenet", "image_size": 32, "target": "label"},
-    **{"views": ["plain", "mirror"], "precision": "float32", "head": LOGISTIC},
-}
 
 
-def run(root: Path, packs: Path, *, fold: int = 0, **changes: Any) -> TrainArtifact:
-    values = {
-        **{"seed": 1, "num_threads": 1, "device": "cpu", "num_devices": 1, "fast": False, "resident_bytes": 0},
-        **{"trackers": [], "members": ["frozen"], "students": [], "folds": [fold]},
-        "recipes": {"frozen": {**RECIPE, **changes}},
-    }
-    return train(
-        TrainParams.model_validate_json(json.dumps(values)),
-        {},
-        member="frozen",
-        fold=fold,
-        augment_dir=packs,
-        members_dir=root,
-        root=root,
-        cache_dir=root / "cache",
-        out_dir=root / "out",
-    )
+def run(root: Path, packs: Path, **changes: Any) -> TrainArtifact:
+    return run_recipe(root, packs, {**FROZEN, "head": LOGISTIC, **changes}, member="frozen")
 
 
-def written(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((root / "out").iterdir())}
+def small_packs(folder: Path, *, size: int = 32, num_train: int = 18) -> Path:
+    return packs_of(folder, size=size, num_train=num_train)
 
 
 def predictions(root: Path, subset: str) -> dict[str, list[float]]:
     rows = pq.read_table(root / "out" / "predictions.parquet").to_pylist()
     return {row["image_id"]: row["probabilities"] for row in rows if row["subset"] == subset}
-
-
-def history(root: Path) -> list[dict[str, float]]:
-    with (root / "out" / "history.csv").open() as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 # views --------------------------------------------------------------------------------------
@@ -189,18 +164,16 @@ def test_what_a_run_did_is_in_the_members_file(tmp_path: Path) -> None:
 
 def test_unlabelled_pictures_are_predicted_and_copies_are_learnt_from(tmp_path: Path) -> None:
     pixels, labels = colours(20, 32)
-    labels[16:] = -1
-    subsets = ["train"] * 6 + ["copies"] * 4 + ["val"] * 3 + ["test"] * 3 + ["unlabelled"] * 4
-    folds = [-1] * 10 + [0] * 3 + [-1] * 7
-    packs = write_packs(tmp_path / "packs", subsets, labels, pixels, folds)
+    subsets = ["train"] * 6 + ["val"] * 4 + ["copies"] * 4 + ["test"] * 3 + ["unlabelled"] * 3
+    packs = write_packs(tmp_path / "packs", subsets, labels, pixels, [-1] * 6 + [0] * 4 + [-1] * 10)
     artifact = run(tmp_path, packs)
     assert artifact.num_train == 10
-    assert [len(predictions(tmp_path, subset)) for subset in ("val", "test", "unlabelled")] == [3, 3, 4]
+    assert [len(predictions(tmp_path, subset)) for subset in ("val", "test", "unlabelled")] == [4, 3, 3]
 
 
 def test_a_factor_is_learnt_in_its_own_classes(tmp_path: Path) -> None:
     pixels, labels = colours(24, 32)
-    factors = [json.dumps({"red": "yes" if label == 0 else "no"}) for label in labels]
+    factors = [{"red": "yes" if label == 0 else "no"} for label in labels]
     subsets = ["train"] * 12 + ["val"] * 6 + ["test"] * 6
     packs = write_packs(tmp_path / "packs", subsets, labels, pixels, [-1] * 12 + [0] * 6 + [-1] * 6, factors=factors)
     artifact = run(tmp_path, packs, target="red")
