@@ -8,6 +8,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,23 @@ def cifar_folder(given: Path, scratch: Path) -> Path:
         if (folder / "train").is_dir() and (folder / "test").is_dir():
             return folder.resolve()
     raise SystemExit(f"{given} holds no train/<class>/ and test/<class>/: give CIFAR-10 as JPEGs, or a tar of them")
+
+
+def draw_pictures(out: Path, *, train: int = 6, test: int = 2) -> Path:
+    """Drawn pictures laid out as CIFAR-10's, so many of each class: for trying things out."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for subset, count in (("train", train), ("test", test)):
+        for label in range(10):
+            folder = out / subset / f"class-{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+                coarse[label % 4, label // 4] = 255
+                Image.fromarray(coarse).resize((32, 32)).save(folder / f"{number}.jpg", quality=95)
+    return out
 
 
 def choose(cifar: Path, out: Path, *, train: int | None, val: int, test: int | None) -> int:
@@ -137,6 +155,22 @@ def sgd(learning_rate: float, *, nesterov: bool = False, weight_decay: float = 5
         "nesterov": nesterov,
         "weight_decay": weight_decay,
     }
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with params.yaml, and the pictures that it names."""
+
+    root: Path
+
+    @property
+    def pictures(self) -> Path:
+        return self.root.with_name(f"{self.root.name}-pictures")
+
+    @property
+    def num_train(self) -> int:
+        with (self.pictures / "pictures.csv").open(newline="", encoding="utf-8") as file:
+            return sum(row["subset"] == "train" for row in csv.DictReader(file))
 
 
 def write_project(

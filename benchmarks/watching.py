@@ -64,11 +64,12 @@ def watch(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = 
     poll = threading.Thread(target=_poll_device, args=(ended, peaks))
     poll.start()
     lines, epochs, rates = [], [], []
-    for line in process.stdout:
-        lines.append(line)
-        if found := EPOCH.search(line):
-            epochs.append(time.perf_counter() - started)
-            rates.append(float(found[3].replace(",", "")))
+    with process.stdout as stdout:
+        for line in stdout:
+            lines.append(line)
+            if found := EPOCH.search(line):
+                epochs.append(time.perf_counter() - started)
+                rates.append(float(found[3].replace(",", "")))
     # wait4 counts the process and all children that it waited for
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
