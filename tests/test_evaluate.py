@@ -188,6 +188,8 @@ def write_index(path: Path, classes: list[str], rows: list[tuple[str, int, str]]
         "subset": [r[2] for r in rows],
         "fold": [0 if r[2] == "val" else -1 for r in rows],
         "position": list(range(len(rows))),
+        "factors": [""] * len(rows),
+        "copy": [0] * len(rows),
     }
     write_table(pa.table(columns, schema=PACK_INDEX), path, classes=classes)
 

@@ -7,7 +7,16 @@ import pyarrow as pa
 import pytest
 
 from pipelines.core.errors import InputError
-from pipelines.core.packs import PackIndex, PackReader, fold_rows, new_pack, open_pack, read_index
+from pipelines.core.packs import (
+    PackIndex,
+    PackReader,
+    fold_rows,
+    new_pack,
+    open_pack,
+    read_index,
+    read_training_index,
+    targets,
+)  # fmt: skip
 from pipelines.core.tables import PACK_INDEX, write_table
 
 
@@ -24,6 +33,8 @@ def index_of(rows: list[tuple[str, int]]) -> PackIndex:
         subset=np.array([subset for subset, _ in rows]),
         fold=np.array([fold for _, fold in rows], np.int64),
         position=np.array(places, np.int64),
+        copy=np.array([int(subset == "copies") for subset, _ in rows], np.int64),
+        factors={},
         classes=["a"],
     )
 
@@ -137,8 +148,126 @@ def test_a_pack_that_does_not_fit_its_index_is_refused(tmp_path: Path) -> None:
     for subset in ("train", "val", "test"):
         with new_pack(tmp_path / f"{subset}.npy", num_images=1, image_size=2) as pack:
             pack[:] = 0
-    with pytest.raises(InputError, match="holds 1 pictures, but index.parquet names 2"):
+    with pytest.raises(InputError, match=r"train.npy holds 1 pictures, but index.parquet names 2"):
         PackReader(tmp_path, index_of([("train", -1), ("train", -1), ("val", 0), ("test", -1)]))
+
+
+def test_copies_train_where_their_picture_does_not_validate_and_never_validate() -> None:
+    index = index_of([("train", 0), ("train", 1), ("copies", 0), ("copies", 1), ("copies", 0), ("test", -1)])
+    rows = fold_rows(index, 0)
+    assert rows.train.tolist() == [1, 3]
+    assert rows.val.tolist() == [0]
+    assert rows.test.tolist() == [5]
+    assert fold_rows(index, 1).train.tolist() == [0, 2, 4]
+
+
+def test_copies_of_a_single_split_always_train() -> None:
+    rows = fold_rows(index_of([("train", -1), ("val", 0), ("copies", -1)]), 0)
+    assert rows.train.tolist() == [0, 2]
+    assert rows.val.tolist() == [1]
+
+
+def test_unlabelled_pictures_are_rows_of_their_own() -> None:
+    rows = fold_rows(index_of([("train", -1), ("val", 0), ("unlabelled", -1), ("unlabelled", -1)]), 0)
+    assert rows.unlabelled.tolist() == [2, 3]
+    assert rows.train.tolist() == [0]
+    assert rows.val.tolist() == [1]
+    assert rows.test.tolist() == []
+
+
+def packs_of(folder: Path, **values: list[int]) -> None:
+    """A pack of 2 x 2 pictures for each subset, each of one grey value."""
+    for subset, greys in values.items():
+        with new_pack(folder / f"{subset}.npy", num_images=len(greys), image_size=2) as pack:
+            pack[:] = np.array(greys, np.uint8)[:, None, None, None]
+
+
+def test_a_reader_opens_the_packs_that_its_index_names(tmp_path: Path) -> None:
+    packs_of(tmp_path, train=[1], val=[], test=[])
+    assert PackReader(tmp_path, index_of([("train", -1)])).read(np.array([0])).max() == 1
+    packs_of(tmp_path, copies=[2, 3], unlabelled=[4])
+    index = index_of([("train", -1), ("copies", -1), ("copies", -1), ("unlabelled", -1)])
+    assert PackReader(tmp_path, index).read(np.array([3, 2, 0, 1]))[:, 0, 0, 0].tolist() == [4, 3, 1, 2]
+    with pytest.raises(InputError, match=r"copies.npy holds 2 pictures, but copies.parquet names 1"):
+        PackReader(tmp_path, index_of([("train", -1), ("copies", -1)]))
+
+
+def write_rows(path: Path, classes: list[str], rows: list[tuple[str, int, str, int, str]]) -> None:
+    """A table of (subset, class_index, factors, copy, label) rows."""
+    table = [
+        {
+            **{"image_id": f"{i:064x}", "label": label, "class_index": class_index, "group": f"{i:064x}"},
+            **{"subset": subset, "fold": -1, "position": i, "factors": factors, "copy": copy},
+        }
+        for i, (subset, class_index, factors, copy, label) in enumerate(rows)
+    ]
+    write_table(pa.Table.from_pylist(table, schema=PACK_INDEX), path, classes=classes)
+
+
+def write_three(folder: Path) -> None:
+    """index.parquet, copies.parquet and unlabelled.parquet, the last without factors."""
+    man, woman = '{"gender": "man", "rank": "lord"}', '{"gender": "woman", "rank": "lord"}'
+    write_rows(folder / "index.parquet", ["a", "b"], [("test", 0, man, 0, "a"), ("train", 1, woman, 0, "b")])
+    write_rows(folder / "copies.parquet", ["a", "b"], [("copies", 1, woman, 1, "b"), ("copies", 1, woman, 2, "b")])
+    write_rows(folder / "unlabelled.parquet", ["a", "b"], [("unlabelled", -1, "", 0, "new")])
+
+
+def test_an_index_for_training_has_the_other_one_s_rows_first(tmp_path: Path) -> None:
+    write_three(tmp_path)
+    index = read_training_index(tmp_path)
+    assert index.subset.tolist() == ["test", "train", "copies", "copies", "unlabelled"]
+    assert index.class_index.tolist() == [0, 1, 1, 1, -1]
+    assert index.copy.tolist() == [0, 0, 1, 2, 0]
+    assert index.position.tolist() == [0, 1, 0, 1, 0]
+    assert index.factors["gender"].tolist() == ["man", "woman", "woman", "woman", ""]
+    assert read_index(tmp_path / "index.parquet").subset.tolist() == ["test", "train"]
+
+
+def test_tables_of_two_runs_are_refused(tmp_path: Path) -> None:
+    write_three(tmp_path)
+    write_rows(tmp_path / "copies.parquet", ["a", "c"], [])
+    with pytest.raises(InputError, match="copies.parquet has other classes than index.parquet"):
+        read_training_index(tmp_path)
+
+
+def test_a_target_is_the_label_or_a_factor(tmp_path: Path) -> None:
+    write_three(tmp_path)
+    index = read_training_index(tmp_path)
+    assert targets(index, "label")[0] == ["a", "b"]
+    assert targets(index, "label")[1].tolist() == [0, 1, 1, 1, -1]
+    classes, numbers = targets(index, "gender")
+    assert classes == ["man", "woman"]
+    assert numbers.tolist() == [0, 1, 1, 1, -1]
+    assert numbers.dtype == np.int64
+
+
+def test_an_unknown_factor_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    write_three(tmp_path)
+    index = read_training_index(tmp_path)
+    with pytest.raises(InputError, match=r"target 'sex' is no factor of these pictures: there are gender, rank; name"):
+        targets(index, "sex")
+    with pytest.raises(InputError, match=r"they have none; only tables with several label columns give factors"):
+        targets(index_of([("train", -1)]), "gender")
+
+
+def test_a_picture_without_the_factor_is_named(tmp_path: Path) -> None:
+    gender = [("train", 0, '{"gender": "man"}', 0, "a"), ("train", 1, "", 0, "b")]
+    write_rows(tmp_path / "index.parquet", ["a", "b"], gender)
+    with pytest.raises(InputError, match=rf"1 pictures have no factor 'gender', first {1:064x} of the class 'b': give"):
+        targets(read_index(tmp_path / "index.parquet"), "gender")
+
+
+def test_a_factor_of_one_value_cannot_be_learnt(tmp_path: Path) -> None:
+    write_three(tmp_path)
+    with pytest.raises(InputError, match=r"the factor 'rank' has the one value 'lord': a classifier needs two"):
+        targets(read_training_index(tmp_path), "rank")
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "nonsense", "3"])
+def test_factors_that_are_no_object_are_refused(tmp_path: Path, text: str) -> None:
+    write_rows(tmp_path / "index.parquet", ["a"], [("train", 0, text, 0, "a")])
+    with pytest.raises(InputError, match="no JSON object: run `dvc repro augment`"):
+        read_index(tmp_path / "index.parquet")
 
 
 def test_classes_in_any_script_survive_the_index(tmp_path: Path) -> None:

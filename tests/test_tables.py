@@ -52,3 +52,14 @@ def test_after_an_error_nothing_is_left_and_nothing_complains(tmp_path: Path) ->
     with pytest.raises(ValueError, match="on the way"):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_target_of_predictions_is_label_unless_they_say_a_factor(tmp_path: Path) -> None:
+    table = pa.Table.from_batches([rows(0, 2)])
+    for target, expected in ((None, "label"), ("label", "label"), ("status", "status")):
+        tables.write_table(table, tmp_path / "table", classes=["a", "ä"], target=target)
+        assert tables.read_target(tmp_path / "table") == expected
+        assert tables.read_classes(tmp_path / "table") == ["a", "ä"]
+    first = (tmp_path / "table").read_bytes()
+    tables.write_table(table, tmp_path / "table", classes=["a", "ä"], target="status")
+    assert (tmp_path / "table").read_bytes() == first

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.core.params.train import TrainParams
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Layout:
     def pack_index(self) -> Path:
         return self.stage("augment") / "index.parquet"
 
-    def member(self, member: str, fold: int) -> Path:
-        """The folder that training `member` on `fold` writes."""
-        return self.stage("train") / f"{member}-{fold}"
+    def member(self, train: "TrainParams", member: str, fold: int) -> Path:
+        """The folder that training `member` on `fold` writes; students have one that their teachers are not in."""
+        return self.stage("students" if member in train.students else "train") / f"{member}-{fold}"
+
+    def members(self, train: "TrainParams") -> dict[tuple[str, int], Path]:
+        """The folder of every member and fold that params name: members, then students, fold by fold."""
+        return {
+            (member, fold): self.member(train, member, fold) for member in train.all_members for fold in train.folds
+        }

@@ -1,9 +1,12 @@
 """Packs: the pictures of one subset as a memory-mapped uint8 array (N, S, S, 3), and which rows a fold uses.
 
-Rows follow `index.parquet` (tables.PACK_INDEX): `position` is the row of `<subset>.npy`. Training never opens a
-picture file: it reads rows of a pack, from the page cache, without a copy.
+Rows follow `index.parquet` (tables.PACK_INDEX): `position` is the row of `<subset>.npy`. Two more packs, each with a
+table of its own, are for training alone: `copies`, changed for ever, of the pictures of rare classes, and `unlabelled`,
+pictures that have no class. Training never opens a picture file: it reads rows of a pack, from the page cache, without
+a copy.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
 from pipelines.core.files import TEMPORARY_SUFFIX
@@ -19,7 +23,11 @@ from pipelines.core.tables import PACK_INDEX, read_classes, read_table
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
+Texts = npt.NDArray[np.str_]
+
 SUBSETS = ("train", "val", "test")
+COPIES, UNLABELLED = "copies", "unlabelled"
+"""Subsets for training alone: index.parquet does not name them, and nothing is measured on them."""
 
 
 @contextmanager
@@ -74,23 +82,28 @@ class PackIndex:
 
     Args:
         image_id: (N,) sha256 of the files.
-        class_index: (N,) int64, 0 to K - 1.
-        subset: (N,) train, val or test.
-        fold: (N,) int64: the fold in which the picture validates; -1 for never.
+        class_index: (N,) int64, 0 to K - 1; -1 for unlabelled.
+        subset: (N,) train, val or test; in an index for training also copies or unlabelled.
+        fold: (N,) int64: the fold in which the picture validates; -1 for never. A copy has its picture's.
         position: (N,) int64: the picture's row in its subset's pack.
+        copy: (N,) int64: 0 for the picture itself, from 1 for its fixed augmented copies.
+        factors: name of a label column to its values, (N,) each, "" for a picture that has none; {} where the source
+            gives none.
         classes: K labels, in order of class_index.
     """
 
-    image_id: npt.NDArray[np.str_]
+    image_id: Texts
     class_index: Rows
-    subset: npt.NDArray[np.str_]
+    subset: Texts
     fold: Rows
     position: Rows
+    copy: Rows
+    factors: dict[str, Texts]
     classes: list[str]
 
 
 def read_index(path: Path) -> PackIndex:
-    """Read index.parquet.
+    """Read index.parquet: the pictures of train, val and test.
 
     Raises:
         InputError: the file is missing or was written by another version.
@@ -98,16 +111,106 @@ def read_index(path: Path) -> PackIndex:
     table = read_table(path, PACK_INDEX)
 
     def numbers(name: str) -> Rows:
-        return np.asarray(table[name].to_numpy(), np.int64)
+        return np.asarray(pc.fill_null(table[name], 0).to_numpy(), np.int64)
+
+    def texts(name: str) -> Texts:
+        return np.array(table[name].to_pylist(), np.str_)
 
     return PackIndex(
-        image_id=np.array(table["image_id"].to_pylist(), np.str_),
+        image_id=texts("image_id"),
         class_index=numbers("class_index"),
-        subset=np.array(table["subset"].to_pylist(), np.str_),
+        subset=texts("subset"),
         fold=numbers("fold"),
         position=numbers("position"),
+        copy=numbers("copy"),
+        factors=_columns(pc.fill_null(table["factors"], "").to_pylist(), path),
         classes=read_classes(path),
     )
+
+
+def read_training_index(augment_dir: Path) -> PackIndex:
+    """The rows of index.parquet, in their order, then the copies, then the unlabelled pictures.
+
+    Raises:
+        InputError: a table is missing, was written by another version, or has other classes than the rest.
+    """
+    index = read_index(augment_dir / "index.parquet")
+    parts = [index, *(read_index(augment_dir / f"{subset}.parquet") for subset in (COPIES, UNLABELLED))]
+    for part, subset in zip(parts[1:], (COPIES, UNLABELLED), strict=True):
+        if part.classes != index.classes:
+            raise InputError(
+                f"{augment_dir / subset}.parquet has other classes than index.parquet: they are of different runs; "
+                "run `dvc checkout --force`, or `dvc repro augment`"
+            )
+    names = sorted({name for part in parts for name in part.factors})
+    return PackIndex(
+        image_id=np.concatenate([part.image_id for part in parts]),
+        class_index=np.concatenate([part.class_index for part in parts]),
+        subset=np.concatenate([part.subset for part in parts]),
+        fold=np.concatenate([part.fold for part in parts]),
+        position=np.concatenate([part.position for part in parts]),
+        copy=np.concatenate([part.copy for part in parts]),
+        factors={
+            name: np.concatenate([part.factors.get(name, np.full(len(part.image_id), "")) for part in parts])
+            for name in names
+        },
+        classes=index.classes,
+    )
+
+
+def _columns(texts: list[str], path: Path) -> dict[str, Texts]:
+    """JSON objects as one column for each of their names.
+
+    Raises:
+        InputError: a text is none.
+    """
+    parsed: dict[str, dict[str, str]] = {"": {}}
+    for text in dict.fromkeys(texts):
+        if text:
+            try:
+                parsed[text] = {str(name): str(value) for name, value in dict(json.loads(text)).items()}
+            except (ValueError, TypeError) as error:
+                raise InputError(
+                    f"{path} holds the factors {text!r}, no JSON object: run `dvc repro augment`"
+                ) from error
+    names = sorted({name for found in parsed.values() for name in found})
+    return {name: np.array([parsed[text].get(name, "") for text in texts], np.str_) for name in names}
+
+
+def targets(index: PackIndex, target: str) -> tuple[list[str], Rows]:
+    """What a member learns: its K classes, and the class of each picture, (N,) int64, -1 for unlabelled.
+
+    Args:
+        index: of `read_index` or `read_training_index`.
+        target: `label`, or the name of one of the index's factors.
+
+    Raises:
+        InputError: there is no such factor, a picture lacks it, or all pictures have the same value of it.
+    """
+    if target == "label":
+        return index.classes, index.class_index
+    if target not in index.factors:
+        known = ", ".join(sorted(index.factors))
+        raise InputError(
+            f"the target {target!r} is no factor of these pictures: "
+            + (f"there are {known}" if known else "they have none; only tables with several label columns give factors")
+            + "; name another one in train.recipes, or `label`"
+        )
+    values, labelled = index.factors[target], index.subset != UNLABELLED
+    without = np.flatnonzero(labelled & (values == ""))
+    if len(without):
+        raise InputError(
+            f"{len(without)} pictures have no factor {target!r}, first {index.image_id[without[0]]} of the class "
+            f"{index.classes[index.class_index[without[0]]]!r}: give it a label of the table in "
+            "data/decisions/relabel.csv, drop it in drop.csv, or train on the target label"
+        )
+    classes = np.unique(values[labelled])
+    if len(classes) < 2:
+        raise InputError(
+            f"the factor {target!r} has the one value {', '.join(classes)!r}: a classifier needs two; "
+            "name another target in train.recipes"
+        )
+    return classes.tolist(), np.where(labelled, np.searchsorted(classes, values), -1)
 
 
 @dataclass(frozen=True)
@@ -117,22 +220,26 @@ class FoldRows:
     train: Rows
     val: Rows
     test: Rows
+    unlabelled: Rows
 
 
 def fold_rows(index: PackIndex, fold: int) -> FoldRows:
-    """Which pictures train, validate and test in `fold`.
+    """Which pictures train, validate and test in `fold`, and which have no class.
 
-    A picture validates in its own fold and trains in every other; the test pictures are the same in all folds, and
-    a validation picture of a single split never trains.
+    A picture validates in its own fold and trains in every other, and so do its copies, which never validate; the test
+    pictures are the same in all folds, and a validation picture of a single split never trains.
     """
-    test = index.subset == "test"
-    validates = ~test & (index.fold == fold)
-    trains = (index.subset == "train") & ~validates
-    return FoldRows(np.flatnonzero(trains), np.flatnonzero(validates), np.flatnonzero(test))
+    here = index.fold == fold
+    return FoldRows(
+        train=np.flatnonzero(np.isin(index.subset, ("train", COPIES)) & ~here),
+        val=np.flatnonzero(np.isin(index.subset, ("train", "val")) & here),
+        test=np.flatnonzero(index.subset == "test"),
+        unlabelled=np.flatnonzero(index.subset == UNLABELLED),
+    )
 
 
 class PackReader:
-    """Reads pictures by their row of the index, whichever pack they lie in.
+    """Reads pictures by their row of the index, whichever pack they lie in; the packs of its subsets alone are opened.
 
     Args:
         folder: with the packs (data/augment).
@@ -144,12 +251,15 @@ class PackReader:
 
     def __init__(self, folder: Path, index: PackIndex) -> None:
         self.index = index
-        self._packs = {subset: open_pack(folder / f"{subset}.npy") for subset in SUBSETS}
+        present = set(np.unique(index.subset).tolist())
+        subsets = [*SUBSETS, *(subset for subset in (COPIES, UNLABELLED) if subset in present)]
+        self._packs = {subset: open_pack(folder / f"{subset}.npy") for subset in subsets}
         for subset, pack in self._packs.items():
             expected = int((index.subset == subset).sum())
             if len(pack) != expected:
+                table = "index" if subset in SUBSETS else subset
                 raise InputError(
-                    f"{folder / subset}.npy holds {len(pack)} pictures, but index.parquet names {expected}: "
+                    f"{folder / subset}.npy holds {len(pack)} pictures, but {table}.parquet names {expected}: "
                     "run `dvc checkout --force`, or `dvc repro augment`"
                 )
         sizes = {pack.shape[1] for pack in self._packs.values()}

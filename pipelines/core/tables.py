@@ -8,7 +8,8 @@ MANIFEST    one row per *file* that ingest accepted. Equal files have equal `ima
 DEDUPED     the manifest after dedupe: same rows, same order, five more columns.
 SPLITS      one row per picture that takes part: verdict keep, one row per (image_id, label). Sorted by
             (label, image_id).
-PACK_INDEX  one row per packed picture, in the order of its pack: sorted by (subset, position).
+PACK_INDEX  one row per packed picture, in the order of its pack: sorted by (subset, position). index.parquet has train,
+            val and test; copies.parquet and unlabelled.parquet have the rows of their own packs.
 PREDICTIONS one row per predicted picture. Sorted by (subset, image_id).
 FEATURES    one row per picture whose features a frozen member leaves: all, or whole groups of a large set. Sorted by
             (image_id, class_index).
@@ -26,6 +27,8 @@ from pipelines.core.errors import InputError
 from pipelines.core.files import whole_file
 
 _WRITER_VERSION = "2.6"
+LABEL = "label"
+"""the target of members that tell labels apart, not one factor of them"""
 ROW_GROUP = 1 << 17
 """rows of a table that is written in parts; about 30 MB of a manifest"""
 
@@ -83,8 +86,10 @@ SPLITS = pa.schema(
         ("image_id", pa.string()),
         ("label", pa.string()),
         ("group", pa.string()),
-        ("subset", pa.string()),  # train | val | test; with folds > 1 there is no val: all but test is train
+        # train | val | test; with folds > 1 there is no val: all but test is train. unlabelled: of split.unlabelled
+        ("subset", pa.string()),
         ("fold", pa.int16()),  # the fold in which the picture validates: 0 for val when folds = 1; -1 for never
+        ("factors", pa.string()),  # as in MANIFEST, of the label that the picture has now; "" where none is known
     ]
 )
 
@@ -92,19 +97,21 @@ PACK_INDEX = pa.schema(
     [
         ("image_id", pa.string()),
         ("label", pa.string()),
-        ("class_index", pa.int32()),  # position of the label among the classes of the schema's metadata
+        ("class_index", pa.int32()),  # position of the label among the classes of the schema's metadata; -1: none
         ("group", pa.string()),
-        ("subset", pa.string()),
-        ("fold", pa.int16()),
+        ("subset", pa.string()),  # as in SPLITS, or copies
+        ("fold", pa.int16()),  # a copy has its picture's
         ("position", pa.int32()),  # row of <subset>.npy
+        ("factors", pa.string()),  # as in SPLITS
+        ("copy", pa.int32()),  # 0 for the picture itself, from 1 for its fixed augmented copies
     ]
 )
 
 PREDICTIONS = pa.schema(
     [
         ("image_id", pa.string()),
-        ("subset", pa.string()),  # val (out of fold) | test
-        ("class_index", pa.int32()),  # the true class
+        ("subset", pa.string()),  # val (out of fold) | test | unlabelled
+        ("class_index", pa.int32()),  # the true class, of the file's target; -1 where it is not known
         ("probabilities", pa.list_(pa.float32())),  # (K,), sums to 1, in the order of the classes
     ]
 )
@@ -119,15 +126,19 @@ FEATURES = pa.schema(
 )
 
 
-def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None) -> None:
+def write_table(
+    table: pa.Table, path: Path, *, classes: list[str] | None = None, target: str | None = None
+) -> None:
     """Write `table` whole or not at all.
 
     Args:
         table: the rows, already sorted.
         classes: the K class labels in order of class_index; stored in the file, read by `read_classes`.
+        target: what the classes are, where they are not labels but the values of a factor; read by `read_target`.
     """
-    # pandas and arrow leave their own metadata; one key of ours, or none, keeps bytes stable
+    # pandas and arrow leave their own metadata; ours alone keeps bytes stable
     metadata = {} if classes is None else {"classes": json.dumps(classes, ensure_ascii=False)}
+    metadata |= {} if target in (None, LABEL) else {"target": str(target)}
     table = table.replace_schema_metadata(None)
     with (
         whole_file(path) as file,
@@ -215,6 +226,12 @@ def read_classes(path: Path) -> list[str]:
         raise InputError(f"{path} names no classes: it was written by another version; run `dvc repro`")
     classes: list[str] = json.loads(metadata[b"classes"])
     return classes
+
+
+def read_target(path: Path) -> str:
+    """What the classes of predictions are: label, or the factor that `write_table` stored."""
+    metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    return metadata.get(b"target", LABEL.encode()).decode()
 
 
 def rows(table: pa.Table) -> list[dict[str, Any]]:

@@ -26,14 +26,24 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device
     return torch.device(wanted)
 
 
-def make_deterministic(*, seed: int, num_threads: int) -> None:
-    """Set what torch keeps for the whole process: threads, seed and deterministic algorithms."""
-    # read by cuBLAS when it starts, so before the first use of a GPU
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+def set_up(device: torch.device, *, seed: int, num_threads: int, fast: bool) -> None:
+    """Set what torch keeps for the whole process: threads, seed, and whether kernels must repeat to the last bit.
+
+    Args:
+        fast: on a GPU, let each layer take its fastest kernel, and products TF32; no other device has a choice.
+    """
+    relaxed = fast and device.type == "cuda"
+    if not relaxed:
+        # read by cuBLAS when it starts, so before the first use of a GPU
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(num_threads)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(not relaxed)
+    # deterministic, and filling new memory is a pass over it that nothing here reads
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = relaxed
+    torch.backends.cudnn.allow_tf32 = relaxed
+    torch.backends.cuda.matmul.allow_tf32 = relaxed
 
 
 def keep_memory() -> None:

@@ -1,50 +1,54 @@
-"""Optimisers, what they may decay, and the learning rate of every step."""
+"""Optimisers: which weights they move, how fast, and what may decay."""
 
-import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from pipelines.core.params.train import Adam, Sgd
+from pipelines.core.params.optimizers import Adam, AdamW, Sgd
+
+Group = dict[str, Any]
 
 
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: weights of convolutions and linear layers decay; norms and biases do not."""
-
-    def trained(vectors: bool) -> list[nn.Parameter]:
-        return [p for p in module.parameters() if p.requires_grad and (p.ndim <= 1) == vectors]
-
-    return [
-        {"params": trained(vectors=False), "weight_decay": weight_decay},
-        {"params": trained(vectors=True), "weight_decay": 0.0},
-    ]
-
-
-def build_optimizer(params: Sgd | Adam, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
-    """The optimiser of a recipe; its learning rate is set before every step."""
-    match params:
-        case Sgd():
-            return torch.optim.SGD(groups, lr=params.learning_rate, momentum=params.momentum, nesterov=params.nesterov)
-        case Adam():
-            return torch.optim.Adam(groups, lr=params.learning_rate)
-
-
-def learning_rate_at(
-    step: int, *, peak: float, schedule: Literal["constant", "cosine"], warmup_steps: int, num_steps: int
-) -> float:
-    """The learning rate of one step.
-
-    It rises in a straight line to `peak`, reached at step `warmup_steps`, then stays, or falls along half a cosine
-    that would reach 0 at `num_steps`.
+def parameter_groups(stages: Sequence[Sequence[nn.Module]], *, weight_decay: float, layer_decay: float) -> list[Group]:
+    """The parameters that learn, by stage of the network: its weights, which decay, and its norms and biases, which do not.
 
     Args:
-        step: from 0 to num_steps - 1.
+        stages: from the picture to the head.
+        weight_decay: of weights.
+        layer_decay: factor of the learning rate from each stage to the one before; 1 for none.
+
+    Returns:
+        Groups, each with `params`, `weight_decay` and `scale`, its factor of the learning rate.
     """
-    if step < warmup_steps:
-        return peak * (step + 1) / (warmup_steps + 1)
-    if schedule == "constant":
-        return peak
-    done = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-    return peak * 0.5 * (1.0 + math.cos(math.pi * done))
+    groups: list[Group] = []
+    for depth, modules in enumerate(reversed(stages)):
+        trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+        scale = layer_decay**depth
+        for vectors in (False, True):
+            chosen = [p for p in trained if (p.ndim <= 1) == vectors]
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": 0.0 if vectors else weight_decay, "scale": scale})
+    return groups
+
+
+def build_optimizer(params: Sgd | Adam | AdamW, groups: list[Group]) -> torch.optim.Optimizer:
+    """The optimiser of a recipe; `set_learning_rate` sets its rate before every step."""
+    # one kernel for all tensors, on the CPU as on a GPU
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    match params:
+        case Sgd():
+            return torch.optim.SGD(
+                groups, lr=params.learning_rate, momentum=params.momentum, nesterov=params.nesterov, fused=fused
+            )
+        case Adam():
+            return torch.optim.Adam(groups, lr=params.learning_rate, fused=fused)
+        case AdamW():
+            return torch.optim.AdamW(groups, lr=params.learning_rate, fused=fused)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.files import empty_folder
-from pipelines.core.packs import FoldRows, PackIndex, PackReader, Rows, fold_rows, read_index
+from pipelines.core.packs import FoldRows, PackReader, Rows, fold_rows, read_training_index, targets
 from pipelines.core.params.augment import AugmentPolicy
 from pipelines.core.params.train import FrozenRecipe, Recipe, TrainParams
 from pipelines.core.tables import PACK_INDEX, read_table
 from pipelines.train.probe import probe_rows
 
 if TYPE_CHECKING:
-    import torch
-
+    from pipelines.train.job import Job
     from pipelines.train.member import Member
     from pipelines.train.outcome import Outcome
 
@@ -50,6 +49,8 @@ def train(
     member: str,
     fold: int,
     augment_dir: Path,
+    members_dir: Path,
+    root: Path,
     cache_dir: Path,
     out_dir: Path,
 ) -> TrainArtifact:
@@ -60,39 +61,61 @@ def train(
         member: one of the recipes.
         fold: whose pictures validate.
         augment_dir: with packs and index.parquet.
+        members_dir: with the folders of members that the recipe begins with or learns from.
+        root: folder that relative paths of params.yaml begin at.
         cache_dir: for features and checkpoints; deleting it changes no result.
-        out_dir: is emptied; receives model.safetensors, history.csv, predictions.parquet and, of a frozen backbone,
-            features.parquet.
+        out_dir: is emptied; receives model.safetensors, history.csv, predictions.parquet, of a trained network
+            last.safetensors, and of a frozen one features.parquet.
 
     Raises:
         InputError: the member is unknown, or the packs cannot train it.
-        TrainingError: the loss is no longer a number.
+        TrainingError: the loss is no longer a number, or memory runs out.
     """
     if member not in params.recipes:
         raise InputError(f"member {member!r} is not among train.recipes: {', '.join(params.recipes)}")
     recipe = params.recipes[member]
-    index = read_index(augment_dir / "index.parquet")
+    index = read_training_index(augment_dir)
     reader = PackReader(augment_dir, index)
     rows = fold_rows(index, fold)
-    _check(member, recipe, policies, reader, rows, fold)
+    classes, labels = targets(index, recipe.target)
+    _check(member, recipe, policies, reader, rows, fold, labels, classes)
 
     # before torch starts its threads: by default they spin while they wait, which on a machine that has other work
     # left 2 threads half to a fifth of their speed (28 to 70 in place of 134 pictures a second)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # torch costs 2 s: after everything that can be refused without it
-    from pipelines.train.devices import choose_device, keep_memory, make_deterministic
+    from pipelines.train.devices import choose_device, keep_memory, set_up
+    from pipelines.train.job import Job
     from pipelines.train.outcome import write_outcome
+    from pipelines.train.processes import joined
 
     keep_memory()
-    make_deterministic(seed=params.seed, num_threads=params.num_threads)
     device = choose_device(params.device)
-    groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
-    outcome = _train(params, policies, member, fold, reader, rows, probe_rows(groups), device, cache_dir)
-    outcome.info.update(_describe(recipe, member=member, fold=fold, seed=params.seed, index=index, device=device.type))
-    empty_folder(out_dir)
-    write_outcome(outcome, index=index, rows=rows, out_dir=out_dir)
-    outcome.finish()
-    right = int((outcome.val.argmax(axis=1) == index.class_index[rows.val]).sum())
+    set_up(device, seed=params.seed, num_threads=params.num_threads, fast=params.fast)
+    with joined(device) as (processes, place):
+        job = Job(
+            params=params,
+            member=member,
+            fold=fold,
+            reader=reader,
+            rows=rows,
+            labels=labels,
+            classes=classes,
+            device=place,
+            processes=processes,
+            root=root,
+            members_dir=members_dir,
+            cache_dir=cache_dir,
+        )
+        outcome = _train(recipe, policies, job, augment_dir)
+        outcome.info.update(_describe(recipe, job))
+        if processes.writes:
+            empty_folder(out_dir)
+            write_outcome(
+                outcome, index=index, rows=rows, labels=labels, classes=classes, target=recipe.target, out_dir=out_dir
+            )
+            outcome.finish()
+    right = int((outcome.val.argmax(axis=1) == labels[rows.val]).sum())
     accuracy = right / len(rows.val)
     return TrainArtifact(out_dir, member, fold, len(rows.train), len(rows.val), accuracy, device.type)
 
@@ -108,43 +131,23 @@ def load_member(path: Path, *, device: str = "cpu") -> "Member":
     return member.load_member(path, device=device)
 
 
-def _train(
-    params: TrainParams,
-    policies: Mapping[str, AugmentPolicy],
-    member: str,
-    fold: int,
-    reader: PackReader,
-    rows: FoldRows,
-    probed: Rows,
-    device: "torch.device",
-    cache_dir: Path,
-) -> "Outcome":
-    recipe = params.recipes[member]
+def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "Job", augment_dir: Path) -> "Outcome":
     if isinstance(recipe, FrozenRecipe):
         from pipelines.train.frozen import train_frozen
 
-        return train_frozen(
-            recipe,
-            reader=reader,
-            rows=rows,
-            probed=probed,
-            device=device,
-            num_threads=params.num_threads,
-            cache_dir=cache_dir,
-        )
-    from pipelines.train.scratch import train_scratch
+        groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
+        return train_frozen(recipe, job, probed=probe_rows(groups))
+    from pipelines.train.network import train_network
 
-    return train_scratch(
-        recipe,
-        policies[recipe.augmentation],
-        reader=reader,
-        rows=rows,
-        device=device,
-        seed=params.seed,
-        num_threads=params.num_threads,
-        title=f"{member}-{fold}",
-        cache_dir=cache_dir,
-    )
+    try:
+        return train_network(recipe, policies[recipe.augmentation], job)
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise TrainingError(
+            f"{job.where}: a layer of its network has no repeatable arithmetic on {job.device} ({error}): set "
+            "train.fast: true, which is recorded with the member, or take another model"
+        ) from error
 
 
 def _check(
@@ -154,6 +157,8 @@ def _check(
     reader: PackReader,
     rows: FoldRows,
     fold: int,
+    labels: Rows,
+    classes: list[str],
 ) -> None:
     """Refuse what could only end in a model that looks trained and is not."""
     index = reader.index
@@ -174,14 +179,14 @@ def _check(
             f"fold {fold} has no validation pictures (folds that have: {known}): "
             "list other train.folds, or raise split.val_fraction"
         )
-    trained = np.unique(index.class_index[rows.train])
+    trained = np.unique(labels[rows.train])
     if len(trained) < 2:
-        names = ", ".join(index.classes[i] for i in trained) or "none"
+        names = ", ".join(classes[i] for i in trained) or "none"
         raise InputError(
             f"fold {fold} has training pictures of {len(trained)} class ({names}); a classifier needs at least 2: "
             "add pictures of another class, or lower split.val_fraction and split.test_fraction"
         )
-    missing = [label for i, label in enumerate(index.classes) if i not in trained]
+    missing = [label for i, label in enumerate(classes) if i not in trained]
     if missing:
         print(
             f"train: fold {fold} has no training picture of {', '.join(missing)}: never predicted; "
@@ -190,19 +195,22 @@ def _check(
         )
 
 
-def _describe(recipe: Recipe, *, member: str, fold: int, seed: int, index: PackIndex, device: str) -> dict[str, object]:
-    from pipelines.train.models import MODELS
+def _describe(recipe: Recipe, job: "Job") -> dict[str, object]:
+    from pipelines.train.models import spec_for
 
-    spec = MODELS[recipe.model]
+    spec = spec_for(recipe.model, getattr(recipe, "weights", None))
+    whole = recipe.model_dump(mode="json")
     return {
-        "member": member,
-        "fold": fold,
-        "seed": seed,
+        "member": job.member,
+        "fold": job.fold,
+        "seed": job.params.seed,
         "tuning": recipe.tuning,
-        "model": recipe.model,
-        "classes": index.classes,
+        "model": whole["model"],
+        "target": recipe.target,
+        "classes": job.classes,
         "image_size": recipe.image_size,
         "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
-        "device": device,
-        "recipe": recipe.model_dump(mode="json"),
+        "device": job.device.type,
+        "fast": job.params.fast,
+        "recipe": whole,
     }

@@ -37,6 +37,9 @@ class SplitParams(Section):
     """of method given, for copies that lie in two of its subsets: keep_test leaves the test set whole and takes their
     copies out of validation and training; keep_train the reverse; refuse stops; keep leaves the leak, and every result
     says so"""
+    unlabelled: str | None
+    """the label of pictures that have none, such as unlabelled: they are no class and lie in no subset, but a recipe's
+    pseudo_labels may learn from them; null: every label is a class"""
 
     @model_validator(mode="after")
     def _fractions_leave_room(self) -> Self:
@@ -48,13 +51,18 @@ class SplitParams(Section):
         return self
 
     @model_validator(mode="after")
-    def _merging_has_a_name(self) -> Self:
-        label = self.merged_label
-        if self.rare_classes == "merge" and label is None:
+    def _labels_are_labels(self) -> Self:
+        if self.rare_classes == "merge" and self.merged_label is None:
             raise ValueError("rare_classes is merge, but merged_label is null: name the class, such as `other`")
-        if label is not None and (not label or label != unicodedata.normalize("NFC", label).strip()):
+        for name, label in (("merged_label", self.merged_label), ("unlabelled", self.unlabelled)):
+            if label is not None and (not label or label != unicodedata.normalize("NFC", label).strip()):
+                raise ValueError(
+                    f"{name} {label!r} is no label: it must not be empty, nor start or end with a space, and be "
+                    "in NFC, as the labels of the manifest are; write it anew"
+                )
+        if self.unlabelled is not None and self.unlabelled == self.merged_label:
             raise ValueError(
-                f"merged_label {label!r} is no label: it must not be empty, nor start or end with a space, and be "
-                "in NFC, as the labels of the manifest are; write it anew"
+                f"unlabelled and merged_label are both {self.unlabelled!r}, but pictures without a class are no class: "
+                "choose another merged_label"
             )
         return self

@@ -1,0 +1,47 @@
+"""The arithmetic of a training: what `auto` means on a device, and what scales gradients in half precision."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from pipelines.core.params.networks import Network
+from pipelines.core.params.recipes import Precision
+
+Arithmetic = Literal["float32", "bfloat16", "float16"]
+
+
+def choose_precision(wanted: Precision, *, model: Network, device: torch.device) -> Arithmetic:
+    """The arithmetic of `auto`, or the one named.
+
+    On a GPU bfloat16 where its units have it, else float16; on a CPU bfloat16 where it has such instructions and the
+    network is made of dense convolutions or products: measured at 64 px with one thread, resnet18 trains 1.75 times as
+    many pictures a second as in float32, and mobilenet_v3_large, which is depthwise, 0.6 times.
+    """
+    from pipelines.train.models import is_depthwise_heavy
+
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device.type == "cpu" and has_bfloat16() and not is_depthwise_heavy(model):
+        return "bfloat16"
+    return "float32"
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16."""
+    # no public question exists; torch.compile's own backend asks this one
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def arithmetic(precision: Arithmetic, device: torch.device) -> AbstractContextManager[object]:
+    """Within it, layers compute in `precision` where that is safe; weights stay float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def gradient_scaler(precision: Arithmetic, device: torch.device) -> torch.amp.GradScaler:
+    """Keeps the small gradients of float16 from becoming zero; does nothing in other arithmetic."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "float16")

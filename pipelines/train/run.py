@@ -1,0 +1,91 @@
+"""What changes while a network is trained, and how it is kept for a run that is killed."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipelines.core.params.recipes import Stopping
+from pipelines.train.averaging import Average
+
+HISTORY_HEADER = (
+    "epoch",
+    "train_loss",
+    "val_loss",
+    "train_accuracy",
+    "val_accuracy",
+    "val_macro_f1",
+    "learning_rate",
+)
+
+
+@dataclass
+class Run:
+    """The state after `epoch` whole epochs.
+
+    Args:
+        module: the network.
+        optimizer: of the phase that `epoch` is in.
+        scaler: of gradients.
+        average: of the weights, where the recipe wants one.
+        accumulate: parts that a batch is computed in.
+        lowered: factor that `plateau` has brought the learning rate down by.
+        since_better: epochs without a better one, for `plateau`.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: Average | None
+    accumulate: int
+    epoch: int = 0
+    lowered: float = 1.0
+    since_better: int = 0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: list[tuple[float, ...]] = field(default_factory=list)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that validates and is kept."""
+        return self.module if self.average is None else self.average.module
+
+    def note(self, line: tuple[float, ...], stopping: Stopping) -> bool:
+        """Add an epoch's line of history; whether it is the best so far, of which the weights are then kept."""
+        self.history.append(line)
+        value = dict(zip(HISTORY_HEADER, line, strict=True))[stopping.metric]
+        score = -value if stopping.metric == "val_loss" else value
+        if score <= self.best_score:
+            self.since_better += 1
+            return False
+        self.best_score, self.best_epoch, self.since_better = score, self.epoch, 0
+        self.best_weights = {name: t.detach().cpu().clone() for name, t in self.judged.state_dict().items()}
+        return True
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state(),
+            **{name: getattr(self, name) for name in _PLAIN},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; `optimizer` is already that of its phase."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.restore(state["average"])
+        for name in _PLAIN:
+            setattr(self, name, state[name])
+
+
+_PLAIN = (
+    *("accumulate", "epoch", "lowered", "since_better"),
+    *("best_epoch", "best_score", "best_weights", "history"),
+)

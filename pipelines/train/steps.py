@@ -1,0 +1,216 @@
+"""One epoch: pictures in, weights moved. Nothing here waits for the device before the epoch ends."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines.core.augmentation import apply
+from pipelines.core.draws import Keys, draw
+from pipelines.core.errors import TrainingError
+from pipelines.core.packs import Rows
+from pipelines.core.params.augment import AugmentPolicy
+from pipelines.core.params.recipes import NetworkRecipe
+from pipelines.train.examples import Examples
+from pipelines.train.feeding import Feed
+from pipelines.train.judging import Eye
+from pipelines.train.losses import class_weights, distillation_losses, losses
+from pipelines.train.mixing import draw_mixture, mix, mix_labels
+from pipelines.train.optimizers import set_learning_rate
+from pipelines.train.order import balanced, batches, count_turns, turn_keys
+from pipelines.train.pictures import to_float, to_input
+from pipelines.train.precision import arithmetic
+from pipelines.train.processes import Processes
+from pipelines.train.run import Run
+from pipelines.train.teaching import Teachers, resize_on_device
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that an epoch needs and does not change.
+
+    Args:
+        recipe, policy: of the training.
+        examples: N pictures.
+        feed: of them, at `size`.
+        labels, weights: (N,) of the examples, on the device; class weights are in the weights.
+        teachers: of a distillation.
+        eye: how pictures reach the network.
+        seed: of the draws.
+        processes: that share each batch.
+    """
+
+    recipe: NetworkRecipe
+    policy: AugmentPolicy
+    examples: Examples
+    feed: Feed
+    labels: torch.Tensor
+    weights: torch.Tensor
+    teachers: Teachers | None
+    eye: Eye
+    seed: int
+    processes: Processes
+
+
+def lesson_weights(recipe: NetworkRecipe, examples: Examples) -> torch.Tensor:
+    """(N,) float32: what each picture's loss counts."""
+    weights = torch.from_numpy(examples.weights)
+    if recipe.balance != "weights":
+        return weights
+    return weights * class_weights(examples.labels, len(examples.classes))[torch.from_numpy(examples.labels)]
+
+
+def num_steps(recipe: NetworkRecipe, num_examples: int, *, smallest: int) -> int:
+    """Of an epoch."""
+    keys = np.arange(num_examples).astype(np.uint64)
+    return len(batches(keys, seed=0, epoch=0, batch_size=recipe.batch_size, smallest=smallest))
+
+
+def train_epoch(
+    run: Run, trained: nn.Module, lesson: Lesson, *, rate_of: Callable[[int], float], advance: Callable[[int], None]
+) -> tuple[float, float, float]:
+    """One pass over the pictures.
+
+    Args:
+        trained: run.module, as it is stepped: compiled, or shared with other processes.
+        rate_of: the learning rate of each of the epoch's steps.
+        advance: is told of pictures that were used.
+
+    Returns:
+        Mean loss and accuracy, both as augmented (and mixed), and the last learning rate.
+
+    Raises:
+        TrainingError: the loss is no longer a number, or memory runs out whatever the parts.
+    """
+    examples, processes = lesson.examples, lesson.processes
+    # dropout draws from here: an epoch repeats without the ones before it
+    torch.manual_seed(lesson.seed * 100_003 + run.epoch * processes.count + processes.rank)
+    chosen, keys = _epoch_order(lesson, run.epoch)
+    smallest = max(2, processes.count)
+    parts = batches(
+        keys, seed=lesson.seed, epoch=run.epoch, batch_size=lesson.recipe.batch_size, smallest=smallest
+    )
+    mine = [processes.share(part) for part in parts]
+    rates, sums = [], []
+    for number, pixels in enumerate(lesson.feed.batches([chosen[part] for part in mine])):
+        rates.append(rate_of(number))
+        set_learning_rate(run.optimizer, rates[-1])
+        part = mine[number]
+        sums.append(_step(run, trained, lesson, pixels, chosen[part], keys[part], batch_size=len(parts[number])))
+        advance(len(parts[number]))
+    totals = processes.add(torch.stack(sums)).cpu()  # (steps, 3)
+    _check_losses(totals[:, 0], epoch=run.epoch, rates=rates)
+    loss, right, weight = totals.sum(dim=0).tolist()
+    return loss / max(weight, 1e-12), right / len(examples), rates[-1]
+
+
+def _epoch_order(lesson: Lesson, epoch: int) -> tuple[Rows, Keys]:
+    """(N,) positions among the examples, and the keys that each is drawn under."""
+    examples = lesson.examples
+    if lesson.recipe.balance != "sampling":
+        return np.arange(len(examples)), examples.keys
+    chosen = balanced(examples.labels, examples.keys, seed=lesson.seed, epoch=epoch)
+    return chosen, turn_keys(examples.keys[chosen], count_turns(chosen))
+
+
+def _step(
+    run: Run, trained: nn.Module, lesson: Lesson, pixels: torch.Tensor, chosen: Rows, keys: Keys, *, batch_size: int
+) -> torch.Tensor:
+    """Move the weights once; (3,) float64 on the device: this process's sum of losses, right ones, and weight.
+
+    Where memory runs out, the batch is computed in twice as many parts, from then on.
+    """
+    while True:
+        try:
+            return _try_step(run, trained, lesson, pixels, chosen, keys, batch_size=batch_size)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            if run.accumulate >= len(chosen) or lesson.processes.count > 1:
+                raise TrainingError(
+                    f"{lesson.eye.device} has no memory for {len(chosen)} pictures of {lesson.recipe.image_size} px in "
+                    f"{run.accumulate} parts: lower image_size or batch_size, raise accumulate, or take a smaller model"
+                ) from error
+            run.accumulate = min(2 * run.accumulate, len(chosen))
+            print(
+                f"epoch {run.epoch}: out of memory; batches of {lesson.recipe.batch_size} are computed in "
+                f"{run.accumulate} parts from here on",
+                flush=True,
+            )
+        run.optimizer.zero_grad(set_to_none=True)
+        if lesson.eye.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _try_step(
+    run: Run, trained: nn.Module, lesson: Lesson, pixels: torch.Tensor, chosen: Rows, keys: Keys, *, batch_size: int
+) -> torch.Tensor:
+    run.optimizer.zero_grad(set_to_none=True)
+    pieces = np.array_split(np.arange(len(chosen)), min(run.accumulate, len(chosen)))
+    sums = torch.zeros(3, dtype=torch.float64, device=pixels.device)
+    for number, piece in enumerate(pieces):
+        begin, end = int(piece[0]), int(piece[-1]) + 1
+        last = number == len(pieces) - 1
+        # processes exchange gradients once a step
+        alone = contextlib.nullcontext() if last or lesson.processes.count == 1 else trained.no_sync()  # type: ignore[operator]
+        with alone:
+            each, right, weights = _learn(
+                trained, lesson, pixels[begin:end], chosen[begin:end], keys[begin:end], epoch=run.epoch
+            )
+            loss = (each * weights).sum()
+            # the processes' gradients are averaged: their sum over the whole batch is meant
+            run.scaler.scale(loss * (lesson.processes.count / batch_size)).backward()  # type: ignore[no-untyped-call]
+        sums += torch.stack([loss.detach().double(), right.double(), weights.sum().double()])
+    if lesson.recipe.max_gradient_norm is not None:
+        run.scaler.unscale_(run.optimizer)
+        nn.utils.clip_grad_norm_(run.module.parameters(), lesson.recipe.max_gradient_norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    if run.average is not None:
+        run.average.update(run.module)
+    return sums
+
+
+def _learn(
+    trained: nn.Module, lesson: Lesson, pixels: torch.Tensor, chosen: Rows, keys: Keys, *, epoch: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Losses (B,), with their graph; how many pictures are right; weights (B,)."""
+    recipe, eye = lesson.recipe, lesson.eye
+    positions = torch.from_numpy(chosen).to(pixels.device, non_blocking=True)
+    labels, weights = lesson.labels[positions], lesson.weights[positions]
+    draws = draw(lesson.policy, seed=lesson.seed, epoch=epoch, pictures=keys)
+    images = apply(to_float(pixels), draws, lesson.policy)
+    taught = None
+    if lesson.teachers is not None:
+        plain = lesson.teachers.plain
+        taught = lesson.teachers.look(images) if plain is None else plain[positions]
+    images = resize_on_device(images, recipe.image_size)
+    share = None
+    if recipe.mixing is not None:
+        images, share = mix(images, draw_mixture(recipe.mixing, seed=lesson.seed, epoch=epoch, pictures=keys))
+    with arithmetic(eye.precision, eye.device):
+        logits = trained(to_input(images, eye.spec, eye.colour))
+    each = losses(logits, labels, recipe.loss)
+    if share is not None:
+        each = torch.lerp(each, losses(logits, labels.roll(-1), recipe.loss), share)
+        weights = mix_labels(weights, share)
+    if taught is not None and recipe.distillation is not None:
+        if share is not None:
+            taught = mix_labels(taught, share)
+        learned = distillation_losses(logits, taught, temperature=recipe.distillation.temperature)
+        each = torch.lerp(each, learned, recipe.distillation.weight)
+    return each, (logits.detach().argmax(dim=1) == labels).sum(), weights
+
+
+def _check_losses(totals: torch.Tensor, *, epoch: int, rates: list[float]) -> None:
+    bad = torch.nonzero(~torch.isfinite(totals)).flatten().tolist()
+    if bad:
+        batch = bad[0]
+        raise TrainingError(
+            f"the loss is {totals[batch].item()} in epoch {epoch}, batch {batch + 1} of {len(totals)}, at learning "
+            f"rate {rates[batch]:g}: lower optimizer.learning_rate (a tenth is a good try), raise warmup_epochs, or "
+            "set max_gradient_norm"
+        )
