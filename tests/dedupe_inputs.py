@@ -98,6 +98,7 @@ def run(
     conflicts: Literal["hold", "keep"] = "hold",
     drop: tuple[str, ...] = (),
     relabel: tuple[str, ...] = (),
+    unlabelled: str | None = None,
     **more: Any,
 ) -> Result:
     ingest_dir = write_ingest(folder / "ingest", files)
@@ -111,6 +112,7 @@ def run(
         ingest_dir=ingest_dir,
         decisions_dir=folder / "decisions",
         out_dir=folder / "dedupe",
+        unlabelled=unlabelled,
     )
     table = rows(read_table(artifact.manifest, DEDUPED))
     with artifact.duplicates.open(newline="", encoding="utf-8") as file:

@@ -3,6 +3,7 @@
 import hashlib
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +152,31 @@ def test_a_picture_under_two_labels_is_held_until_decided(tmp_path: Path, second
     assert settled.rows["b"]["decision"] == "relabel: seen"
 
 
+@pytest.mark.parametrize("second", [jpeg(drawn(1)), jpeg(drawn(1), 99)], ids=["exact", "near and larger"])
+@pytest.mark.parametrize("conflicts", ["hold", "keep"])
+def test_a_picture_without_a_label_is_a_copy_of_one_that_has_one(
+    tmp_path: Path, second: bytes, conflicts: Literal["hold", "keep"]
+) -> None:
+    first = jpeg(drawn(1))
+    files = [File("SG", "a", first), File("none", "b", second), File("none", "c", jpeg(drawn(2)))]
+    result = run(tmp_path, files, conflicts=conflicts, unlabelled="none")
+    assert result.verdicts() == {"a": "keep", "b": "copy", "c": "keep"}
+    assert result.rows["b"]["best_id"] == image_id(first)
+    assert [pair["verdict"] for pair in result.pairs] == ["copy"]
+    assert result.artifact.num_conflicts == 0
+
+
+def test_copies_without_a_label_are_copies_of_each_other(tmp_path: Path) -> None:
+    files = [File("none", "a", jpeg(drawn(1))), File("none", "b", jpeg(drawn(1), 40))]
+    assert sorted(run(tmp_path, files, unlabelled="none").verdicts().values()) == ["copy", "keep"]
+
+
+def test_a_picture_without_a_label_settles_no_conflict_of_others(tmp_path: Path) -> None:
+    files = [File(label, label, jpeg(drawn(1), quality)) for label, quality in (("SG", 92), ("ES", 40), ("none", 60))]
+    result = run(tmp_path, files, unlabelled="none")
+    assert result.verdicts() == {"SG": "conflict", "ES": "conflict", "none": "conflict"}
+
+
 def test_two_confirmed_labels_are_two_pictures_in_one_group(tmp_path: Path) -> None:
     one, other = jpeg(drawn(1)), jpeg(drawn(1), 40)
     decisions = (f"{image_id(one)},SG,seen", f"{image_id(other)},ES,seen")
@@ -219,7 +245,7 @@ def test_the_search_finds_what_brute_force_finds() -> None:
 @given(st.sets(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=20), st.permutations(range(9)))
 def test_stars_cover_all_and_no_two_centres_match(edges: set[tuple[int, int]], ranks: list[int]) -> None:
     edges = {(one, other) for one, other in edges if one != other}
-    centres = stars([(rank, 0, "", "") for rank in ranks], sorted(edges))
+    centres = stars([(False, rank, 0, "", "") for rank in ranks], sorted(edges))
     both = edges | {(other, one) for one, other in edges}
     for node, centre in enumerate(centres):
         assert node == centre or (node, centre) in both

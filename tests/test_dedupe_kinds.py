@@ -155,6 +155,20 @@ def test_a_chain_of_look_alikes_is_not_one_group() -> None:
     assert all(inside == list(range(inside[0], inside[-1] + 1)) for inside in groups.values())
 
 
+def test_two_labels_are_not_in_dispute_through_a_picture_that_has_none() -> None:
+    three = [
+        Item("1" * 64, "a", decided=False, area=1, size=1),
+        Item("2" * 64, "", decided=False, area=9, size=9, has_label=False),  # the best, were it not for its label
+        Item("3" * 64, "b", decided=False, area=1, size=1),
+    ]
+    judged = judge(three, range(3), [(0, 1), (1, 2)], drop_copies=True, hold_conflicts=True)
+    assert [one.verdict for one in judged] == ["keep", "copy", "keep"]
+    assert judged[1].best_id == "1" * 64
+    kept = judge(three, range(3), [(0, 1), (1, 2)], drop_copies=False, hold_conflicts=True)
+    assert [one.verdict for one in kept] == ["keep"] * 3
+    assert len({one.group for one in kept}) == 1
+
+
 def test_a_chain_of_copies_drops_only_what_matches_the_picture_that_stays() -> None:
     chain = [(number, number + 1) for number in range(9)]
     judged = judge(items(10), range(10), chain, drop_copies=True, hold_conflicts=True)

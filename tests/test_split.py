@@ -38,6 +38,7 @@ PARAMS = SplitParams(
     group_by=None,
     unassigned="refuse",
     leaks="keep_test",
+    unlabelled=None,
 )
 
 
@@ -512,6 +513,146 @@ def test_a_factor_that_is_not_there_is_named_with_those_that_are() -> None:
         run(singles(cat=5, dog=5), group_by="factors.person")
 
 
+# --- factors ------------------------------------------------------------------------------------
+
+
+def joined(label: str) -> str:
+    gender, rank = label.split("-")
+    return json.dumps({"gender": gender, "rank": rank})
+
+
+def test_factors_are_handed_on() -> None:
+    pictures = singles(**{"man-lord": 4, "woman-lord": 4})
+    _, found = run(pictures, {"factors": [joined(picture.label) for picture in pictures]})
+    assert {(row["label"], row["factors"]) for row in found} == {(n, joined(n)) for n in ("man-lord", "woman-lord")}
+
+
+def test_a_relabelled_picture_has_the_factors_of_its_new_label_or_none() -> None:
+    pictures = singles(**{"man-lord": 6, "woman-lord": 6, "new": 3})
+    came_under = [picture.label for picture in pictures]
+    came_under[0] = "woman-lord"  # a person says: man-lord
+    came_under[12:] = ["man-lord"] * 3  # and of these: a class that no picture came under
+    factors = [joined(label) for label in came_under]
+    _, found = run(pictures, {"factors": factors, "original_label": came_under})
+    of = {row["image_id"]: row["factors"] for row in found}
+    assert of[sha("man-lord0")] == joined("man-lord")
+    assert {of[sha(f"new{i}")] for i in range(3)} == {""}
+    assert of[sha("woman-lord3")] == joined("woman-lord")
+
+
+def test_a_relabelled_picture_has_no_factors_where_its_new_label_has_several() -> None:
+    pictures = singles(cat=4, dog=4)
+    came_under = ["cat", "cat", "cat", "dog", "dog", "dog", "dog", "dog"]
+    factors = ['{"coat": "long"}', '{"coat": "short"}', "", '{"coat": "long"}', *['{"coat": "long"}'] * 4]
+    _, found = run(pictures, {"factors": factors, "original_label": came_under})
+    of = {row["image_id"]: row["factors"] for row in found}
+    assert of[sha("cat3")] == ""
+    assert of[sha("cat0")] == '{"coat": "long"}'
+
+
+def test_of_equal_files_of_two_sources_the_one_that_knows_factors_tells_them() -> None:
+    pictures = [*singles(cat=4, dog=4), Picture("cat0", "cat", source="1-table")]
+    _, found = run(pictures, {"factors": [""] * 8 + ['{"coat": "long"}']})
+    assert {row["image_id"]: row["factors"] for row in found}[sha("cat0")] == '{"coat": "long"}'
+
+
+# --- unlabelled ---------------------------------------------------------------------------------
+
+
+def unlabelled(count: int) -> list[Picture]:
+    return [Picture(f"none{i}", "none") for i in range(count)]
+
+
+def test_pictures_without_a_label_are_no_class_and_in_no_subset() -> None:
+    artifact, found = run([*singles(cat=10, dog=10), *unlabelled(7)], unlabelled="none")
+    without = [row for row in found if row["label"] == "none"]
+    assert [(row["subset"], row["fold"]) for row in without] == [("unlabelled", -1)] * 7
+    assert artifact.num_classes == 2
+    assert sum(artifact.subsets.values()) == 20
+    assert (artifact.num_unlabelled, artifact.num_unlabelled_left_out) == (7, 0)
+    assert "; 7 without a label, 0 more left out" in str(artifact)
+    assert [row["image_id"] for row in without] == sorted(row["image_id"] for row in without)
+
+
+@pytest.mark.parametrize(("method", "folds"), [("exact", 1), ("exact", 3), ("stable", 1)])
+def test_pictures_without_a_label_move_no_other_picture(method: str, folds: int) -> None:
+    _, alone = run(singles(cat=30, dog=30), unlabelled="none", method=method, folds=folds)
+    _, beside = run([*singles(cat=30, dog=30), *unlabelled(9)], unlabelled="none", method=method, folds=folds)
+    assert [row for row in beside if row["label"] != "none"] == alone
+
+
+def test_a_label_that_nobody_has_changes_nothing() -> None:
+    artifact, found = run(singles(cat=10, dog=10), unlabelled="none")
+    assert found == run(singles(cat=10, dog=10))[1]
+    assert artifact.num_unlabelled == 0
+    assert "without a label" not in str(artifact)
+
+
+def test_a_picture_without_a_label_that_is_bound_to_a_measured_one_is_left_out(tmp_path: Path) -> None:
+    # every labelled picture has a look-alike without a label
+    cats = [Picture(f"{label}{i}", label, f"{label}{i}") for label in ("cat", "dog") for i in range(10)]
+    alike = [Picture(f"none-{cat.name}", "none", cat.name) for cat in cats]
+    artifact, found = run([*cats, *alike, Picture("alone", "none")], folder=tmp_path, unlabelled="none")
+    subset = {row["image_id"]: row["subset"] for row in found}
+    for cat in cats:
+        expected = "unlabelled" if subset[sha(cat.name)] == "train" else None
+        assert subset.get(sha(f"none-{cat.name}")) == expected
+    assert subset[sha("alone")] == "unlabelled"
+    num_left_out = sum(subset[sha(cat.name)] != "train" for cat in cats)
+    assert artifact.num_unlabelled_left_out == num_left_out == 8
+    audit = json.loads(artifact.audit.read_text())
+    assert audit["unlabelled"] == {"num_pictures": 13, "num_left_out": 8}
+    assert audit["pairs"]["across"] == 0
+    # the pairs of those left out, of which one image takes no part
+    assert audit["pairs"]["left_out"] == 8
+
+
+def test_with_folds_every_labelled_picture_is_measured_once() -> None:
+    cats = [Picture(f"{label}{i}", label, f"{label}{i}") for label in ("cat", "dog") for i in range(12)]
+    alike = [Picture(f"none-{cat.name}", "none", cat.name) for cat in cats]
+    artifact, _ = run([*cats, *alike, Picture("alone", "none")], unlabelled="none", folds=3)
+    assert (artifact.num_unlabelled, artifact.num_unlabelled_left_out) == (1, 24)
+
+
+def test_a_person_of_the_test_set_is_not_learnt_without_a_label_either() -> None:
+    pictures = [*singles(cat=10, dog=10), *[Picture(f"none{i}", "none") for i in range(20)]]
+    people = [f"person {i % 20}" for i in range(40)]
+    artifact, found = run(pictures, {"creator": people}, unlabelled="none", group_by="creator")
+    subset = {row["image_id"]: row["subset"] for row in found}
+    for i, picture in enumerate(pictures[:20]):
+        assert (sha(f"none{i}") in subset) == (subset[sha(picture.name)] == "train")
+    assert artifact.num_unlabelled_left_out == 8
+
+
+def test_a_copy_that_dedupe_left_out_binds_too() -> None:
+    cats = singles(cat=10, dog=10)
+    copies = [Picture(f"small-{cat.name}", cat.label, cat.name, "copy", best=cat.name) for cat in cats]
+    people = [""] * 20 + [f"person {i}" for i in range(20)]  # of the copies alone is known whom they show
+    without = [Picture(f"none{i}", "none") for i in range(20)]
+    artifact, _ = run(
+        [*cats, *copies, *without],
+        {"creator": [*people, *(f"person {i}" for i in range(20))]},
+        unlabelled="none",
+        group_by="creator",
+    )
+    assert (artifact.num_unlabelled, artifact.num_unlabelled_left_out) == (12, 8)
+
+
+def test_a_given_split_needs_no_subset_of_pictures_without_a_label() -> None:
+    without = [(picture, "") for picture in unlabelled(3)] + [(Picture("none9", "none", "cat-test0"), "train")]
+    artifact, subsets, audit, leaks = given_run([*official(), *without], unlabelled="none")
+    assert subsets["none0"] == {"unlabelled"}
+    assert "none9" not in subsets
+    assert audit["unlabelled"] == {"num_pictures": 3, "num_left_out": 1}
+    assert leaks == []
+    assert artifact.num_leaks == 0
+
+
+def test_nothing_but_pictures_without_a_label_is_refused() -> None:
+    with pytest.raises(InputError, match=r"keeps no picture but those of split.unlabelled, 'none', \(0 rows"):
+        run(unlabelled(5), unlabelled="none")
+
+
 # --- given --------------------------------------------------------------------------------------
 
 
@@ -761,6 +902,7 @@ def test_the_audit_counts_folds_as_sides_and_looks_past_strangers(tmp_path: Path
             "group": ["a", "b", "c", "d", "e"],
             "subset": ["train", "train", "train", "test", "train"],
             "fold": pa.array([0, 0, 1, -1, -1], pa.int16()),
+            "factors": [""] * 5,
         },
         schema=SPLITS,
     )

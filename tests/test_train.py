@@ -20,7 +20,7 @@ from pipelines.core.draws import picture_keys
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.lite0 import fold_batch_norm, load_backbone
 from pipelines.core.packs import new_pack, read_index
-from pipelines.core.params.augment import AugmentPolicy
+from pipelines.core.params.augment import policy_of
 from pipelines.core.params.train import Adam, Sgd, TrainParams
 from pipelines.core.tables import PACK_INDEX, read_classes, write_table
 from pipelines.train import TrainArtifact, load_member, probe, train
@@ -32,8 +32,8 @@ from pipelines.train.optimizers import build_optimizer, decay_groups, learning_r
 from pipelines.train.pictures import resize
 from pipelines.train.scratch import batches
 
-NOTHING = AugmentPolicy(**dict.fromkeys(AugmentPolicy.model_fields, 0.0))
-STRONG = AugmentPolicy(
+NOTHING = policy_of()
+STRONG = policy_of(
     **{"flip": 0.5, "rotation": 10.0, "shift": 0.1, "zoom": 0.1},
     **{"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "erase": 0.2},
 )

@@ -1,33 +1,42 @@
-"""One picture of any shape to one square of a pack: cropped, resized once with antialiasing, made square."""
+"""One picture of any shape to one square of a pack: cropped, resized with antialiasing, made square."""
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from pipelines.core.crops import Crop
-from pipelines.core.images import Pixels
+from pipelines.core.images import Pixels, Reduced
 
 Fit = Literal["letterbox", "crop", "stretch"]
 
 GREY = 128
 """of the borders of a letterbox"""
+SPARE = 2.0
+"""how many times larger than its place in the pack a picture is decoded at least, where it is larger than that: then
+what the decoder leaves out, the resize would too. On photographs of 400 px the pixels of the pack move by 0.3 of 255
+on average (1.3 at 1.0, 0.15 at 3.0), in half to a third of the time"""
 
 
-def to_square(pixels: Pixels, *, crop: Crop, fit: Fit, image_size: int) -> Pixels:
-    """The part `crop` of a picture as a square.
+class Placement(NamedTuple):
+    """Which part of a picture becomes which part of a square."""
+
+    box: tuple[int, int, int, int]
+    """left, top, right, bottom: pixels of the whole picture at its own size"""
+    size: tuple[int, int]
+    """width and height that the part takes of the square, pixels"""
+
+
+def place(width: int, height: int, *, crop: Crop, fit: Fit, image_size: int) -> Placement:
+    """Where a picture of `width` x `height` goes.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB.
         crop: the part that counts.
         fit: letterbox keeps all of it and its shape, between grey borders; crop keeps its shape and loses what
             stands out on the longer side; stretch keeps all of it and loses its shape.
         image_size: S, pixels.
-
-    Returns:
-        (S, S, 3) uint8.
     """
-    height, width = pixels.shape[:2]
     left, right = _whole_pixels(crop.left, crop.right, width)
     top, bottom = _whole_pixels(crop.top, crop.bottom, height)
     if fit == "crop":
@@ -35,10 +44,41 @@ def to_square(pixels: Pixels, *, crop: Crop, fit: Fit, image_size: int) -> Pixel
     size = (image_size, image_size)
     if fit == "letterbox":
         size = _inside(right - left, bottom - top, image_size)
+    return Placement((left, top, right, bottom), size)
+
+
+def least_size(width: int, height: int, placement: Placement) -> tuple[float, float]:
+    """Width and height at which the whole picture may be decoded, so that its part is `SPARE` times its place."""
+    left, top, right, bottom = placement.box
+    return (SPARE * placement.size[0] * width / (right - left), SPARE * placement.size[1] * height / (bottom - top))
+
+
+def to_square(picture: Reduced, *, width: int, height: int, placement: Placement, image_size: int) -> Pixels:
+    """The part of a picture that `placement` names, as a square.
+
+    Args:
+        picture: decoded at its own size or a smaller one.
+        width, height: its own size, pixels.
+        image_size: S, pixels.
+
+    Returns:
+        (S, S, 3) uint8.
+    """
+    across, down = picture.width / width, picture.height / height
+    left, top, right, bottom = placement.box
+    box = (left * across, top * down, right * across, bottom * down)
+    first_x, first_y, last_x, last_y = int(box[0]), int(box[1]), math.ceil(box[2]), math.ceil(box[3])
     # cut first: Pillow's resize with a box lets pixels from beyond it bleed in
-    image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    image = Image.fromarray(np.ascontiguousarray(picture.pixels[first_y:last_y, first_x:last_x]))
+    size = placement.size
+    inside = (
+        box[0] - first_x,
+        box[1] - first_y,
+        min(box[2] - first_x, image.width),
+        min(box[3] - first_y, image.height),
+    )
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        image = image.resize(size, Image.Resampling.BICUBIC, box=inside)
     small = np.asarray(image)
     if size == (image_size, image_size):
         return small

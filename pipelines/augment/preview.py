@@ -1,24 +1,20 @@
-"""preview.png: a sheet to judge the policies by. Each policy is a block: a picture a row, then several draws of it."""
+"""preview.png: a sheet to judge the policies by: pictures of the training set, and below each several draws of it."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
+from pipelines.augment.sheet import Block, draw_sheet
 from pipelines.core.augmentation import apply
-from pipelines.core.draws import draw, picture_keys
+from pipelines.core.draws import Keys, draw, picture_keys
 from pipelines.core.files import write_bytes
 from pipelines.core.packs import PackIndex, PackReader, Pixels, Rows, fold_rows, read_index
-from pipelines.core.params.augment import AugmentParams, AugmentPolicy
+from pipelines.core.params.augment import OFF, AugmentParams, AugmentPolicy
+from pipelines.core.params.base import Section
 
-NUM_DRAWS = 7
-"""draws of each picture, beside the original"""
-CELL = 112
-"""largest side of a picture on the sheet, pixels"""
-GAP, MARGIN, TITLE, CAPTION = 6, 16, 30, 18
-PAPER, INK, FAINT = (250, 250, 248), (32, 32, 36), (110, 110, 116)
+MAX_DRAWS, MIN_DRAWS, ALL_DRAWS = 6, 3, 12
+"""draws of each picture: of one policy the most, of many the fewest, in between about so many of all policies"""
 
 
 def write_preview(params: AugmentParams, *, augment_dir: Path, path: Path) -> None:
@@ -26,15 +22,16 @@ def write_preview(params: AugmentParams, *, augment_dir: Path, path: Path) -> No
     index = read_index(augment_dir / "index.parquet")
     reader = PackReader(augment_dir, index)
     chosen = choose(index, params.preview_images)
-    pictures = reader.read(chosen)
+    pictures, keys = reader.read(chosen), picture_keys(index.image_id[chosen])
+    num_draws = min(max(ALL_DRAWS // max(len(params.policies), 1), MIN_DRAWS), MAX_DRAWS)
     blocks = [
-        (name, describe(policy), _strip(pictures, index.image_id[chosen], policy, params.seed))
+        Block(name, describe(policy), _strip(pictures, keys, policy, seed=params.seed, num_draws=num_draws))
         for name, policy in params.policies.items()
     ]
+    if not blocks:
+        blocks = [Block("no policy", "the pictures as they are packed", pictures[:, None])]
     labels = [index.classes[i] for i in index.class_index[chosen]]
-    buffer = io.BytesIO()
-    _sheet(blocks, labels, min(CELL, params.image_size)).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, draw_sheet(blocks, labels))
 
 
 def choose(index: PackIndex, count: int) -> Rows:
@@ -65,46 +62,22 @@ def _spread(order: Rows, turn: Rows, count: int) -> Rows:
 
 def describe(policy: AugmentPolicy) -> str:
     """The policy's changes in one line; those switched off are left out."""
-    changes = [f"{name} {value:g}" for name, value in policy if value]
+    changes = [f"{name} {_value(value)}" for name, value in policy if value != OFF[name]]
     return " · ".join(changes) if changes else "nothing changes"
 
 
-def _strip(pictures: Pixels, image_ids: np.ndarray, policy: AugmentPolicy, seed: int) -> Pixels:
-    """(N, 1 + NUM_DRAWS, S, S, 3) uint8: the originals, then their draws."""
+def _value(value: float | Section) -> str:
+    if isinstance(value, Section):
+        return " ".join(part if isinstance(part, str) else f"{name} {part:g}" for name, part in value)
+    return f"{value:g}"
+
+
+def _strip(pictures: Pixels, keys: Keys, policy: AugmentPolicy, *, seed: int, num_draws: int) -> Pixels:
+    """(N, 1 + num_draws, S, S, 3) uint8: the originals, then their draws."""
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()  # (N, 3, S, S)
     columns = [pictures]
-    for epoch in range(NUM_DRAWS):
-        draws = draw(policy, seed=seed, epoch=epoch, pictures=picture_keys(image_ids))
+    for epoch in range(num_draws):
+        draws = draw(policy, seed=seed, epoch=epoch, pictures=keys)
         changed = apply(images, draws, policy).round().to(torch.uint8)
         columns.append(changed.permute(0, 2, 3, 1).contiguous().numpy())
     return np.stack(columns, axis=1)
-
-
-def _sheet(blocks: list[tuple[str, str, Pixels]], labels: list[str], cell: int) -> Image.Image:
-    step = cell + GAP
-    num_columns = 1 + NUM_DRAWS
-    block_height = TITLE + CAPTION + len(labels) * (step + CAPTION) + MARGIN
-    width = 2 * MARGIN + num_columns * step - GAP
-    sheet = Image.new("RGB", (width, 2 * MARGIN + len(blocks) * block_height), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(18), ImageFont.load_default(11)
-    top = MARGIN
-    for name, line, strip in blocks:
-        pen.text((MARGIN, top), name, INK, font=large)
-        pen.text((MARGIN, top + TITLE - 4), line, FAINT, font=small)
-        y = top + TITLE + CAPTION
-        for label, row in zip(labels, strip, strict=True):
-            pen.text((MARGIN, y), f"{_shown(label)}: original, then {NUM_DRAWS} draws", FAINT, font=small)
-            for column, pixels in enumerate(row):
-                image = Image.fromarray(pixels)
-                if image.width > cell:
-                    image = image.resize((cell, cell), Image.Resampling.BOX)
-                sheet.paste(image, (MARGIN + column * step, y + CAPTION))
-            y += step + CAPTION
-        top += block_height
-    return sheet
-
-
-def _shown(label: str) -> str:
-    """Pillow's own font knows Latin letters alone: others would be empty boxes."""
-    return "".join(letter if letter.isascii() or "\u00c0" <= letter <= "\u017f" else "?" for letter in label)

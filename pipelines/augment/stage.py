@@ -1,81 +1,54 @@
 """The stage: every picture of the split decoded once, and packed at training size."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.augment.fitting import Fit, to_square
-from pipelines.core.crops import Crop
-from pipelines.core.decisions import read_crops
-from pipelines.core.errors import DecisionError, ImageError, InputError
-from pipelines.core.executor import map_chunks
+from pipelines.augment.copies import plan_copies, write_copies
+from pipelines.augment.packing import write_pack
+from pipelines.augment.places import Row, locate
 from pipelines.core.files import empty_folder, write_json
-from pipelines.core.images import Pixels, decode
-from pipelines.core.packs import SUBSETS, new_pack
+from pipelines.core.packs import COPIES, SUBSETS, UNLABELLED
 from pipelines.core.params.augment import AugmentParams
 from pipelines.core.params.ingest import CropParams, FileCrop
 from pipelines.core.progress import progress
-from pipelines.core.shards import ShardReader
-from pipelines.core.tables import MANIFEST, PACK_INDEX, SPLITS, read_table, rows, write_table
+from pipelines.core.tables import PACK_INDEX, write_table
 
-CHUNK_IMAGES = 32
-"""pictures a worker does at a time: about 0.1 s of work, and 5 MB of result at 224 px"""
-MAX_NAMED = 5
-"""pictures that a message names"""
+MAX_NAMED = 10
+"""classes that a line of output names"""
 
 
 @dataclass(frozen=True)
 class AugmentArtifact:
-    """What augment wrote."""
+    """What augment wrote.
+
+    Args:
+        num_images: pictures of train, val and test.
+        num_copies: fixed copies of training pictures.
+        filled: of each class that was filled up its training pictures and its copies, by label.
+        num_unlabelled: pictures without a label.
+    """
 
     folder: Path
     num_images: int
     num_classes: int
     image_size: int
+    num_copies: int
+    filled: dict[str, tuple[int, int]]
+    num_unlabelled: int
 
     def __str__(self) -> str:
-        return f"{self.num_images} pictures of {self.num_classes} classes at {self.image_size} px"
-
-
-class _Place(NamedTuple):
-    """Where the bytes of a picture lie, and which part of it counts."""
-
-    shard: str
-    offset: int
-    size: int
-    num_pixels: int
-    crop: Crop
-    source_path: str
-
-
-class _Row(NamedTuple):
-    """One picture to pack; from `shard` on its `_Place`."""
-
-    image_id: str
-    label: str
-    group: str
-    subset: str
-    fold: int
-    shard: str
-    offset: int
-    size: int
-    num_pixels: int
-    crop: Crop
-    source_path: str
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """The work of one call of `_pack_chunk`; picklable."""
-
-    ingest_dir: Path
-    rows: tuple[_Row, ...]
-    fit: Fit
-    image_size: int
+        more = f", {self.num_copies} copies for {len(self.filled)} of them" if self.num_copies else ""
+        more += f", {self.num_unlabelled} pictures without a label" if self.num_unlabelled else ""
+        filled = [f"{label} {own} + {copies}" for label, (own, copies) in self.filled.items()]
+        if len(filled) > MAX_NAMED:
+            filled[MAX_NAMED:] = [f"and {len(filled) - MAX_NAMED} more"]
+        line = f"{self.num_images} pictures of {self.num_classes} classes at {self.image_size} px{more}"
+        return f"{line}; {', '.join(filled)}" if filled else line
 
 
 def augment(
@@ -90,130 +63,73 @@ def augment(
         splits: split's table (tables.SPLITS).
         ingest_dir: ingest's manifest and shards.
         decisions_dir: with crop.csv.
-        out_dir: is emptied; receives {train,val,test}.npy, index.parquet, pack.json and preview.png.
+        out_dir: is emptied; receives {train,val,test,copies,unlabelled}.npy, {index,copies,unlabelled}.parquet,
+            pack.json and preview.png.
 
     Raises:
         InputError: an input is missing, or a picture of the split is not in the shards.
         DecisionError: crop.csv breaks a rule, or lacks pictures that it must have.
     """
-    found = _locate(
-        splits, ingest_dir, decisions_dir, every_picture=isinstance(crop, FileCrop) and crop.without == "error"
+    every_picture = isinstance(crop, FileCrop) and crop.without == "error"
+    found = locate(splits, ingest_dir, decisions_dir, every_picture=every_picture)
+    classes = sorted({row.label for row in found if row.subset != UNLABELLED})
+    members = {name: [row for row in found if row.subset == name] for name in (*SUBSETS, UNLABELLED)}
+    number = {label: i for i, label in enumerate(classes)}
+    train = members["train"]
+    plan = plan_copies(
+        np.array([number[row.label] for row in train], np.int64), params.copies.share if params.copies else 0.0
     )
-    classes = sorted({row.label for row in found})
     empty_folder(out_dir)
-    packed: list[_Row] = []
-    with progress("augment", len(found), unit="pictures") as advance:
-        for subset in SUBSETS:
-            members = [row for row in found if row.subset == subset]
-            packed += members
-            with new_pack(out_dir / f"{subset}.npy", num_images=len(members), image_size=params.image_size) as pack:
-                done = 0
-                for pixels in map_chunks(_pack_chunk, _chunks(params, members, ingest_dir)):
-                    pack[done : done + len(pixels)] = pixels
-                    done += len(pixels)
-                    advance(len(pixels))
-    _write_index(packed, classes, out_dir / "index.parquet")
+    with progress("augment", len(found) + len(plan.source), unit="pictures") as advance:
+        for name, rows in members.items():
+            write_pack(params, rows, ingest_dir=ingest_dir, path=out_dir / f"{name}.npy", advance=advance)
+        image_ids = np.array([row.image_id for row in train], np.str_)
+        write_copies(params, plan=plan, image_ids=image_ids, out_dir=out_dir, advance=advance)
+    tables = {"index": [row for name in sorted(SUBSETS) for row in members[name]], UNLABELLED: members[UNLABELLED]}
+    for name, rows in tables.items():
+        _write_index(rows, [0] * len(rows), number, out_dir / f"{name}.parquet")
+    copied = [train[i]._replace(subset=COPIES) for i in plan.source.tolist()]
+    _write_index(copied, plan.copy.tolist(), number, out_dir / f"{COPIES}.parquet")
     # what a person's own picture needs to become like these
     write_json(out_dir / "pack.json", {"image_size": params.image_size, "fit": params.fit})
 
     from pipelines.augment.preview import write_preview  # imports torch, since it runs what training runs
 
     write_preview(params, augment_dir=out_dir, path=out_dir / "preview.png")
-    return AugmentArtifact(out_dir, len(packed), len(classes), params.image_size)
-
-
-def _locate(splits: Path, ingest_dir: Path, decisions_dir: Path, *, every_picture: bool) -> list[_Row]:
-    """The pictures of the split, sorted by (label, image_id), where their bytes lie, and which part of them counts.
-
-    Args:
-        every_picture: whether each must have a row of crop.csv.
-    """
-    manifest = ingest_dir / "manifest.parquet"
-    sides = [f"crop_{side}" for side in Crop._fields]
-    columns = ["image_id", "label", "shard", "offset", "size", "width", "height", *sides, "source_path"]
-    where: dict[tuple[str, str], _Place] = {}
-    for row in rows(read_table(manifest, MANIFEST, columns=columns)):
-        crop = Crop(*(row[side] for side in sides))
-        place = _Place(row["shard"], row["offset"], row["size"], row["width"] * row["height"], crop, row["source_path"])
-        where.setdefault((row["image_id"], row["label"]), place)
-        # for a picture with another label now: relabelled, or come under two, of which any copy serves
-        where.setdefault((row["image_id"], ""), place)
-    decided = read_crops(decisions_dir, (image_id for image_id, _ in where))
-    found = []
-    for row in rows(read_table(splits, SPLITS)):
-        image_id, label = row["image_id"], row["label"]
-        if (image_id, "") not in where:
-            raise InputError(
-                f"{splits} names picture {image_id}, which {manifest} does not: they are of different runs; run "
-                "`dvc repro`"
-            )
-        place = where.get((image_id, label)) or where[image_id, ""]
-        place = place._replace(crop=decided.get(image_id, place.crop))
-        found.append(_Row(image_id, label, row["group"], row["subset"], row["fold"], *place))
-    if not found:
-        raise InputError(f"{splits} names no pictures: look at data/dedupe and the rules of split")
-    found.sort(key=lambda row: (row.label, row.image_id))
-    if every_picture:
-        _refuse_without(found, decided, decisions_dir / "crop.csv")
-    return found
-
-
-def _refuse_without(found: Sequence[_Row], decided: dict[str, Crop], path: Path) -> None:
-    """Refuse pictures that nobody cropped, and give the lines to write."""
-    without = [row for row in found if row.image_id not in decided]
-    if not without:
-        return
-    named = [f"    {row.label}, {row.source_path}: {row.image_id},0,0,1,1" for row in without[:MAX_NAMED]]
-    if len(without) > MAX_NAMED:
-        named.append(f"    and {len(without) - MAX_NAMED} more")
-    raise DecisionError(
-        f"{path} has no row for {len(without)} of {len(found)} pictures, and ingest.crop.without is error. Add a line "
-        "for each (these keep the whole picture), drop the picture in drop.csv, or set ingest.crop.without: whole\n"
-        + "\n".join(named)
+    return AugmentArtifact(
+        folder=out_dir,
+        num_images=len(tables["index"]),
+        num_classes=len(classes),
+        image_size=params.image_size,
+        num_copies=len(copied),
+        filled=_filled([row.label for row in train], [row.label for row in copied]),
+        num_unlabelled=len(members[UNLABELLED]),
     )
 
 
-def _chunks(params: AugmentParams, members: Sequence[_Row], ingest_dir: Path) -> list[_Chunk]:
-    return [
-        _Chunk(ingest_dir, tuple(members[start : start + CHUNK_IMAGES]), params.fit, params.image_size)
-        for start in range(0, len(members), CHUNK_IMAGES)
-    ]
+def _filled(train: Sequence[str], copied: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Of each class with copies its pictures and its copies, by label."""
+    own, copies = Counter(train), Counter(copied)
+    return {label: (own[label], copies[label]) for label in sorted(copies)}
 
 
-def _pack_chunk(chunk: _Chunk) -> Pixels:
-    """(n, S, S, 3) uint8: the pictures of one chunk, in its order."""
-    packed = np.empty((len(chunk.rows), chunk.image_size, chunk.image_size, 3), np.uint8)
-    with ShardReader(chunk.ingest_dir) as reader:
-        for i, row in enumerate(chunk.rows):
-            data = reader.read(row.shard, row.offset, row.size)
-            try:
-                # ingest accepted the picture at this size: its own size is the limit
-                picture = decode(data, max_pixels=max(row.num_pixels, 1))
-            except ImageError as error:
-                raise InputError(
-                    f"{row.shard} at {row.offset}: picture {row.image_id} no longer decodes ({error}): "
-                    "run `dvc checkout --force`, or `dvc repro`"
-                ) from error
-            packed[i] = to_square(picture.pixels, crop=row.crop, fit=chunk.fit, image_size=chunk.image_size)
-    return packed
+def _write_index(rows: Sequence[Row], copies: Sequence[int], number: dict[str, int], path: Path) -> None:
+    """Write rows of PACK_INDEX, in the order of their packs.
 
-
-def _write_index(packed: Sequence[_Row], classes: list[str], path: Path) -> None:
-    positions: dict[str, int] = dict.fromkeys(SUBSETS, 0)
+    Args:
+        copies: the number of each row's copy.
+        number: class_index by label.
+    """
+    positions: dict[str, int] = {}
     table = []
-    class_index = {label: i for i, label in enumerate(classes)}
-    for row in packed:
+    for row, copy in zip(rows, copies, strict=True):
+        position = positions.setdefault(row.subset, 0)
+        positions[row.subset] += 1
         table.append(
             {
-                "image_id": row.image_id,
-                "label": row.label,
-                "class_index": class_index[row.label],
-                "group": row.group,
-                "subset": row.subset,
-                "fold": row.fold,
-                "position": positions[row.subset],
+                **{"image_id": row.image_id, "label": row.label, "group": row.group, "factors": row.factors},
+                **{"class_index": -1 if row.subset == UNLABELLED else number[row.label], "subset": row.subset},
+                **{"fold": row.fold, "position": position, "copy": copy},
             }
         )
-        positions[row.subset] += 1
-    table.sort(key=lambda row: (row["subset"], row["position"]))
-    write_table(pa.Table.from_pylist(table, schema=PACK_INDEX), path, classes=classes)
+    write_table(pa.Table.from_pylist(table, schema=PACK_INDEX), path, classes=list(number))

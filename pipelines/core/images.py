@@ -26,6 +26,7 @@ from pipelines.core.jpegs import (
     check_scans,
     count_coloured,
     decode_scaled,
+    eighths_for,
     jpeg_has_colour,
     read_header,
     scaled_extent,
@@ -54,6 +55,16 @@ class Picture:
     mode: str
     orientation: int
     num_frames: int
+
+
+class Reduced(NamedTuple):
+    """The pixels of one picture, upright, perhaps fewer than it has."""
+
+    pixels: Pixels
+    """(H, W, 3) uint8 RGB"""
+    width: float
+    """pixels that the picture takes of W: a reduced side is rounded up, and what is beyond is less than a pixel"""
+    height: float
 
 
 class Sketch(NamedTuple):
@@ -104,6 +115,47 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
 
     image, stored = decode_odd(data, max_pixels=max_pixels)
     return Picture(np.asarray(image), stored.format, stored.mode, stored.orientation, stored.num_frames)
+
+
+def decode_reduced(data: bytes, *, max_pixels: int, width: float, height: float) -> Reduced:
+    """Decode as `decode`, a plain JPEG at the smallest n/8 of its size that has at least this width and height.
+
+    All data is read, so that a broken file is found as it is at full size.
+
+    Args:
+        width, height: of the whole picture, upright, pixels; from its own size on, nothing is reduced.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    header = _plain_jpeg(data, max_pixels=max_pixels)
+    if header is not None:
+        stored = (height, width) if header.orientation >= 5 else (width, height)
+        n = eighths_for(header, *stored)
+        if n < 8:
+            try:
+                return _reduced(data, header, n)
+            except ValueError as error:
+                _refuse_lost_pixels(error)
+    pixels = decode(data, max_pixels=max_pixels).pixels
+    return Reduced(pixels, pixels.shape[1], pixels.shape[0])
+
+
+def _reduced(data: bytes, header: Header, n: int) -> Reduced:
+    """A plain JPEG at n/8 of its size.
+
+    Raises:
+        ValueError: simplejpeg finds fault with it.
+    """
+    space = "RGB" if header.profile is None else header.space
+    least = {"min_height": -(-header.height * n // 8), "min_width": -(-header.width * n // 8)}
+    pixels = simplejpeg.decode_jpeg(data, space, **least)
+    if header.profile is not None:
+        pixels = _managed(pixels, header)
+    width, height = header.width * n / 8, header.height * n / 8
+    if header.orientation >= 5:
+        width, height = height, width
+    return Reduced(upright(pixels, header.orientation), width, height)
 
 
 def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:

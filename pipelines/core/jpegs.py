@@ -199,6 +199,18 @@ def decode_scaled(data: bytes, header: Header, space: str) -> Pixels:
     return pixels
 
 
+def eighths_for(header: Header, width: float, height: float) -> int:
+    """The smallest n such that n/8 of a JPEG, as stored, has at least this width and height; 8 where none is smaller.
+
+    Turned and mirrored, the pixels by which libjpeg rounds a side up would lie at its start: there n divides evenly.
+    """
+    for n in range(1, 8):
+        even = header.width * n % 8 == 0 and header.height * n % 8 == 0
+        if header.width * n >= width * 8 and header.height * n >= height * 8 and (even or header.orientation == 1):
+            return n
+    return 8
+
+
 def scaled_extent(header: Header, shape: tuple[int, int]) -> tuple[float, float]:
     """Width and height that the picture takes of a scaled decode of `shape` (H, W).
 

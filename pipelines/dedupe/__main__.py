@@ -14,6 +14,7 @@ def _run(params: Params, layout: Layout) -> DedupeArtifact:
         ingest_dir=layout.stage("ingest"),
         decisions_dir=layout.decisions,
         out_dir=layout.stage("dedupe"),
+        unlabelled=params.split.unlabelled,
     )
 
 

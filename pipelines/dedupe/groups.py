@@ -26,6 +26,7 @@ class Item:
         decided: the label is a person's decision.
         area: pixels.
         size: bytes.
+        has_label: whether `label` is a class; else the picture came without one.
     """
 
     image_id: str
@@ -33,11 +34,12 @@ class Item:
     decided: bool
     area: int
     size: int
+    has_label: bool = True
 
     @property
-    def rank(self) -> tuple[int, int, str, str]:
-        """Sorts the best picture first: resolution, then bytes, then id."""
-        return (-self.area, -self.size, self.image_id, self.label)
+    def rank(self) -> tuple[bool, int, int, str, str]:
+        """Sorts the best picture first: one with a label, then resolution, then bytes, then id."""
+        return (not self.has_label, -self.area, -self.size, self.image_id, self.label)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Verdict:
     best_id: str
 
 
-def stars(ranks: Sequence[tuple[int, int, str, str]], edges: Iterable[tuple[int, int]]) -> list[int]:
+def stars(ranks: Sequence[tuple[bool, int, int, str, str]], edges: Iterable[tuple[int, int]]) -> list[int]:
     """The centre of each of N nodes, by rank: a node that no better centre claims is a centre itself.
 
     Args:
@@ -83,6 +85,8 @@ def judge(
 ) -> list[Verdict]:
     """The verdict of each item.
 
+    A picture without a label is never in dispute with one that has a label: it is one more copy of the best of them.
+
     Args:
         items: each (image_id, label) once.
         nodes: the node of each item: items of one node have equal thumbnails and are all the same picture.
@@ -112,7 +116,8 @@ def judge(
         decided = {items[item].label for item in inside if items[item].decided}
         first_of_label: dict[str, str] = {}
         for item in inside:
-            label = items[item].label
+            # the best comes first, and has a label if any of them does
+            label = items[item if items[item].has_label else inside[0]].label
             if centre in disputed and label not in decided:
                 # under dispute there is no best of the label: the group's best picture is the one to look at
                 verdicts[item], best[item] = "conflict", items[inside[0]].image_id
@@ -132,13 +137,17 @@ def _disputed(
     edges: Iterable[tuple[int, int]],
 ) -> set[int]:
     """Centres of the stars that hold two labels, or match a picture of another label in another star."""
-    found = {centre for centre, inside in star_items.items() if len({items[item].label for item in inside}) > 1}
+
+    def labels(some: Iterable[int]) -> set[str]:
+        return {items[item].label for item in some if items[item].has_label}
+
+    found = {centre for centre, inside in star_items.items() if len(labels(inside)) > 1}
     for first, second in edges:
         if centres[first] == centres[second]:
             continue
-        both = [items[item] for node in (first, second) for item in members[node]]
+        both = [item for node in (first, second) for item in members[node]]
         # two labels that people gave stand beside each other: they looked, and saw two pictures
-        if len({item.label for item in both}) > 1 and not all(item.decided for item in both):
+        if len(labels(both)) > 1 and not all(items[item].decided for item in both):
             found |= {centres[first], centres[second]}
     return found
 

@@ -65,12 +65,18 @@ def deduped(
 
 
 def csv_rows(
-    rows: Rows, pairs: Iterable[Pair], foreign: Iterable[ForeignRow], verdicts: Sequence[Verdict], recuts: str
+    rows: Rows,
+    pairs: Iterable[Pair],
+    foreign: Iterable[ForeignRow],
+    verdicts: Sequence[Verdict],
+    recuts: str,
+    unlabelled: str | None = None,
 ) -> list[tuple[str, ...]]:
     """The rows of duplicates.csv, sorted. image_a <= image_b, but where b is of a reference set.
 
     Args:
         recuts: drop or keep, of the params.
+        unlabelled: the label of pictures that have none; it is at odds with no other.
     """
     stay = _LOOK_ALIKES if recuts == "drop" else (*_LOOK_ALIKES, "recut")
     found: list[tuple[str, ...]] = []
@@ -80,14 +86,15 @@ def csv_rows(
         )
         ends = (rows.image_id[first], rows.image_id[second], rows.path[first], rows.path[second])
         labels = (rows.label[first], rows.label[second])
+        agree = labels[0] == labels[1] or unlabelled in labels
         if "drop" in (verdicts[first].verdict, verdicts[second].verdict):
             verdict = "drop"
         elif pair.kind in _LOOK_ALIKES and _apart(verdicts[first], verdicts[second]):
             verdict = "apart"
-        elif pair.kind in _LOOK_ALIKES or (pair.kind in stay and labels[0] == labels[1]):
+        elif pair.kind in _LOOK_ALIKES or (pair.kind in stay and agree):
             verdict = "keep"
         else:
-            verdict = "copy" if labels[0] == labels[1] else "conflict"
+            verdict = "copy" if agree else "conflict"
         found.append((*ends, *labels, pair.kind, f"{pair.score:.4f}", verdict))
     for one in foreign:
         row = one.pair.row

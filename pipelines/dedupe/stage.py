@@ -62,7 +62,14 @@ class DedupeArtifact:
 
 
 def dedupe(
-    params: DedupeParams, *, root: Path, cache: Path, ingest_dir: Path, decisions_dir: Path, out_dir: Path
+    params: DedupeParams,
+    *,
+    root: Path,
+    cache: Path,
+    ingest_dir: Path,
+    decisions_dir: Path,
+    out_dir: Path,
+    unlabelled: str | None = None,
 ) -> DedupeArtifact:
     """Write `manifest.parquet` (DEDUPED) and `duplicates.csv` to `out_dir`.
 
@@ -74,6 +81,7 @@ def dedupe(
         cache: for features; deleting it changes no result.
         ingest_dir: manifest, thumbnails and shards.
         decisions_dir: holds drop.csv and relabel.csv.
+        unlabelled: split.unlabelled, the label of pictures that have none.
 
     Raises:
         InputError: manifest and thumbnails are missing or do not belong together, or a reference set is not there.
@@ -111,7 +119,7 @@ def dedupe(
             )
         )
     gone = _in_reference_sets(foreign_rows, standing, found)
-    verdict_of = _verdicts(params, rows, standing, found, gone)
+    verdict_of = _verdicts(params, rows, standing, found, gone, unlabelled)
     verdicts = [_row_verdict(rows, row, first_row, verdict_of) for row in range(manifest.num_rows)]
     pairs = found.pairs + [
         Pair(first_row[key], row, "exact", 1.0)
@@ -121,7 +129,9 @@ def dedupe(
     empty_folder(out_dir)
     reasons = {standing[item]: reason for item, reason in gone.items()}
     write_table(deduped(manifest, rows, verdicts, decisions, reasons), out_dir / "manifest.parquet")
-    write_csv(out_dir / "duplicates.csv", HEADER, csv_rows(rows, pairs, foreign_rows, verdicts, params.recuts))
+    write_csv(
+        out_dir / "duplicates.csv", HEADER, csv_rows(rows, pairs, foreign_rows, verdicts, params.recuts, unlabelled)
+    )
     num_skipped = sum(one.num_skipped for one in references)
     return _artifact(out_dir, rows, pairs, verdicts, num_against=len(foreign_rows), num_skipped=num_skipped)
 
@@ -143,7 +153,12 @@ def _in_reference_sets(foreign: list[ForeignRow], standing: list[int], found: Fo
 
 
 def _verdicts(
-    params: DedupeParams, rows: Rows, standing: list[int], found: Found, gone: dict[int, str]
+    params: DedupeParams,
+    rows: Rows,
+    standing: list[int],
+    found: Found,
+    gone: dict[int, str],
+    unlabelled: str | None,
 ) -> dict[tuple[str, str], Verdict]:
     """The verdict of each (image_id, label) that stands."""
     left = [item for item in range(len(standing)) if item not in gone]
@@ -154,7 +169,14 @@ def _verdicts(
     }
     near, recut = edges.get("near", []), edges.get("recut", [])
     items = [
-        Item(rows.image_id[row], rows.label[row], rows.decided[row], rows.area[row], rows.size[row])
+        Item(
+            rows.image_id[row],
+            rows.label[row],
+            rows.decided[row],
+            rows.area[row],
+            rows.size[row],
+            has_label=rows.label[row] != unlabelled,
+        )  # fmt: skip
         for row in (standing[item] for item in left)
     ]
     judged = judge(

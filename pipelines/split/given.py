@@ -52,7 +52,7 @@ def read_given(manifest: Path, duplicates: Path, params: SplitParams) -> tuple[P
     Raises:
         InputError: as read_pictures; no file has a subset, one has none or leaks against the rules, no test picture.
     """
-    table = read_files(manifest, params.group_by, more=_COLUMNS)
+    table = read_files(manifest, params.group_by, unlabelled=params.unlabelled, more=_COLUMNS)
     at = table.schema.get_field_index("given_subset")
     table = table.set_column(at, "given_subset", pc.fill_null(table["given_subset"], ""))
     # a copy may take the place of the picture that dedupe kept: its own pairs count too
@@ -69,7 +69,7 @@ def read_given(manifest: Path, duplicates: Path, params: SplitParams) -> tuple[P
         refuse_leaks(leaks)
     rows, side = _standing(files, linked, code, params.leaks)
     table = files.take(pa.array(rows)).append_column("side", pa.array(side))
-    table = table.sort_by([(name, "ascending") for name in ("label", "image_id", "side")])
+    table = table.sort_by([*((name, "ascending") for name in ("label", "image_id", "side")), ("factors", "descending")])
     table = without_repeats(table, "image_id", "label", "side")
     side = table["side"].to_numpy()
     if (side == NONE).any() and params.unassigned == "refuse":

@@ -26,7 +26,8 @@ def merge(pictures: Pictures, rare: npt.NDArray[np.bool_], into: str) -> tuple[P
         rare: (K,) classes to merge.
     """
     names = np.array([into if is_rare else name for name, is_rare in zip(pictures.labels, rare, strict=True)], object)
-    table = pa.table({"image_id": pictures.table["image_id"], "label": pa.array(names[pictures.label_of], pa.string())})
+    label = pa.array(names[pictures.label_of], pa.string())
+    table = pictures.table.set_column(pictures.table.schema.get_field_index("label"), "label", label)
     _, label_of = label_numbers(table["label"])
     order = np.lexsort((pictures.image_of, label_of))
     number = pictures.image_of[order]

@@ -20,6 +20,7 @@ from pipelines.split.bins import ALWAYS_TRAIN, Bins
 from pipelines.split.given import Given, read_given
 from pipelines.split.leaks import write_leaks
 from pipelines.split.units import Ints, Pictures, read_pictures
+from pipelines.split.unlabelled import Unlabelled, as_training, read_unlabelled, with_unlabelled
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class SplitArtifact:
         merged: labels that became split.merged_label.
         num_leaks: groups that lay across a given split.
         pairs_across: pairs of copies that still do, under `leaks: keep`.
+        num_unlabelled: pictures without a label that stay, beside the subsets.
+        num_unlabelled_left_out: those bound to a picture that something is measured on.
     """
 
     splits: Path
@@ -55,6 +58,8 @@ class SplitArtifact:
     merged: tuple[str, ...]
     num_leaks: int
     pairs_across: int
+    num_unlabelled: int
+    num_unlabelled_left_out: int
 
     def __str__(self) -> str:
         total = sum(self.subsets.values())
@@ -67,6 +72,8 @@ class SplitArtifact:
         rare += f"; {len(self.merged)} rare merged" if self.merged else ""
         rare += f"; {self.num_leaks} groups lay across the given split" if self.num_leaks else ""
         rare += f"; {self.pairs_across} PAIRS OF COPIES LIE ACROSS" if self.pairs_across else ""
+        if self.num_unlabelled or self.num_unlabelled_left_out:
+            rare += f"; {self.num_unlabelled} without a label, {self.num_unlabelled_left_out} more left out"
         what = f"{total} pictures of {self.num_classes} classes in {self.num_groups} groups"
         return f"{what}: {', '.join(parts)}{folds}{rare}"
 
@@ -89,20 +96,22 @@ def split(params: SplitParams, *, manifest: Path, duplicates: Path, out_dir: Pat
     if params.method == "given":
         pictures, given = read_given(manifest, duplicates, params)
     else:
-        pictures = read_pictures(manifest, params.group_by)
+        pictures = read_pictures(manifest, params.group_by, unlabelled=params.unlabelled)
     bins = Bins.of(params)
     found = assign(pictures, bins, params, given)
     pictures, keeps_leaks = found.pictures, given is not None and params.leaks == "keep"
     if not keeps_leaks:
         refuse_straddling(pictures, found.bin_of)
-    table = _splits(pictures, bins, found.bin_of)
-    pairs = audit_pairs(duplicates, table)
+    labelled = _splits(pictures, bins, found.bin_of)
+    unlabelled = read_unlabelled(manifest, duplicates, params, labelled)
+    table = with_unlabelled(labelled, unlabelled)
+    pairs = audit_pairs(duplicates, as_training(table))
     if not keeps_leaks:
         refuse_pairs_across(pairs)
     for warning in (*found.warnings, *_leak_warnings(given, params, pairs)):
         print(f"split: warning: {warning}", file=sys.stderr)
     audit = {
-        **_described(params, found, pairs, given),
+        **_described(params, found, pairs, given, unlabelled),
         **achieved(pictures, bins, found.bin_of, found.train_only, asked=given is None),
     }
     empty_folder(out_dir)
@@ -110,7 +119,7 @@ def split(params: SplitParams, *, manifest: Path, duplicates: Path, out_dir: Pat
         write_leaks(given.leaks, _subsets_of(table, given), out_dir / "leaks.csv")
     write_json(out_dir / "audit.json", audit)
     write_table(table, out_dir / "splits.parquet")
-    return _artifact(out_dir, found, bins, given, pairs)
+    return _artifact(out_dir, found, bins, given, pairs, unlabelled)
 
 
 def _splits(pictures: Pictures, bins: Bins, bin_of: Ints) -> pa.Table:
@@ -118,11 +127,14 @@ def _splits(pictures: Pictures, bins: Bins, bin_of: Ints) -> pa.Table:
     subset, fold = bins.subset_and_fold(bin_of)
     # one name a unit: the group that the later stages see is the unit of this split
     group = pa.array(pictures.units).take(pa.array(pictures.unit_of))
-    columns = [pictures.table["image_id"], pictures.table["label"], group, pa.array(subset), pa.array(fold)]
+    own = pictures.table
+    columns = [own["image_id"], own["label"], group, pa.array(subset), pa.array(fold), own["factors"]]
     return pa.table(columns, schema=SPLITS)
 
 
-def _described(params: SplitParams, found: Assignment, pairs: Pairs, given: Given | None) -> dict[str, Any]:
+def _described(
+    params: SplitParams, found: Assignment, pairs: Pairs, given: Given | None, unlabelled: Unlabelled
+) -> dict[str, Any]:
     """What audit.json says of the method and of leaks."""
     pictures = found.pictures
     sizes = np.bincount(pictures.unit_of, minlength=len(pictures.units))
@@ -138,6 +150,9 @@ def _described(params: SplitParams, found: Assignment, pairs: Pairs, given: Give
         "given": {"leaks": params.leaks, "unassigned": params.unassigned, **given.leaks.summary} if given else None,
         "train_only": list(found.train_only),
         "merged": {"label": params.merged_label, "of": list(found.merged)} if found.merged else None,
+        "unlabelled": {"num_pictures": unlabelled.rows.num_rows, "num_left_out": unlabelled.num_left_out}
+        if params.unlabelled is not None
+        else None,
     }
 
 
@@ -190,7 +205,9 @@ def refuse_straddling(pictures: Pictures, bin_of: Ints) -> None:
             )
 
 
-def _artifact(out_dir: Path, found: Assignment, bins: Bins, given: Given | None, pairs: Pairs) -> SplitArtifact:
+def _artifact(
+    out_dir: Path, found: Assignment, bins: Bins, given: Given | None, pairs: Pairs, unlabelled: Unlabelled
+) -> SplitArtifact:
     pictures, bin_of, train_only = found.pictures, found.bin_of, found.train_only
     subset, _ = bins.subset_and_fold(bin_of)
     total = len(bin_of)
@@ -213,4 +230,6 @@ def _artifact(out_dir: Path, found: Assignment, bins: Bins, given: Given | None,
         merged=found.merged,
         num_leaks=given.leaks.num_groups if given else 0,
         pairs_across=pairs.across,
+        num_unlabelled=unlabelled.rows.num_rows,
+        num_unlabelled_left_out=unlabelled.num_left_out,
     )

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_table
+from pipelines.split.factors import current_factors
 from pipelines.split.links import column_for, linking_values
 
 Ints = npt.NDArray[np.int64]
@@ -26,7 +27,7 @@ class Pictures:
     """The N pictures that take part, sorted by (label, image_id), and the U units that hold them.
 
     Args:
-        table: N rows of image_id and label.
+        table: N rows of image_id, label and factors.
         labels: the K class labels, sorted.
         label_of: (N,) index into labels.
         image_of: (N,) number of the image; two rows of one image (under two labels) share it.
@@ -71,13 +72,13 @@ class Linked:
     unit_of_key: Ints
 
     def pictures(self, rows: pa.Table, *, may_repeat: bool = False) -> Pictures:
-        """Pictures that are to be divided: `rows` of image_id, label and group, sorted by (label, image_id)."""
+        """Pictures that are to be divided: `rows` of image_id, label, group and factors, by (label, image_id)."""
         labels, label_of = label_numbers(rows["label"])
         # a hash table: a search in sorted texts takes five times as long as all the rest
         found = pc.index_in(rows["group"], pa.array(self.groups, pa.string()))
         group_of = found.to_numpy().astype(np.int64)
         return Pictures(
-            table=rows.select(["image_id", "label"]),
+            table=rows.select(["image_id", "label", "factors"]),
             labels=labels,
             label_of=label_of,
             image_of=image_numbers(rows["image_id"]),
@@ -90,46 +91,59 @@ class Linked:
         )
 
 
-def read_pictures(manifest: Path, group_by: str | None) -> Pictures:
+def read_pictures(manifest: Path, group_by: str | None, *, unlabelled: str | None = None) -> Pictures:
     """Read dedupe's manifest and find what must stay together.
 
     Rows of verdict `drop` take no part at all. Copies do not take part either, but they link: where the copy of a
     picture of one person is a picture of another, both persons stay on one side.
 
+    Args:
+        unlabelled: the label of pictures without one, which take no part either.
+
     Raises:
         InputError: no picture is kept, or `group_by` is nothing that the manifest has.
     """
-    table = read_files(manifest, group_by)
+    table = read_files(manifest, group_by, unlabelled=unlabelled)
     return link(table, group_by).pictures(kept_rows(table))
 
 
-def read_files(manifest: Path, group_by: str | None, *, more: tuple[str, ...] = ()) -> pa.Table:
+def read_files(
+    manifest: Path, group_by: str | None, *, unlabelled: str | None = None, more: tuple[str, ...] = ()
+) -> pa.Table:
     """The columns of dedupe's manifest that a split needs, and `more` of them; with group_by also `linked_by`.
+
+    Args:
+        unlabelled: files of this label are left out.
 
     Raises:
         InputError: no picture is kept, or `group_by` is nothing that the manifest has.
     """
-    columns = ["image_id", "label", "group", "verdict", *more]
+    columns = ["image_id", "label", "group", "verdict", "original_label", "factors", *more]
     source = ""
     if group_by is not None:
         # read_table's check of the file comes first: a missing file is not a missing column
         read_table(manifest, DEDUPED, columns=["verdict"])
         source = column_for(group_by, pq.read_schema(manifest).names)
     table = read_table(manifest, DEDUPED, columns=columns + [source] * (source not in ["", *columns]))
+    if unlabelled is not None:
+        table = table.filter(pc.not_equal(table["label"], unlabelled))
     if not pc.any(pc.equal(table["verdict"], "keep")).as_py():
+        what = "no picture" if unlabelled is None else f"no picture but those of split.unlabelled, {unlabelled!r},"
         raise InputError(
-            f"{manifest} keeps no picture ({table.num_rows} rows, none of verdict keep): there is nothing to split; "
+            f"{manifest} keeps {what} ({table.num_rows} rows, none of verdict keep): there is nothing to split; "
             "look at data/ingest/rejected.csv, data/dedupe/duplicates.csv and data/decisions/drop.csv"
         )
     if group_by is not None:
         table = table.append_column("linked_by", linking_values(table[source], group_by))
-    return table
+    return table.set_column(table.schema.get_field_index("factors"), "factors", current_factors(table))
 
 
 def kept_rows(table: pa.Table) -> pa.Table:
     """Rows of verdict keep, one per (image_id, label), sorted by (label, image_id)."""
-    kept = table.filter(pc.equal(table["verdict"], "keep")).select(["image_id", "label", "group"])
-    return without_repeats(kept.sort_by([("label", "ascending"), ("image_id", "ascending")]), "image_id", "label")
+    kept = table.filter(pc.equal(table["verdict"], "keep")).select(["image_id", "label", "group", "factors"])
+    # of equal files of two sources, one of which knows factors, the one that does
+    kept = kept.sort_by([("label", "ascending"), ("image_id", "ascending"), ("factors", "descending")])
+    return without_repeats(kept, "image_id", "label")
 
 
 def without_repeats(rows: pa.Table, *keys: str) -> pa.Table:

@@ -40,7 +40,7 @@ def set_up(device: torch.device, *, seed: int, num_threads: int, fast: bool) -> 
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(not relaxed)
     # deterministic, and filling new memory is a pass over it that nothing here reads
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = relaxed
     torch.backends.cudnn.allow_tf32 = relaxed
     torch.backends.cuda.matmul.allow_tf32 = relaxed

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.core.draws import Floats, Keys, uniform
+from pipelines.core.draws import Keys, uniform
+from pipelines.core.draws.numbers import Floats
 from pipelines.core.params.recipes import Mixing
 
 MIXED, KIND, SHARE, CENTRE_X, CENTRE_Y = range(110, 115)
@@ -88,6 +89,6 @@ def mix(images: torch.Tensor, mixture: Mixture) -> tuple[torch.Tensor, torch.Ten
 
 
 def mix_labels(first: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """(B, …) numbers of each picture, such as losses against its own label or probabilities, mixed with the next one's."""
+    """(B, …) numbers of each picture, such as probabilities or weights, mixed with those of the next one."""
     weight = share.view(-1, *[1] * (first.ndim - 1))
     return torch.lerp(first, first.roll(-1, dims=0), weight)

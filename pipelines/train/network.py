@@ -17,14 +17,15 @@ from torch import nn
 
 from pipelines.core.errors import TrainingError
 from pipelines.core.params.augment import AugmentPolicy
-from pipelines.core.params.recipes import NetworkRecipe, Plateau, ScratchRecipe, View
+from pipelines.core.params.optimizers import Plateau
+from pipelines.core.params.recipes import NetworkRecipe, ScratchRecipe, View
 from pipelines.core.progress import progress
 from pipelines.train.averaging import Average
 from pipelines.train.checkpoints import Checkpoint, checkpoint_for
 from pipelines.train.examples import Examples, add_pseudo_labels, examples_of
 from pipelines.train.feeding import digest_pixels, feed_of
 from pipelines.train.job import Job
-from pipelines.train.judging import Eye, Figures, figures, probabilities
+from pipelines.train.judging import Eye, figures, probabilities
 from pipelines.train.models import build_network, load_weights, spec_for, stages
 from pipelines.train.optimizers import build_optimizer, parameter_groups
 from pipelines.train.outcome import Outcome, Probabilities
@@ -95,7 +96,9 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
         processes=job.processes,
     )
     _train_epochs(run, parts, lesson, job, checkpoint)
-    return _outcome(run, recipe, job, eye, {"weights": source, "num_pseudo": len(examples) - len(job.rows.train)}, checkpoint)
+    return _outcome(
+        run, recipe, job, eye, {"weights": source, "num_pseudo": len(examples) - len(job.rows.train)}, checkpoint
+    )
 
 
 def _network(recipe: NetworkRecipe, job: Job) -> tuple[nn.Module, str]:
@@ -214,7 +217,6 @@ def _train_epochs(run: Run, parts: _Parts, lesson: Lesson, job: Job, checkpoint:
                 processes=job.processes,
             )
             result = figures(found, val_labels)
-            _refuse_nan(result, run.epoch, rate)
             run.note(
                 (run.epoch, train_loss, result.loss, train_accuracy, result.accuracy, result.macro_f1, rate),
                 recipe.stopping,
@@ -268,14 +270,6 @@ def _lower(run: Run, recipe: NetworkRecipe) -> None:
         run.since_better = 0
 
 
-def _refuse_nan(result: Figures, epoch: int, rate: float) -> None:
-    if not np.isfinite(result.loss):
-        raise TrainingError(
-            f"the validation loss is {result.loss} after epoch {epoch}, at learning rate {rate:g}: lower "
-            "optimizer.learning_rate (a tenth is a good try), raise warmup_epochs, or set max_gradient_norm"
-        )
-
-
 def _checkpoint(
     recipe: NetworkRecipe, policy: AugmentPolicy, job: Job, examples: Examples, source: str, eye: Eye
 ) -> Checkpoint:
@@ -303,6 +297,11 @@ def _outcome(
     run: Run, recipe: NetworkRecipe, job: Job, eye: Eye, info: dict[str, object], checkpoint: Checkpoint
 ) -> Outcome:
     """The best epoch's weights, and what they make of validation, test and unlabelled pictures."""
+    if run.best_epoch == 0:
+        raise TrainingError(
+            f"the validation loss is no number after any of {run.epoch} epochs: lower optimizer.learning_rate (a tenth "
+            "is a good try), raise warmup_epochs or batch_size, or set max_gradient_norm"
+        )
     last = {name: tensor.detach().cpu().clone() for name, tensor in run.judged.state_dict().items()}
     run.judged.load_state_dict(run.best_weights)
 

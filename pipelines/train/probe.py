@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.packs import PackIndex, Rows
+from pipelines.core.params.recipes import View
 from pipelines.core.tables import FEATURES
 
 MAX_PICTURES = 4096
@@ -32,17 +33,21 @@ def probe_rows(groups: Sequence[str]) -> Rows:
     return np.array(sorted(found), np.int64)
 
 
-def feature_table(index: PackIndex, rows: Rows, features: npt.NDArray[np.float16]) -> pa.Table:
+def feature_table(
+    index: PackIndex, rows: Rows, features: Sequence[npt.NDArray[np.float16]], views: Sequence[View]
+) -> pa.Table:
     """The table FEATURES.
 
     Args:
         rows: n rows of the index.
-        features: (V, n, D) of these; view 0 is the plain one. Near copies are stood in for by the last view.
+        features: (n, D) of these in each of `views`. Near copies are stood in for by the last view that is not plain.
     """
+    plain = views.index("plain") if "plain" in views else 0
+    edited = max((i for i in range(len(views)) if i != plain), default=plain)
     columns = {
         "image_id": pa.array(index.image_id[rows].tolist(), pa.string()),
         "class_index": pa.array(index.class_index[rows], pa.int32()),
-        "plain": pa.array([line.tobytes() for line in features[0]], pa.binary()),
-        "edited": pa.array([line.tobytes() for line in features[-1]], pa.binary()),
+        "plain": pa.array([line.tobytes() for line in features[plain]], pa.binary()),
+        "edited": pa.array([line.tobytes() for line in features[edited]], pa.binary()),
     }
     return pa.table(columns, schema=FEATURES).sort_by([("image_id", "ascending"), ("class_index", "ascending")])

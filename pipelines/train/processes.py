@@ -57,7 +57,8 @@ class Processes:
 def synchronise_norms(module: nn.Module, device: torch.device, processes: Processes) -> nn.Module:
     """Batch norms over the whole batch, where there is such a thing: on GPUs. On a CPU each process has its own."""
     if processes.count > 1 and device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return converted
     return module
 
 

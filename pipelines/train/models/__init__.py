@@ -1,42 +1,30 @@
-"""The networks that recipes name, each with its own input normalisation."""
+"""The networks that recipes name: built, given weights, cut into stages, and as backbones.
 
-from dataclasses import dataclass
-from typing import Literal
+torchvision is imported (3 s) where one of its networks is built, and not before.
+"""
 
-from torch import nn
+from pipelines.core.lite0 import EfficientNetLite0, fold_batch_norm
+from pipelines.train.models.backbones import backbone, build_backbone, fold_batch_norms
+from pipelines.train.models.building import Stem, build_network, min_image_size
+from pipelines.train.models.loading import load_weights
+from pipelines.train.models.sources import weights_file
+from pipelines.train.models.specs import ModelSpec, Triple, is_depthwise_heavy, spec_for
+from pipelines.train.models.stages import stages
 
-from pipelines.core.lite0 import MEAN, STD, EfficientNetLite0, fold_batch_norm
-from pipelines.core.params.train import ScratchRecipe
-from pipelines.train.models.resnet18 import build_resnet18
-
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """How a network is fed.
-
-    Args:
-        mean: of the input, per channel, on the scale of 0 to 255; subtracted.
-        std: per channel, on that scale; divided by.
-    """
-
-    mean: Triple
-    std: Triple
-
-
-MODELS: dict[Literal["efficientnet_lite0", "resnet18"], ModelSpec] = {
-    "efficientnet_lite0": ModelSpec(mean=(MEAN, MEAN, MEAN), std=(STD, STD, STD)),
-    # ImageNet's, as torchvision's weights expect
-    "resnet18": ModelSpec(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
-}
-
-
-def build_network(recipe: ScratchRecipe, num_classes: int) -> nn.Module:
-    """The network of a recipe, (B, 3, S, S) float to (B, K) logits; random weights from torch's current generator."""
-    match recipe.model:
-        case "resnet18":
-            return build_resnet18(num_classes, stem=recipe.stem, dropout=recipe.dropout)
-
-
-__all__ = ["MODELS", "EfficientNetLite0", "ModelSpec", "build_network", "fold_batch_norm"]
+__all__ = [
+    "EfficientNetLite0",
+    "ModelSpec",
+    "Stem",
+    "Triple",
+    "backbone",
+    "build_backbone",
+    "build_network",
+    "fold_batch_norm",
+    "fold_batch_norms",
+    "is_depthwise_heavy",
+    "load_weights",
+    "min_image_size",
+    "spec_for",
+    "stages",
+    "weights_file",
+]

@@ -1,0 +1,633 @@
+"""train, networks by gradient descent: what each field of a recipe changes, and what changes nothing."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from train_inputs import (
+    FROZEN,
+    POLICIES,
+    SCRATCH,
+    SGD,
+    colours,
+    history,
+    params,
+    pretrained,
+    run,
+    small_packs,
+    write_packs,
+    written,
+)
+
+from pipelines.core.errors import InputError, TrainingError
+from pipelines.core.tables import PREDICTIONS, read_classes, read_target, write_table
+from pipelines.train import load_member, network, steps, train
+from pipelines.train.feeding import StreamedFeed
+from pipelines.train.member import read_info
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def recipe(**changes: Any) -> dict[str, Any]:
+    return {**SCRATCH, **changes}
+
+
+def model(root: Path) -> Path:
+    return root / "out" / "model.safetensors"
+
+
+def by_heart(folder: Path) -> Path:
+    """32 pictures with labels drawn by lot, which also validate: nothing but memory can get them right."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3)).astype(np.uint8)
+    labels = np.random.default_rng(1).integers(0, 3, 32)
+    both = np.concatenate([pixels, pixels])
+    return write_packs(folder, ["train"] * 32 + ["val"] * 32, np.tile(labels, 2), both, [-1] * 32 + [0] * 32)
+
+
+HEART = {
+    "batch_size": 16,
+    "augmentation": "nothing",
+    "epochs": 40,
+    "dropout": 0.0,
+    "stopping": {"metric": "val_accuracy", "patience": 40},
+    "loss": {"kind": "cross_entropy", "label_smoothing": 0.0},
+    "optimizer": {"kind": "adam", "learning_rate": 0.003, "weight_decay": 0.0},
+}
+
+
+# every recipe learns ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model": {"kind": "mlp", "hidden_sizes": [128, 64]}},
+        {"optimizer": {**SGD, "learning_rate": 0.1}},
+        {"optimizer": {"kind": "adamw", "learning_rate": 0.003, "weight_decay": 0.01}},
+        {"schedule": {"kind": "one_cycle", "rise": 0.3, "start": 0.04}},
+        {"loss": {"kind": "focal", "gamma": 2.0}},
+        {"balance": "weights"},
+        {"balance": "sampling"},
+        {"ema_decay": 0.9},
+        {"accumulate": 3},
+        {"max_gradient_norm": 1.0},
+        {"colour": "grey"},
+        {"precision": "bfloat16"},
+        {"precision": "float16"},
+    ],
+    ids=lambda changes: json.dumps(changes)[:40],
+)
+def test_it_learns_32_pictures_by_heart(tmp_path: Path, changes: dict[str, Any]) -> None:
+    artifact = run(tmp_path, by_heart(tmp_path / "packs"), recipe(**{**HEART, **changes}))
+    assert artifact.val_accuracy == 1.0  # the same pictures as trained
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 0.2, "cutmix": 0.0}, {"mixup": 0.0, "cutmix": 1.0}])
+def test_mixed_pictures_teach_too(tmp_path: Path, mixing: dict[str, float]) -> None:
+    packs = small_packs(tmp_path / "packs", num_train=48)
+    made = recipe(mixing={**mixing, "probability": 0.5}, epochs=15, augmentation="nothing")
+    assert run(tmp_path, packs, made).val_accuracy == 1.0
+
+
+# what is written ----------------------------------------------------------------------------
+
+
+def test_a_run_writes_weights_history_and_predictions(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs", num_unlabelled=4)
+    run(tmp_path, packs)
+    assert set(written(tmp_path)) == {"model.safetensors", "last.safetensors", "history.csv", "predictions.parquet"}
+    table = pq.read_table(tmp_path / "out" / "predictions.parquet")
+    subsets = table["subset"].to_pylist()
+    assert [subsets.count(name) for name in ("test", "unlabelled", "val")] == [6, 4, 6]
+    assert subsets == sorted(subsets)
+    assert np.allclose(np.array(table["probabilities"].to_pylist()).sum(axis=1), 1.0)
+    assert {c for c, s in zip(table["class_index"].to_pylist(), subsets, strict=True) if s == "unlabelled"} == {-1}
+    assert [row["epoch"] for row in history(tmp_path)] == [1, 2]
+    assert list(history(tmp_path)[0]) == [
+        *("epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "val_macro_f1", "learning_rate"),
+    ]
+    info = read_info(model(tmp_path))
+    assert (info["precision"], info["accumulate"], info["epochs"], info["fast"]) == ("float32", 1, 2, False)
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    made = recipe(mixing={"mixup": 0.2, "cutmix": 1.0, "probability": 0.5}, ema_decay=0.9, balance="sampling")
+    run(tmp_path, packs, made)
+    first = written(tmp_path)
+    run(tmp_path, packs, made)
+    assert written(tmp_path) == first
+
+
+def test_the_best_and_the_last_weights_are_kept(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    made = recipe(epochs=4, optimizer={**SGD, "learning_rate": 3.0}, schedule={"kind": "constant"})
+    run(tmp_path, packs, made)
+    losses = [row["val_loss"] for row in history(tmp_path)]
+    best = read_info(model(tmp_path))["best_epoch"]
+    assert losses[best - 1] == min(losses)
+    same = model(tmp_path).read_bytes() == (tmp_path / "out" / "last.safetensors").read_bytes()
+    assert same == (best == 4)
+
+
+@pytest.mark.parametrize("views", [["plain"], ["plain", "mirror", "zoom", "turn_left"]])
+def test_a_member_read_back_predicts_what_was_written(tmp_path: Path, views: list[str]) -> None:
+    packs = small_packs(tmp_path / "packs")
+    run(tmp_path, packs, recipe(views=views))
+    table = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    expected = {row["image_id"]: row["probabilities"] for row in table if row["subset"] == "test"}
+    rows = pq.read_table(packs / "index.parquet").to_pylist()
+    order = [row["image_id"] for row in rows if row["subset"] == "test"]
+    found = load_member(model(tmp_path)).predict(np.load(packs / "test.npy"))
+    assert np.allclose(found, np.array([expected[image_id] for image_id in order]), atol=1e-5)
+
+
+# what changes nothing -----------------------------------------------------------------------
+
+
+def test_streamed_packs_give_the_bytes_of_resident_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packs = small_packs(tmp_path / "packs", size=32)  # twice the recipe's side: resized on the way
+    run(tmp_path, packs)
+    resident = written(tmp_path)
+    streamed = []
+    plain = StreamedFeed.batches
+    monkeypatch.setattr(StreamedFeed, "batches", lambda self, parts: (streamed.append(1), plain(self, parts))[1])
+    run(tmp_path, packs, resident_bytes=0)
+    assert written(tmp_path) == resident
+    assert streamed
+
+
+def test_an_error_while_streaming_reaches_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.train import feeding
+
+    def broken(*_: Any) -> None:
+        raise InputError("the disk is gone")
+
+    packs = small_packs(tmp_path / "packs")
+    monkeypatch.setattr(feeding, "resize", broken)
+    with pytest.raises(InputError, match="the disk is gone"):
+        run(tmp_path, packs, resident_bytes=0)
+
+
+def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
+    """A network without batch norm: the gradient of three parts is that of the whole."""
+    packs = small_packs(tmp_path / "packs")
+    made = recipe(model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD, epochs=3)
+    run(tmp_path, packs, made)
+    whole = history(tmp_path)
+    run(tmp_path, packs, {**made, "accumulate": 3})
+    for one, other in zip(whole, history(tmp_path), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_running_out_of_memory_computes_batches_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packs = small_packs(tmp_path / "packs")
+    made = recipe(model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD)
+    run(tmp_path, packs, made)
+    whole = history(tmp_path)
+    plain = steps._learn
+
+    def hungry(trained: nn.Module, lesson: Any, pixels: torch.Tensor, *others: Any, **named: Any) -> Any:
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(trained, lesson, pixels, *others, **named)
+
+    monkeypatch.setattr(steps, "_learn", hungry)
+    run(tmp_path, packs, made)
+    assert "out of memory; batches of 8 are computed in 2 parts from here on" in capsys.readouterr().out
+    assert read_info(model(tmp_path))["accumulate"] == 2
+    for one, other in zip(whole, history(tmp_path), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_memory_too_small_for_a_single_picture_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starving(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(steps, "_learn", starving)
+    with pytest.raises(
+        TrainingError, match=r"cpu has no memory for \d pictures of 16 px in \d parts: lower image_size"
+    ):
+        run(tmp_path, small_packs(tmp_path / "packs"))
+
+
+# stopping and going on ----------------------------------------------------------------------
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    still = {**SGD, "learning_rate": 1e-12}
+    # macro F1 and accuracy of a network that does not move stay as they are in the first epoch or two
+    made = recipe(
+        epochs=40,
+        stopping={"metric": "val_macro_f1", "patience": 2},
+        optimizer=still,
+        schedule={"kind": "constant"},
+        model={"kind": "mlp", "hidden_sizes": [4]},
+    )
+    run(tmp_path, packs, made)
+    assert len(history(tmp_path)) == 3
+    assert read_info(model(tmp_path))["best_epoch"] == 1
+
+
+def test_a_plateau_lowers_the_rate(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    made = recipe(
+        epochs=6,
+        stopping={"metric": "val_accuracy", "patience": 40},
+        optimizer={**SGD, "learning_rate": 1e-12},
+        schedule={"kind": "plateau", "factor": 0.1, "patience": 2},
+        model={"kind": "mlp", "hidden_sizes": [4]},
+    )
+    run(tmp_path, packs, made)
+    rates = [row["learning_rate"] for row in history(tmp_path)]
+    assert rates == pytest.approx([1e-12, 1e-12, 1e-12, 1e-13, 1e-13, 1e-14])
+
+
+def test_a_loss_that_is_no_number_stops_with_epoch_batch_rate_and_remedy(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    wild = recipe(optimizer={**SGD, "learning_rate": 1e30}, schedule={"kind": "constant"})
+    message = r"the loss is (nan|inf) in epoch 1, batch \d of 3, at learning rate 1e\+30: lower optimizer.learning_rate"
+    with pytest.raises(TrainingError, match=message):
+        run(tmp_path, packs, wild)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": SGD, "ema_decay": 0.9, "schedule": {"kind": "plateau", "factor": 0.5, "patience": 1}},
+        {"tuning": "two_stage", "head_epochs": 2, "head_learning_rate": 0.01, "precision": "float16"},
+    ],
+    ids=["ema and plateau", "two stages in half precision"],
+)
+def test_a_killed_run_continues_to_the_same_bytes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last: int,
+    changes: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    packs = small_packs(tmp_path / "packs")
+    made = recipe(**{"epochs": 4, **changes})
+    if "tuning" in changes:
+        weights = file_weights(tmp_path, packs)
+        made = {**made, "weights": weights, "layer_decay": 0.8, "freeze_norms": False}
+    run(tmp_path, packs, made)
+    unbroken = written(tmp_path)
+    plain = network.train_epoch
+
+    def killed(state: Any, *others: Any, **named: Any) -> Any:
+        if state.epoch > last:
+            raise KeyboardInterrupt
+        return plain(state, *others, **named)
+
+    monkeypatch.setattr(network, "train_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, packs, made)
+    assert written(tmp_path) == unbroken  # the old result stands until a new one is whole
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "out")
+    run(tmp_path, packs, made)
+    assert written(tmp_path) == unbroken
+    assert f"continues after epoch {last}" in capsys.readouterr().out
+    assert list((tmp_path / "cache" / "checkpoints").iterdir()) == []
+
+
+def test_a_process_that_is_killed_continues(tmp_path: Path) -> None:
+    """Really killed, in the middle of an epoch, by a signal that cannot be caught."""
+    packs = small_packs(tmp_path / "packs", num_train=60)
+    made = recipe(epochs=4)
+    run(tmp_path, packs, made)
+    unbroken = written(tmp_path)
+    shutil.rmtree(tmp_path / "out")
+    script = (
+        "import os, signal, sys; from pathlib import Path; import json; from pipelines.train import steps\n"
+        "from train_inputs import run\n"
+        "plain, count = steps._step, [0]\n"
+        "def step(*a, **k):\n"
+        "    count[0] += 1\n"
+        "    if count[0] == 20: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return plain(*a, **k)\n"
+        "steps._step = step\n"
+        f"run(Path({str(tmp_path)!r}), Path({str(packs)!r}), json.loads({json.dumps(made)!r}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert "epoch 2 of 4" in done.stdout
+    run(tmp_path, packs, made)
+    assert written(tmp_path) == unbroken
+
+
+def test_a_checkpoint_of_another_recipe_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.train import checkpoints
+
+    packs = small_packs(tmp_path / "packs")
+    monkeypatch.setattr(checkpoints.Checkpoint, "remove", lambda _: None)
+    run(tmp_path, packs)
+    run(tmp_path, packs, recipe(loss={"kind": "cross_entropy", "label_smoothing": 0.2}))
+    assert len(list((tmp_path / "cache" / "checkpoints").iterdir())) == 2
+
+
+def test_a_damaged_checkpoint_is_a_fresh_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.train import checkpoints
+
+    packs = small_packs(tmp_path / "packs")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoint, "remove", lambda _: None)
+        run(tmp_path, packs)
+    first = written(tmp_path)
+    [path] = (tmp_path / "cache" / "checkpoints").rglob("last.pt")
+    path.write_bytes(path.read_bytes()[:1000])
+    run(tmp_path, packs)
+    assert written(tmp_path) == first
+
+
+# weights to begin with ----------------------------------------------------------------------
+
+
+def file_weights(root: Path, packs: Path) -> dict[str, str]:
+    """The weights of a member trained before, as a file."""
+    run(root / "before", packs, recipe(epochs=1))
+    path = root / "weights.safetensors"
+    path.write_bytes(model(root / "before").read_bytes())
+    return {"kind": "file", "path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def test_frozen_stages_do_not_move_and_the_others_do(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    weights = file_weights(tmp_path, packs)
+    run(tmp_path, packs, pretrained("partial", weights, frozen_stages=2))
+    before = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+    after = safetensors.torch.load_file(model(tmp_path))
+    from pipelines.train.models import build_network, stages
+
+    built = build_network("small_cnn", num_classes=3, image_size=16, stem="standard", colour="rgb", dropout=0.1)
+    names = {id(tensor): name for name, tensor in built.state_dict(keep_vars=True).items()}
+    groups = [
+        [names[id(t)] for m in modules for t in m.state_dict(keep_vars=True).values()]
+        for modules in stages(built, "small_cnn")
+    ]
+    frozen = [name for group in groups[:2] for name in group if not name.endswith("num_batches_tracked")]
+    assert len(frozen) > 10
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert all(not torch.equal(before[name], after[name]) for group in groups[2:] for name in group if "weight" in name)
+
+
+def test_the_head_learns_first_then_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packs = small_packs(tmp_path / "packs")
+    weights = file_weights(tmp_path, packs)
+    learning = []
+    plain = network.train_epoch
+
+    def spied(state: Any, *others: Any, **named: Any) -> Any:
+        learning.append(sum(p.requires_grad for p in state.module.parameters()))
+        return plain(state, *others, **named)
+
+    monkeypatch.setattr(network, "train_epoch", spied)
+    run(tmp_path, packs, pretrained("two_stage", weights, epochs=4, head_epochs=2, head_learning_rate=0.01))
+    assert learning[0] == learning[1] == 2  # weight and bias of the head
+    assert learning[2] == learning[3] > 20
+    rates = [row["learning_rate"] for row in history(tmp_path)]
+    assert rates[:2] == [0.01, 0.01]
+    assert rates[2] <= 0.001
+
+
+def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    weights = file_weights(tmp_path, packs)
+    before = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+    for frozen in (True, False):
+        run(tmp_path, packs, pretrained("full", weights, freeze_norms=frozen))
+        after = safetensors.torch.load_file(model(tmp_path))
+        statistics = [name for name in before if "running_mean" in name]
+        assert statistics
+        assert all(torch.equal(before[name], after[name]) == frozen for name in statistics)
+
+
+def test_a_student_begins_with_the_weights_of_a_member(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    first = recipe(epochs=6)
+    run(tmp_path / "first", packs, first, member="first")
+    shutil.copytree(tmp_path / "first" / "out", tmp_path / "members" / "first-0")
+    slow = pretrained("full", {"kind": "member", "member": "first"}, optimizer={**SGD, "learning_rate": 1e-9})
+    run(tmp_path, packs, slow, others={"first": first})
+    before, after = (safetensors.torch.load_file(model(root)) for root in (tmp_path / "first", tmp_path))
+    assert all(torch.allclose(before[n], after[n], atol=1e-5) for n in before if n.endswith("weight"))
+
+
+# teachers and pseudo-labels -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("see", ["plain", "augmented"])
+def test_a_student_learns_from_its_teachers_alone(tmp_path: Path, see: str) -> None:
+    """The student's own labels are weighed 0: what it knows it has from the teachers, one of them frozen."""
+    packs = small_packs(tmp_path / "packs", size=32, num_train=48)
+    others = {"cnn": recipe(epochs=8), "lite": FROZEN}
+    for name, made in others.items():
+        run(tmp_path / name, packs, made, member=name)
+        shutil.copytree(tmp_path / name / "out", tmp_path / "members" / f"{name}-0")
+    student = recipe(
+        model={"kind": "mlp", "hidden_sizes": [32]},
+        epochs=8,
+        distillation={"teachers": ["cnn", "lite"], "temperature": 2.0, "weight": 1.0, "see": see},
+    )
+    artifact = run(tmp_path, packs, student, others=others)
+    assert artifact.val_accuracy == 1.0
+
+
+def test_teachers_of_other_classes_are_refused(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    run(tmp_path / "cnn", packs, recipe(), member="cnn")
+    shutil.copytree(tmp_path / "cnn" / "out", tmp_path / "members" / "cnn-0")
+    table = pq.read_table(packs / "index.parquet")
+    for name in ("index", "copies", "unlabelled"):
+        write_table(pq.read_table(packs / f"{name}.parquet"), packs / f"{name}.parquet", classes=["a", "b", "c"])
+    assert table.num_rows == 30
+    distillation = {"teachers": ["cnn"], "temperature": 2.0, "weight": 0.5, "see": "plain"}
+    with pytest.raises(InputError, match="tells r, g, b apart, not a, b, c: run `dvc repro train`"):
+        run(tmp_path, packs, recipe(distillation=distillation), others={"cnn": recipe()})
+
+
+def pseudo(root: Path, packs: Path, confidences: list[float], **changes: Any) -> dict[str, Any]:
+    """A former run's predictions of the unlabelled pictures: the i-th is sure of class i % 3 by confidences[i]."""
+    import pyarrow as pa
+
+    ids = pq.read_table(packs / "unlabelled.parquet")["image_id"].to_pylist()
+    rows = []
+    for i, (image_id, sure) in enumerate(zip(ids, confidences, strict=True)):
+        line = [(1 - sure) / 2] * 3
+        line[i % 3] = sure
+        rows.append({"image_id": image_id, "subset": "unlabelled", "class_index": -1, "probabilities": line})
+    path = root / "former.parquet"
+    write_table(pa.Table.from_pylist(rows, schema=PREDICTIONS), path, classes=list("rgb"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"path": path.name, "sha256": digest, "min_confidence": 0.9, "weight": 0.5, **changes}
+
+
+def test_unlabelled_pictures_teach_where_a_former_run_was_sure(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs", num_unlabelled=4)
+    labels = pseudo(tmp_path, packs, [0.95, 0.5, 0.92, 0.89])
+    run(tmp_path, packs)
+    without = model(tmp_path).read_bytes()
+    run(tmp_path, packs, recipe(pseudo_labels=labels))
+    assert read_info(model(tmp_path))["num_pseudo"] == 2
+    assert model(tmp_path).read_bytes() != without
+
+
+def test_pseudo_labels_alone_can_teach_a_class(tmp_path: Path) -> None:
+    """No labelled picture of the third class trains: what the network knows of it, it has from a former run."""
+    pixels, labels = colours(60, 16)
+    subsets = ["train" if label < 2 else "unlabelled" for label in labels[:48]] + ["val"] * 12
+    packs = write_packs(tmp_path / "packs", subsets, labels, pixels, [-1] * 48 + [0] * 12)
+    number = subsets.count("unlabelled")
+    made = recipe(epochs=12, pseudo_labels=pseudo(tmp_path, packs, [0.34] * number, min_confidence=0.5))
+    with pytest.raises(InputError, match=r"is sure \(at least 0.5\) of none of 16 unlabelled pictures: lower"):
+        run(tmp_path, packs, made)
+    import pyarrow as pa
+
+    ids = pq.read_table(packs / "unlabelled.parquet")["image_id"].to_pylist()
+    line = {"subset": "unlabelled", "class_index": -1, "probabilities": [0.0, 0.0, 1.0]}
+    path = tmp_path / "former.parquet"
+    write_table(
+        pa.Table.from_pylist([{**line, "image_id": i} for i in ids], schema=PREDICTIONS), path, classes=[*"rgb"]
+    )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    made["pseudo_labels"] = {**made["pseudo_labels"], "sha256": digest, "weight": 1.0}
+    assert run(tmp_path, packs, made).val_accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"path": "gone.parquet"}, "train.recipes.m.pseudo_labels.path gone.parquet: No such file"),
+        ({"sha256": "0" * 64}, "former.parquet has [0-9a-f]{64}: if that is the file you mean, write it"),
+    ],
+)
+def test_a_former_run_that_is_not_there_is_refused(tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    packs = small_packs(tmp_path / "packs", num_unlabelled=2)
+    labels = pseudo(tmp_path, packs, [0.95, 0.95], **changes)
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, packs, recipe(pseudo_labels=labels))
+
+
+# copies, factors, folds ---------------------------------------------------------------------
+
+
+def test_copies_are_trained_on(tmp_path: Path) -> None:
+    pixels, labels = colours(36, 16)
+    both = np.concatenate([pixels, pixels])
+    subsets = ["train"] * 24 + ["val"] * 6 + ["test"] * 6
+    all_subsets = [*subsets, *["copies"] * 3, *["unlabelled"] * 33]
+    packs = write_packs(tmp_path / "packs", all_subsets, np.tile(labels, 2), both, ([-1] * 24 + [0] * 6 + [-1] * 6) * 2)
+    assert run(tmp_path, packs).num_train == 27
+
+
+def test_a_member_of_a_factor_tells_its_values_apart(tmp_path: Path) -> None:
+    pixels, labels = colours(30, 16)
+    factors = [{"warm": "yes" if label == 0 else "no"} for label in labels]
+    subsets = ["train"] * 18 + ["val"] * 6 + ["test"] * 6
+    packs = write_packs(tmp_path / "packs", subsets, labels, pixels, [-1] * 18 + [0] * 6 + [-1] * 6, factors=factors)
+    artifact = run(tmp_path, packs, recipe(target="warm", epochs=10))
+    path = tmp_path / "out" / "predictions.parquet"
+    assert read_classes(path) == ["no", "yes"]
+    assert read_target(path) == "warm"
+    assert artifact.val_accuracy == 1.0
+    assert load_member(model(tmp_path)).classes == ["no", "yes"]
+
+
+def test_each_fold_predicts_its_own_pictures(tmp_path: Path) -> None:
+    pixels, labels = colours(24, 16)
+    packs = write_packs(tmp_path / "packs", ["train"] * 18 + ["test"] * 6, labels, pixels, [0, 1] * 9 + [-1] * 6)
+    seen = []
+    for fold in (0, 1):
+        run(tmp_path, packs, fold=fold, folds=[0, 1])
+        rows = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+        seen.append({row["image_id"] for row in rows if row["subset"] == "val"})
+    assert len(seen[0]) == len(seen[1]) == 9
+    assert not seen[0] & seen[1]
+
+
+# several processes --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_result_of_one(tmp_path: Path) -> None:
+    """Started by torchrun, gloo between them; a network without batch norm, so that only rounding may differ."""
+    packs = small_packs(tmp_path / "packs", num_train=20)
+    made = recipe(model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD, epochs=3, balance="weights")
+    run(tmp_path, packs, made)
+    alone = history(tmp_path)
+    script = tmp_path / "together.py"
+    script.write_text(
+        "import json, sys; from pathlib import Path; from train_inputs import run\n"
+        f"root, packs = Path({str(tmp_path / 'both')!r}), Path({str(packs)!r})\n"
+        f"run(root, packs, json.loads({json.dumps(made)!r}), num_devices=2)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("epoch 1 of 3") == 1  # one of them speaks
+    for one, other in zip(alone, history(tmp_path / "both"), strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-6)
+    assert read_info(model(tmp_path / "both"))["num_devices"] == 2
+    one, other = (pq.read_table(root / "out" / "predictions.parquet") for root in (tmp_path, tmp_path / "both"))
+    found = [np.array(table["probabilities"].to_pylist()) for table in (one, other)]
+    assert np.allclose(*found, atol=1e-3)
+
+
+# refusals -----------------------------------------------------------------------------------
+
+
+def test_layers_without_repeatable_arithmetic_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def irregular(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation")
+
+    monkeypatch.setattr(network, "train_epoch", irregular)
+    with pytest.raises(TrainingError, match=r"no repeatable arithmetic on cpu .* set train.fast: true"):
+        run(tmp_path, small_packs(tmp_path / "packs"))
+
+
+def test_a_policy_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"augmentation 'wild' is not among augment.policies \(nothing, strong\)"):
+        run(tmp_path, small_packs(tmp_path / "packs"), recipe(augmentation="wild"))
+
+
+def test_history_is_a_table_of_plain_numbers(tmp_path: Path) -> None:
+    run(tmp_path, small_packs(tmp_path / "packs"))
+    with (tmp_path / "out" / "history.csv").open() as file:
+        assert all(float(value) == float(value) for row in csv.DictReader(file) for value in row.values())
+
+
+def test_a_training_by_the_stage_function_needs_no_params_file(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    artifact = train(
+        params({"one": recipe()}),
+        POLICIES,
+        member="one",
+        fold=0,
+        augment_dir=packs,
+        members_dir=tmp_path,
+        root=tmp_path,
+        cache_dir=tmp_path / "cache",
+        out_dir=tmp_path / "out",
+    )
+    assert str(artifact).startswith("one on fold 0: 18 pictures trained, ")
