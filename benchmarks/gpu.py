@@ -153,7 +153,7 @@ class Bench:
             del goals["96 %"]
         for title, (whole, seconds, errors) in goals.items():
             root = self.small({"net": whole})
-            done = self.train(root, "net", f"{whole['model']}, {whole['epochs']} epochs")
+            done = self.train(root, "net", f"to {title}: {whole['model']}, {whole['epochs']} epochs")
             claims[f"to {title}: whole"] = claim([done.seconds], goal=seconds, unit="s")
             claims[f"to {title}: test error"] = claim([1 - test_accuracy(root, "net")[0]], goal=errors, unit="")
         return claims | self.best(best_minutes)
@@ -166,7 +166,7 @@ class Bench:
         # the trial's other seconds come again
         epochs = max(2, int((minutes * 60 - (trial.seconds - 2 * epoch)) / epoch))
         root = self.small({"best": best(self.sizes, epochs, compiled=self.compile)})
-        done = self.train(root, "best", f"{self.sizes.best_model}, {epochs} epochs")
+        done = self.train(root, "best", f"best: {self.sizes.best_model}, {epochs} epochs")
         error = 1 - test_accuracy(root, "best")[0]
         return {
             f"best in {minutes:g} minutes: whole": claim([done.seconds], goal=minutes * 60, unit="s"),
