@@ -164,7 +164,12 @@ def test_streamed_packs_give_the_bytes_of_resident_ones(tmp_path: Path, monkeypa
     resident = written(tmp_path)
     streamed = []
     plain = StreamedFeed.batches
-    monkeypatch.setattr(StreamedFeed, "batches", lambda self, parts: (streamed.append(1), plain(self, parts))[1])
+
+    def spied(feed: StreamedFeed, parts: Any) -> Any:
+        streamed.append(len(parts))
+        return plain(feed, parts)
+
+    monkeypatch.setattr(StreamedFeed, "batches", spied)
     run(tmp_path, packs, resident_bytes=0)
     assert written(tmp_path) == resident
     assert streamed
@@ -291,7 +296,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
         made = {**made, "weights": weights, "layer_decay": 0.8, "freeze_norms": False}
     run(tmp_path, packs, made)
     unbroken = written(tmp_path)
-    plain = network.train_epoch
+    plain = steps.train_epoch
 
     def killed(state: Any, *others: Any, **named: Any) -> Any:
         if state.epoch > last:
@@ -395,7 +400,7 @@ def test_the_head_learns_first_then_all(tmp_path: Path, monkeypatch: pytest.Monk
     packs = small_packs(tmp_path / "packs")
     weights = file_weights(tmp_path, packs)
     learning = []
-    plain = network.train_epoch
+    plain = steps.train_epoch
 
     def spied(state: Any, *others: Any, **named: Any) -> Any:
         learning.append(sum(p.requires_grad for p in state.module.parameters()))
@@ -590,8 +595,8 @@ def test_two_processes_train_to_the_result_of_one(tmp_path: Path) -> None:
         assert one == pytest.approx(other, rel=1e-3, abs=1e-6)
     assert read_info(model(tmp_path / "both"))["num_devices"] == 2
     one, other = (pq.read_table(root / "out" / "predictions.parquet") for root in (tmp_path, tmp_path / "both"))
-    found = [np.array(table["probabilities"].to_pylist()) for table in (one, other)]
-    assert np.allclose(*found, atol=1e-3)
+    found, expected = (np.array(table["probabilities"].to_pylist()) for table in (other, one))
+    assert np.allclose(found, expected, atol=1e-3)
 
 
 # refusals -----------------------------------------------------------------------------------
