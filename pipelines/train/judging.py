@@ -36,7 +36,14 @@ class Eye:
 
 @torch.inference_mode()
 def probabilities(
-    module: nn.Module, feed: Feed, count: int, *, eye: Eye, views: Sequence[View], num_classes: int, processes: Processes
+    module: nn.Module,
+    feed: Feed,
+    count: int,
+    *,
+    eye: Eye,
+    views: Sequence[View],
+    num_classes: int,
+    processes: Processes,
 ) -> torch.Tensor:
     """(N, K) float64 on the CPU: the mean over `views`; each process looks at its share, and all get the whole.
 

@@ -96,7 +96,9 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
         processes=job.processes,
     )
     _train_epochs(run, parts, lesson, job, checkpoint)
-    return _outcome(run, recipe, job, eye, {"weights": source, "num_pseudo": len(examples) - len(job.rows.train)}, checkpoint)
+    return _outcome(
+        run, recipe, job, eye, {"weights": source, "num_pseudo": len(examples) - len(job.rows.train)}, checkpoint
+    )
 
 
 def _network(recipe: NetworkRecipe, job: Job) -> tuple[nn.Module, str]:

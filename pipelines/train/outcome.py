@@ -69,7 +69,9 @@ def write_outcome(
         ("unlabelled", rows.unlabelled, outcome.unlabelled),
         ("val", rows.val, outcome.val),
     ):
-        for row, line in zip(where, probabilities if probabilities is not None else (), strict=probabilities is not None):
+        for row, line in zip(
+            where, probabilities if probabilities is not None else (), strict=probabilities is not None
+        ):
             predictions.append(
                 {
                     "image_id": str(index.image_id[row]),

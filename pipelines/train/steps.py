@@ -90,9 +90,7 @@ def train_epoch(
     torch.manual_seed(lesson.seed * 100_003 + run.epoch * processes.count + processes.rank)
     chosen, keys = _epoch_order(lesson, run.epoch)
     smallest = max(2, processes.count)
-    parts = batches(
-        keys, seed=lesson.seed, epoch=run.epoch, batch_size=lesson.recipe.batch_size, smallest=smallest
-    )
+    parts = batches(keys, seed=lesson.seed, epoch=run.epoch, batch_size=lesson.recipe.batch_size, smallest=smallest)
     mine = [processes.share(part) for part in parts]
     rates, sums = [], []
     for number, pixels in enumerate(lesson.feed.batches([chosen[part] for part in mine])):
