@@ -656,7 +656,7 @@ def test_two_runs_and_another_order_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_missing_and_foreign_rejects_are_named(tmp_path: Path) -> None:
     run(tmp_path, good())
-    paths = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
+    paths: dict[str, Any] = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
     with pytest.raises(InputError, match="none.csv does not exist: run the stage that writes it"):
         validate(PARAMS, rejects=tmp_path / "none.csv", **paths)
     (tmp_path / "other.csv").write_text("a,b\n")
@@ -670,7 +670,7 @@ def test_a_reject_whose_name_is_not_utf8_is_still_named(tmp_path: Path) -> None:
     run(tmp_path, good())
     path = tmp_path / "rejected.csv"
     path.write_bytes(path.read_bytes() + b"0-folder,cat/\xff.jpg,cat,truncated,\n" * 9)
-    paths = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
+    paths: dict[str, Any] = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
     validate(PARAMS, rejects=path, **paths)
     assert entries(tmp_path)["max_reject_fraction"]["offenders"][0]["source_path"] == "cat/\ufffd.jpg"
 

@@ -61,11 +61,13 @@ def read_frames(manifest: Path, rejects: Path, rules: list[Rule], *, unlabelled:
     refused = _read_rejects(rejects)
     kept = table.filter(pc.fill_null(pc.equal(table["verdict"], "keep"), False))
     pictures = kept.select([*NAMES, *_asked(rules, "pictures")])
-    whole = [_pandas(table), _pandas(pictures)]
-    labelled = (
-        whole if unlabelled is None else [one[one["label"] != unlabelled].reset_index(drop=True) for one in whole]
-    )
-    return Frames(*whole, *labelled, _columns(manifest), _seen(table, refused))
+    files, kept_files = _pandas(table), _pandas(pictures)
+    labelled = [_labelled(one, unlabelled) for one in (files, kept_files)]
+    return Frames(files, kept_files, labelled[0], labelled[1], _columns(manifest), _seen(table, refused))
+
+
+def _labelled(frame: "pd.DataFrame", unlabelled: str | None) -> "pd.DataFrame":
+    return frame if unlabelled is None else frame[frame["label"] != unlabelled].reset_index(drop=True)
 
 
 def _asked(rules: list[Rule], frame: FrameName) -> list[str]:
