@@ -178,7 +178,7 @@ def _verdicts(
             rows.area[row],
             rows.size[row],
             has_label=rows.label[row] != unlabelled,
-        )  # fmt: skip
+        )
         for row in (standing[item] for item in left)
     ]
     judged = judge(
