@@ -75,7 +75,9 @@ def _change(images: torch.Tensor, draws: Draws, policy: AugmentPolicy) -> torch.
     if policy.saturation:
         images = saturate(images, columns(draws.saturation, images))
     if policy.hue:
-        images = turn_hue(images, columns(draws.hue, images))
+        images = change_some(
+            images, draws.hue != 0.0, lambda part, rows: turn_hue(part, columns(draws.hue[rows], part))
+        )
     for op, value in zip(draws.auto_op.T, draws.auto_value.T, strict=True):
         images = _one_of_many(images, op, value)
     if policy.scribble:

@@ -83,9 +83,12 @@ def save_as_jpeg(images: torch.Tensor, quality: npt.NDArray[np.int64]) -> torch.
     red, green, blue = padded.unbind(1)  # each (B, H, W)
     # JFIF 1.02; grey is 0 in all three
     luma = (0.299 * red).add_(0.587 * green).add_(0.114 * blue)
-    chroma = torch.stack([(blue - luma).mul_(0.5 / 0.886), (red - luma).mul_(0.5 / 0.701)], dim=1)
-    small = _lose(F.avg_pool2d(chroma, 2).round_(), _table(CHROMINANCE, quality))
-    blueness, redness = F.interpolate(small, scale_factor=2.0, mode="bilinear").unbind(1)
+    chroma = torch.stack([(blue - luma).mul_(0.5 / 0.886), (red - luma).mul_(0.5 / 0.701)], dim=1).round_()
+    # libjpeg's means: halves go up in every other column, and down in the others
+    turns = torch.arange(chroma.shape[-1] // 2, device=images.device) % 2
+    chroma = F.avg_pool2d(chroma, 2).add_((turns + 1) / 4).floor_()
+    chroma = _lose(chroma, _table(CHROMINANCE, quality))
+    blueness, redness = F.interpolate(chroma, scale_factor=2.0, mode="bilinear").unbind(1)
     luma = _lose(luma.round_().sub_(128.0).unsqueeze(1), _table(LUMINANCE, quality)).squeeze(1).add_(128.0)
     planes = [
         luma + 1.402 * redness,
