@@ -24,8 +24,8 @@ from pipelines.core.draws.auto import Op
 from pipelines.core.draws.policy import Draws
 from pipelines.core.params.augment import OFF, AugmentPolicy
 
-CPU_NUMBERS = 2**18
-"""of pictures changed together on a CPU: 1 MB, which stays in its caches between two changes"""
+CPU_NUMBERS = 2**20
+"""of pictures changed together on a CPU: 4 MB, which mostly stay in its caches between two changes"""
 GPU_NUMBERS = 2**26
 """on anything else: 256 MB, a bound for what the changes need beside the pictures"""
 
