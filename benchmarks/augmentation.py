@@ -58,6 +58,7 @@ def changes(side: int) -> dict[str, tuple[AugmentPolicy, list[Transform]]]:
     """By name: our policy, and torchvision's transforms of the same strength."""
     policies = load_params(ROOT / "params.yaml").augment.policies
     flip = transforms.RandomHorizontalFlip()
+    bilinear = transforms.InterpolationMode.BILINEAR
     sigma = 0.01 * side
     blur = transforms.GaussianBlur(2 * max(1, -int(-3 * sigma // 1)) + 1, (sigma / 4, sigma))
     erase = transforms.Compose([transforms.PILToTensor(), transforms.RandomErasing(0.25, (0.02, 0.2), (0.5, 2.0), 128)])
@@ -98,8 +99,14 @@ def changes(side: int) -> dict[str, tuple[AugmentPolicy, list[Transform]]]:
                 erase,
             ],
         ),
-        "policy randaugment": (policies["randaugment"], [flip, transforms.RandAugment(fill=list(GREY))]),
-        "policy trivialaugment": (policies["trivialaugment"], [flip, transforms.TrivialAugmentWide(fill=list(GREY))]),
+        "policy randaugment": (
+            policies["randaugment"],
+            [flip, transforms.RandAugment(interpolation=bilinear, fill=list(GREY))],
+        ),
+        "policy trivialaugment": (
+            policies["trivialaugment"],
+            [flip, transforms.TrivialAugmentWide(interpolation=bilinear, fill=list(GREY))],
+        ),
     }
 
 

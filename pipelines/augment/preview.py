@@ -1,6 +1,7 @@
 """preview.png: a sheet to judge the policies by. Each policy is a block: a picture a row, then several draws of it."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +66,14 @@ def _spread(order: Rows, turn: Rows, count: int) -> Rows:
 
 
 def describe(policy: AugmentPolicy) -> str:
-    """The policy's changes in one line; those switched off are left out."""
+    """The policy's changes; those switched off are left out."""
     changes = [f"{name} {_value(value)}" for name, value in policy if value != OFF[name]]
     return " · ".join(changes) if changes else "nothing changes"
 
 
 def _value(value: float | Section) -> str:
     if isinstance(value, Section):
-        return " ".join(part if isinstance(part, str) else f"{name} {part:g}" for name, part in value)
+        return " ".join(part if isinstance(part, str) else f"{name.replace('_', ' ')} {part:g}" for name, part in value)
     return f"{value:g}"
 
 
@@ -90,16 +91,20 @@ def _strip(pictures: Pixels, image_ids: np.ndarray, policy: AugmentPolicy, seed:
 def _sheet(blocks: list[tuple[str, str, Pixels]], labels: list[str], cell: int) -> Image.Image:
     step = cell + GAP
     num_columns = 1 + NUM_DRAWS
-    block_height = TITLE + CAPTION + len(labels) * (step + CAPTION) + MARGIN
     width = 2 * MARGIN + num_columns * step - GAP
-    sheet = Image.new("RGB", (width, 2 * MARGIN + len(blocks) * block_height), PAPER)
-    pen = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(18), ImageFont.load_default(11)
+    captions = [_lines(line, lambda text: small.getlength(text) <= width - 2 * MARGIN) for _, line, _ in blocks]
+    block_height = TITLE + len(labels) * (step + CAPTION) + MARGIN
+    height = 2 * MARGIN + len(blocks) * block_height + CAPTION * sum(map(len, captions))
+    sheet = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(sheet)
     top = MARGIN
-    for name, line, strip in blocks:
+    for (name, _, strip), lines in zip(blocks, captions, strict=True):
         pen.text((MARGIN, top), name, INK, font=large)
-        pen.text((MARGIN, top + TITLE - 4), line, FAINT, font=small)
-        y = top + TITLE + CAPTION
+        y = top + TITLE
+        for line in lines:
+            pen.text((MARGIN, y - 4), line, FAINT, font=small)
+            y += CAPTION
         for label, row in zip(labels, strip, strict=True):
             pen.text((MARGIN, y), f"{_shown(label)}: original, then {NUM_DRAWS} draws", FAINT, font=small)
             for column, pixels in enumerate(row):
@@ -108,8 +113,19 @@ def _sheet(blocks: list[tuple[str, str, Pixels]], labels: list[str], cell: int) 
                     image = image.resize((cell, cell), Image.Resampling.BOX)
                 sheet.paste(image, (MARGIN + column * step, y + CAPTION))
             y += step + CAPTION
-        top += block_height
+        top += block_height + CAPTION * len(lines)
     return sheet
+
+
+def _lines(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """`text` broken at its dots, so that each line fits; one part alone may be too long."""
+    lines: list[str] = []
+    for part in text.split(" · "):
+        if lines and fits(f"{lines[-1]} · {part}"):
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
 def _shown(label: str) -> str:
