@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.augment import AugmentArtifact, augment
 from pipelines.augment.fitting import to_square
-from pipelines.augment.preview import choose, describe
+from pipelines.augment.preview import break_lines, choose, describe
 from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.errors import DecisionError, InputError
 from pipelines.core.packs import PackIndex, read_index
@@ -324,3 +324,10 @@ def test_a_policy_is_described_by_what_it_does() -> None:
     assert describe(policy_of(flip=0.5, rotation=15.0)) == "flip 0.5 · rotation 15"
     some = policy_of(crop=0.4, jpeg={"probability": 0.3, "quality": 30}, auto={"kind": "trivialaugment"})
     assert describe(some) == "crop 0.4 · jpeg probability 0.3 quality 30 · auto trivialaugment"
+
+
+def test_a_long_description_is_broken_between_changes() -> None:
+    text = "flip 0.5 · rotation 15 · shift 0.1"
+    assert break_lines(text, lambda line: len(line) <= 99) == [text]
+    assert break_lines(text, lambda line: len(line) <= 24) == ["flip 0.5 · rotation 15", "shift 0.1"]
+    assert break_lines(text, lambda line: len(line) <= 5) == ["flip 0.5", "rotation 15", "shift 0.1"]

@@ -93,7 +93,7 @@ def _sheet(blocks: list[tuple[str, str, Pixels]], labels: list[str], cell: int) 
     num_columns = 1 + NUM_DRAWS
     width = 2 * MARGIN + num_columns * step - GAP
     large, small = ImageFont.load_default(18), ImageFont.load_default(11)
-    captions = [_lines(line, lambda text: small.getlength(text) <= width - 2 * MARGIN) for _, line, _ in blocks]
+    captions = [break_lines(line, lambda text: small.getlength(text) <= width - 2 * MARGIN) for _, line, _ in blocks]
     block_height = TITLE + len(labels) * (step + CAPTION) + MARGIN
     height = 2 * MARGIN + len(blocks) * block_height + CAPTION * sum(map(len, captions))
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -117,7 +117,7 @@ def _sheet(blocks: list[tuple[str, str, Pixels]], labels: list[str], cell: int) 
     return sheet
 
 
-def _lines(text: str, fits: Callable[[str], bool]) -> list[str]:
+def break_lines(text: str, fits: Callable[[str], bool]) -> list[str]:
     """`text` broken at its dots, so that each line fits; one part alone may be too long."""
     lines: list[str] = []
     for part in text.split(" · "):
