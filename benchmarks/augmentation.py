@@ -25,6 +25,7 @@ from pipelines.core.augmentation import apply
 from pipelines.core.draws import draw
 from pipelines.core.params import load_params
 from pipelines.core.params.augment import AugmentPolicy, policy_of
+from pipelines.train.devices import keep_memory
 
 ROOT = Path(__file__).parents[1]
 BATCHES = {64: 256, 224: 64}
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_memory()  # as training does; for both
     torch.manual_seed(0)
     random.seed(0)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
