@@ -29,8 +29,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines.augment.fitting import to_square
-from pipelines.core.crops import Crop
+from pipelines.augment.fitting import place, to_square
+from pipelines.core.crops import WHOLE
+from pipelines.core.images import Reduced
 from pipelines.core.packs import new_pack, read_index
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 
@@ -114,7 +115,11 @@ def pack(source: Path, folder: Path) -> int:
     for label, data in pictures(source):
         digest = hashlib.sha256(data).hexdigest()
         pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-        square = to_square(pixels, crop=Crop(0.0, 0.0, 1.0, 1.0), fit="letterbox", image_size=IMAGE_SIZE)
+        height, width = pixels.shape[:2]
+        where = place(width, height, crop=WHOLE, fit="letterbox", image_size=IMAGE_SIZE)
+        square = to_square(
+            Reduced(pixels, width, height), width=width, height=height, placement=where, image_size=IMAGE_SIZE
+        )
         subsets[("test", "val", "train", "train", "train")[int(digest, 16) % 5]].append((digest, label, square))
     classes = sorted({label for pictures in subsets.values() for _, label, _ in pictures})
     rows = []
