@@ -107,8 +107,10 @@ def test_augment_packs_the_same_bytes(tmp_path: Path, cluster: str, monkeypatch:
             tmp_path / "out",
             (
                 Row(
-                    *(r["image_id"], "c", "", "train", 0, ""),
-                    *(r["shard"], r["offset"], r["size"], r["width"], r["height"], WHOLE, ""),
+                    *(str(r["image_id"]), "c", "", "train", 0, ""),
+                    *(str(r["shard"]), int(r["offset"]), int(r["size"]), int(r["width"]), int(r["height"])),
+                    WHOLE,
+                    "",
                 ),
             ),
             "letterbox",
