@@ -29,12 +29,6 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageOps
 
-<<<<<<< HEAD
-from pipelines.augment.fitting import place, to_square
-from pipelines.core.crops import WHOLE
-from pipelines.core.images import Reduced
-=======
->>>>>>> frozen
 from pipelines.core.packs import new_pack, read_index
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 
@@ -117,17 +111,8 @@ def pack(source: Path, folder: Path) -> int:
     subsets: dict[str, list[tuple[str, str, Any]]] = {"test": [], "train": [], "val": []}
     for label, data in pictures(source):
         digest = hashlib.sha256(data).hexdigest()
-<<<<<<< HEAD
-        pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-        height, width = pixels.shape[:2]
-        where = place(width, height, crop=WHOLE, fit="letterbox", image_size=IMAGE_SIZE)
-        square = to_square(
-            Reduced(pixels, width, height), width=width, height=height, placement=where, image_size=IMAGE_SIZE
-        )
-=======
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         square = np.asarray(ImageOps.pad(picture, (IMAGE_SIZE, IMAGE_SIZE), color=(128, 128, 128)))
->>>>>>> frozen
         subsets[("test", "val", "train", "train", "train")[int(digest, 16) % 5]].append((digest, label, square))
     classes = sorted({label for pictures in subsets.values() for _, label, _ in pictures})
     rows = []
