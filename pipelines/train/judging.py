@@ -43,6 +43,7 @@ def probabilities(
     *,
     eye: Eye,
     views: Sequence[View],
+    image_size: int,
     num_classes: int,
     processes: Processes,
 ) -> torch.Tensor:
