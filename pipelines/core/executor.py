@@ -14,9 +14,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from pipelines.core.errors import MiwakeError, ParamsError
 
@@ -27,6 +29,8 @@ Result = TypeVar("Result")
 POOL_PAYS_SECONDS = 2.0
 # enough to keep workers busy while the parent packs a result; more would only hold memory
 CHUNKS_IN_FLIGHT = 2
+# where this process does chunks too, and cannot hand over the next one meanwhile
+HELPED_IN_FLIGHT = 4
 
 
 def num_workers() -> int:
@@ -53,6 +57,58 @@ def _container_cores(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return 1 << 16
 
 
+class Side:
+    """Takes work that is to be done beside chunks: by their processes while there are any, else at once by the caller.
+
+    Given to `map_chunks`, it keeps the processes that are started there until its block ends.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._processes: Executor | None = None
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether work is done elsewhere from now on: what it needs must be where another process finds it."""
+        return self._processes is not None
+
+    def start(self, workers: int, module: str) -> list[Future[Any]]:
+        """Start processes that begin by importing `module`; what ends when each has."""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        # spawn: forking a process that has threads (BLAS, arrow) may deadlock
+        context = multiprocessing.get_context("spawn")
+        processes = self._stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
+        starting = [processes.submit(import_module, module) for _ in range(workers)]
+        self._processes = processes
+        return starting
+
+    def submit(self, function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
+        """`function(argument)`; both must pickle."""
+        if self._processes is not None:
+            return self._processes.submit(function, argument)
+        future: Future[Result] = Future()
+        future.set_result(function(argument))
+        return future
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._processes is not None and error is not None:
+            self._processes.shutdown(wait=False, cancel_futures=True)
+        self._processes = None
+        self._stack.__exit__(kind, error, trace)
+        if isinstance(error, BrokenExecutor):
+            raise MiwakeError(
+                "a worker process was killed, most likely because memory ran out: set MIWAKE_WORKERS to a smaller "
+                "number (1 needs the least) and run again"
+            ) from error
+
+
 def map_chunks(
     function: Callable[[Chunk], Result],
     chunks: Sequence[Chunk],
@@ -60,10 +116,11 @@ def map_chunks(
     workers: int | None = None,
     pool_pays_seconds: float = POOL_PAYS_SECONDS,
     threads: bool = False,
+    side: Side | None = None,
 ) -> Iterator[Result]:
     """Yield `function(chunk)` for every chunk, in the order of `chunks`.
 
-    At most `CHUNKS_IN_FLIGHT` results a worker exist before they are asked for, so memory is bounded.
+    A few results a worker (`CHUNKS_IN_FLIGHT`) exist before they are asked for, so memory is bounded.
 
     Args:
         function: a module-level function of one argument; it and the chunks must pickle.
@@ -72,6 +129,8 @@ def map_chunks(
         pool_pays_seconds: processes are started when at least so much work is estimated to be left; 0: they do all.
         threads: in place of processes, threads of this one, from the first chunk on: they cost nothing to start, and
             are as fast where `function` spends its time in code that lets other threads run, such as decoders.
+        side: who keeps the processes. This one then is one of the `workers`: whenever it would wait for another, it
+            does a chunk.
 
     Raises:
         MiwakeError: a worker was killed, or the Dask cluster cannot be used; what `function` raises is raised here.
@@ -85,7 +144,7 @@ def map_chunks(
     workers = num_workers() if workers is None else workers
     if threads and workers > 1:
         with ThreadPoolExecutor(workers, thread_name_prefix="chunk") as pool:
-            yield from _ordered(pool, function, chunks, workers * CHUNKS_IN_FLIGHT)
+            yield from _ordered(pool.submit, function, chunks, workers * CHUNKS_IN_FLIGHT)
         return
     started = time.monotonic()
     done = 0
@@ -98,19 +157,16 @@ def map_chunks(
         yield function(chunks[done])
         done += 1
     if done < len(chunks):
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
-
-        # spawn: forking a process that has threads (BLAS, arrow) may deadlock
-        context = multiprocessing.get_context("spawn")
-        workers = min(workers, len(chunks) - done)
-        with ProcessPoolExecutor(workers, mp_context=context) as processes:
+        helps = side is not None
+        with nullcontext(side) if side is not None else Side() as keeper:
+            num_started = min(workers - helps, len(chunks) - done)
+            starting = keeper.start(num_started, function.__module__)
             # while they import, this process goes on
-            starting = [processes.submit(import_module, function.__module__) for _ in range(workers)]
             while pool_pays_seconds and done < len(chunks) and not any(one.done() for one in starting):
                 yield function(chunks[done])
                 done += 1
-            yield from _ordered(processes, function, chunks[done:], workers * CHUNKS_IN_FLIGHT)
+            in_flight = num_started * (HELPED_IN_FLIGHT if helps else CHUNKS_IN_FLIGHT)
+            yield from _ordered(keeper.submit, function, chunks[done:], in_flight, helps=helps)
 
 
 def dask_address() -> str:
@@ -119,21 +175,26 @@ def dask_address() -> str:
 
 
 def _ordered(
-    pool: Executor, function: Callable[[Chunk], Result], chunks: Sequence[Chunk], in_flight: int
+    submit: Callable[[Callable[[Chunk], Result], Chunk], Future[Result]],
+    function: Callable[[Chunk], Result],
+    chunks: Sequence[Chunk],
+    in_flight: int,
+    *,
+    helps: bool = False,
 ) -> Iterator[Result]:
     waiting: collections.deque[Future[Result]] = collections.deque()
+    left = collections.deque(chunks)
+    most = 2 * in_flight if helps else in_flight
     try:
-        for chunk in chunks:
-            waiting.append(pool.submit(function, chunk))
-            if len(waiting) >= in_flight:
+        while left or waiting:
+            while left and len(waiting) < most and sum(not one.done() for one in waiting) < in_flight:
+                waiting.append(submit(function, left.popleft()))
+            if helps and left and len(waiting) < most and not waiting[0].done():
+                own: Future[Result] = Future()
+                own.set_result(function(left.popleft()))
+                waiting.append(own)
+            else:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenExecutor as error:
-        raise MiwakeError(
-            "a worker process was killed, most likely because memory ran out: set MIWAKE_WORKERS to a smaller "
-            "number (1 needs the least) and run again"
-        ) from error
     finally:
         for future in waiting:
             future.cancel()

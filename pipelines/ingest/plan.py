@@ -1,5 +1,6 @@
 """What is to be visited: all files that are not taken over, in order of label, cut into chunks of work."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -56,7 +57,9 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
             origins = None if listing.origins is None else [listing.origins[place] for place in some]
             paths = [listing.paths[place] for place in some]
             limits = (params.max_pixels, params.min_side, params.crop)
-            chunk = Chunk(len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, origins)
+            chunk = Chunk(
+                len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, os.getpid(), origins
+            )
             found.chunks.append(chunk)
             found.where.append((index, some))
     return found

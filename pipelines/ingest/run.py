@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.errors import InputError
-from pipelines.core.executor import dask_address, map_chunks
+from pipelines.core.executor import Side, dask_address, map_chunks
 from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import SampleSource
@@ -126,13 +126,14 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
     spool = empty_folder(out_dir / SPOOL)
     work = plan(job.params, job.listings, [match.todo for match in matches], None if dask_address() else spool)
     with (
-        Output(out_dir, job.params.shard_bytes, base) as output,
+        Side() as side,
+        Output(out_dir, job.params.shard_bytes, base, side) as output,
         progress("ingest", work.num_files, unit="files") as advance,
     ):
-        visits = map_chunks(visit, work.chunks, workers=job.workers, threads=work.threads)
+        visits = map_chunks(visit, work.chunks, workers=job.workers, threads=work.threads, side=side)
         for chunk, (index, places), visited in zip(work.chunks, work.where, visits, strict=True):
             output.add(chunk, visited)
-            accepted[chunk.source] += len(visited.places)
+            accepted[chunk.source] += visited.num_rows
             refused[index] |= {int(places[place]): (reason, detail) for place, reason, detail in visited.rejects}
             advance(len(chunk.paths))
         rejects = _rejects(job.listings, refused)
