@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -291,7 +292,7 @@ def test_worker_processes_find_the_same_crops(people: Path, tmp_path: Path) -> N
     listing = list_folder(folder_source(people), source="0-folder", root=tmp_path, max_file_bytes=1 << 20)
     crop = face_crop()
     chunks = [
-        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, tmp_path)
+        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, None, os.getpid())
         for number, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True))
     ]
 

@@ -9,6 +9,7 @@ MIWAKE_DASK=tcp://host:8786 names the scheduler of a Dask cluster, which then do
 """
 
 import collections
+import gc
 import math
 import os
 import time
@@ -79,7 +80,9 @@ class Side:
 
         # spawn: forking a process that has threads (BLAS, arrow) may deadlock
         context = multiprocessing.get_context("spawn")
-        processes = self._stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
+        # as the stage does for itself: the cycle collector walks the lists of all files and finds nothing
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=gc.disable)
+        processes = self._stack.enter_context(pool)
         starting = [processes.submit(import_module, module) for _ in range(workers)]
         self._processes = processes
         return starting

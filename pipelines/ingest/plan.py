@@ -16,7 +16,7 @@ from pipelines.ingest.listing import Listing
 from pipelines.ingest.visit import Chunk
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
-FILES_PER_CHUNK = 256
+FILES_PER_CHUNK = 1024
 BYTES_PER_CHUNK = 4 << 20
 # where sizes are not known
 FILES_OF_ANY_SIZE = 64
