@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.executor import map_chunks
+from pipelines.core.executor import Side, map_chunks
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import FolderSource
 from pipelines.core.shards import ShardReader
@@ -180,6 +180,36 @@ def test_neither_workers_nor_the_spool_change_a_byte(
     assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "two/rejected.csv").read_bytes()
 
 
+def test_folders_that_other_processes_list_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(60):
+        put(tmp_path / "pictures" / f"c{index % 20:02d}" / f"{index}.jpg", picture(index % 20))
+        put(tmp_path / "pictures" / f"c{index % 20:02d}" / "deeper" / f"{index}.jpg", picture(index % 20))
+    put(tmp_path / "pictures" / "c00" / ".hidden", b"")
+    (tmp_path / "pictures" / "c01" / "link").symlink_to("nowhere")
+    whole = run(tmp_path)
+    apart = []
+    enter_apart = folder_source._enter_apart
+    monkeypatch.setattr(folder_source, "_MANY_FILES", 0)
+
+    def submit(side: Side, function: Any, argument: Any) -> Any:
+        if function is enter_apart:
+            apart.append(argument)
+        return real_submit(side, function, argument)
+
+    def start(side: Side, module: str, **more: Any) -> Any:
+        ready = real_start(side, module, **more)
+        for one in ready:
+            one.result()  # else this process might have entered every folder meanwhile
+        return ready
+
+    real_submit, real_start = Side.submit, Side.start
+    monkeypatch.setattr(Side, "submit", submit)
+    monkeypatch.setattr(Side, "start", start)
+    assert run(tmp_path, out="two", workers=2).bytes == whole.bytes
+    assert len(apart) >= 3  # given away at once; more, where this process is slow
+    assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "two/rejected.csv").read_bytes()
+
+
 def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     formats = ("JPEG", "PNG", "TIFF", "WEBP")
     for index in range(48):
@@ -190,7 +220,7 @@ def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypat
     monkeypatch.setattr(plan, "THREADS_FROM_BYTES", 0)
     threads = set()
 
-    def visit_slowly(chunk: visit.Chunk) -> visit.Visited:
+    def visit_slowly(chunk: visit.Chunk) -> visit.Visited | visit.Stored:
         threads.add(threading.get_ident())
         time.sleep(0.005)
         return visit.visit(chunk)

@@ -31,7 +31,7 @@ POOL_PAYS_SECONDS = 2.0
 # enough to keep workers busy while the parent packs a result; more would only hold memory
 CHUNKS_IN_FLIGHT = 2
 # where this process does chunks too, and cannot hand over the next one meanwhile
-HELPED_IN_FLIGHT = 4
+HELPED_IN_FLIGHT = 3
 
 
 def num_workers() -> int:
@@ -59,33 +59,47 @@ def _container_cores(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 class Side:
-    """Takes work that is to be done beside chunks: by their processes while there are any, else at once by the caller.
+    """Takes work that is to be done beside the main line: by other processes once there are any, else at once.
 
     Given to `map_chunks`, it keeps the processes that are started there until its block ends.
+
+    Args:
+        workers: processes, this one included; `num_workers()` when None. A Dask cluster is not used, and leaves none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int | None = 1) -> None:
+        self._num_others = 0 if dask_address() else (num_workers() if workers is None else workers) - 1
         self._stack = ExitStack()
         self._processes: Executor | None = None
+        self._starting: list[Future[Any]] = []
 
     @property
     def has_processes(self) -> bool:
         """Whether work is done elsewhere from now on: what it needs must be where another process finds it."""
         return self._processes is not None
 
-    def start(self, workers: int, module: str) -> list[Future[Any]]:
-        """Start processes that begin by importing `module`; what ends when each has."""
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
+    def start(self, module: str, *, most: int | None = None) -> list[Future[Any]]:
+        """Start the other processes, if that was not done before.
 
-        # spawn: forking a process that has threads (BLAS, arrow) may deadlock
-        context = multiprocessing.get_context("spawn")
-        # as the stage does for itself: the cycle collector walks the lists of all files and finds nothing
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=gc.disable)
-        processes = self._stack.enter_context(pool)
-        starting = [processes.submit(import_module, module) for _ in range(workers)]
-        self._processes = processes
-        return starting
+        Args:
+            module: what they import first.
+            most: no more than so many.
+
+        Returns:
+            For each process what ends when it is ready; nothing where there is to be none.
+        """
+        num_processes = self._num_others if most is None else min(self._num_others, most)
+        if self._processes is None and num_processes > 0:
+            import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
+
+            # spawn: forking a process that has threads (BLAS, arrow) may deadlock
+            context = multiprocessing.get_context("spawn")
+            # as the stage does for itself: the cycle collector walks the lists of all files and finds nothing
+            pool = ProcessPoolExecutor(num_processes, mp_context=context, initializer=gc.disable)
+            self._processes = self._stack.enter_context(pool)
+            self._starting = [pool.submit(_import, module) for _ in range(num_processes)]
+        return self._starting
 
     def submit(self, function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
         """`function(argument)`; both must pickle."""
@@ -149,6 +163,8 @@ def map_chunks(
         with ThreadPoolExecutor(workers, thread_name_prefix="chunk") as pool:
             yield from _ordered(pool.submit, function, chunks, workers * CHUNKS_IN_FLIGHT)
         return
+    if side is not None and side.has_processes:
+        pool_pays_seconds = 0.0
     started = time.monotonic()
     done = 0
     while done < len(chunks):
@@ -161,15 +177,18 @@ def map_chunks(
         done += 1
     if done < len(chunks):
         helps = side is not None
-        with nullcontext(side) if side is not None else Side() as keeper:
-            num_started = min(workers - helps, len(chunks) - done)
-            starting = keeper.start(num_started, function.__module__)
+        with nullcontext(side) if side is not None else Side(workers + 1) as keeper:
+            starting = keeper.start(function.__module__, most=len(chunks) - done)
             # while they import, this process goes on
             while pool_pays_seconds and done < len(chunks) and not any(one.done() for one in starting):
                 yield function(chunks[done])
                 done += 1
-            in_flight = num_started * (HELPED_IN_FLIGHT if helps else CHUNKS_IN_FLIGHT)
+            in_flight = len(starting) * (HELPED_IN_FLIGHT if helps else CHUNKS_IN_FLIGHT)
             yield from _ordered(keeper.submit, function, chunks[done:], in_flight, helps=helps)
+
+
+def _import(module: str) -> None:
+    import_module(module)  # what it returns would not pickle
 
 
 def dask_address() -> str:
@@ -192,7 +211,7 @@ def _ordered(
         while left or waiting:
             while left and len(waiting) < most and sum(not one.done() for one in waiting) < in_flight:
                 waiting.append(submit(function, left.popleft()))
-            if helps and left and len(waiting) < most and not waiting[0].done():
+            if helps and left and len(waiting) < most and not (waiting and waiting[0].done()):
                 own: Future[Result] = Future()
                 own.set_result(function(left.popleft()))
                 waiting.append(own)
