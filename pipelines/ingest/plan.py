@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipelines.core.params.ingest import FaceCrop, IngestParams
 from pipelines.ingest.base import Places
+from pipelines.ingest.cropping import asks_for_crop
 from pipelines.ingest.folder import FolderReader
 from pipelines.ingest.listing import Listing
 from pipelines.ingest.visit import Chunk
@@ -56,7 +57,8 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
         for some in _cut(listing, places):
             origins = None if listing.origins is None else [listing.origins[place] for place in some]
             paths = [listing.paths[place] for place in some]
-            limits = (params.max_pixels, params.min_side, params.crop)
+            crop = params.crop if asks_for_crop(params.crop) else None
+            limits = (params.max_pixels, params.min_side, crop)
             chunk = Chunk(
                 len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, os.getpid(), origins
             )

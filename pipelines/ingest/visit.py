@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,14 @@ import numpy.typing as npt
 from pipelines.core.batches import Sketched, sketch_many
 from pipelines.core.errors import ImageError
 from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch
-from pipelines.core.params.ingest import CropParams
 from pipelines.ingest.blocks import BLOCK, Content, Numbers, append, padded
-from pipelines.ingest.cropping import asks_for_crop, find_crop
 from pipelines.ingest.listing import Origin, Reader
 from pipelines.ingest.quality import Quality, quality, sharpness
 
 DIGEST_BYTES = 32
+if TYPE_CHECKING:  # workers start in half of the time without what params are made of
+    from pipelines.core.params.ingest import CropParams
+
 # files of one chunk beyond this wait on disk, not in memory
 INLINE_BYTES = 24 << 20
 # files up to this are looked at together
@@ -56,7 +58,8 @@ class Chunk:
         label: of all the files.
         paths: N paths below the source.
         read: gives the bytes of one of `paths`.
-        max_pixels, min_side, crop: of ingest.
+        max_pixels, min_side: of ingest.
+        crop: likewise; None where it leaves pictures without a box of their own whole.
         spool: the folder for bytes that do not fit in memory; None where this process does not share it with the one
             that packs, so that all come back.
         home: the process that packs.
@@ -70,7 +73,7 @@ class Chunk:
     read: Reader
     max_pixels: int
     min_side: int
-    crop: CropParams
+    crop: "CropParams | None"
     spool: Path | None
     home: int
     origins: list[Origin] | None = None
@@ -238,8 +241,10 @@ def _fill_crops(
 ) -> None:
     rows["crop_right"][places] = rows["crop_bottom"][places] = 1.0
     boxes = {} if chunk.origins is None else {place: chunk.origins[place].box for place in places}
-    if not asks_for_crop(chunk.crop) and not any(boxes.values()):
+    if chunk.crop is None and not any(boxes.values()):
         return
+    from pipelines.ingest.cropping import find_crop
+
     for place, data, sketch in zip(places, files, found.one_by_one(), strict=True):
         if isinstance(sketch, Sketch):
             try:
