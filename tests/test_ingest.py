@@ -28,7 +28,7 @@ from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import FolderSource
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
-from pipelines.ingest import IngestArtifact, ingest, output, plan, visit
+from pipelines.ingest import IngestArtifact, file_reader, ingest, output, plan, visit
 from pipelines.ingest import folder as folder_source
 from pipelines.ingest import run as ingest_run
 from pipelines.ingest.labels import clean_label, printable
@@ -450,7 +450,7 @@ def test_an_unreadable_file_or_folder_is_a_reject(two_classes: Path, monkeypatch
 
 
 def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) -> None:
-    read = folder_source.FolderReader(str(tmp_path), 100, False)
+    read = file_reader.FolderReader(str(tmp_path), 100, False)
     with pytest.raises(ImageError, match="unreadable: No such file or directory"):
         read("gone.jpg")
     os.mkfifo(tmp_path / "pipe")
@@ -465,18 +465,18 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) ->
     with pytest.raises(ImageError, match="not-a-file: no regular file"):
         read("folder")
     with pytest.raises(ImageError, match="not-a-file: a device"):
-        folder_source.FolderReader("/dev", 100, False)("zero")
+        file_reader.FolderReader("/dev", 100, False)("zero")
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, 50_000])
 def test_the_reader_gives_whole_files_up_to_its_limit(tmp_path: Path, size: int) -> None:
     data = np.random.default_rng(size).bytes(size)
     put(tmp_path / "file", data)
-    assert folder_source.FolderReader(str(tmp_path), size, False)("file") == data
-    assert folder_source.FolderReader(str(tmp_path), 1 << 20, False)("file") == data
+    assert file_reader.FolderReader(str(tmp_path), size, False)("file") == data
+    assert file_reader.FolderReader(str(tmp_path), 1 << 20, False)("file") == data
     if size:
         with pytest.raises(ImageError, match=f"too-large: {size} bytes; ingest.max_file_bytes is {size - 1}"):
-            folder_source.FolderReader(str(tmp_path), size - 1, False)("file")
+            file_reader.FolderReader(str(tmp_path), size - 1, False)("file")
 
 
 def test_one_class_and_one_picture_are_no_business_of_ingest(tmp_path: Path) -> None:

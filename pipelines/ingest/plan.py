@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pipelines.core.params.ingest import FaceCrop, IngestParams
 from pipelines.ingest.base import Places
 from pipelines.ingest.cropping import asks_for_crop
-from pipelines.ingest.folder import FolderReader
+from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.listing import Listing
 from pipelines.ingest.visit import Chunk
 
