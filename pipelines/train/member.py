@@ -10,7 +10,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from pipelines.core.errors import InputError
@@ -123,7 +123,12 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
     """
     info = read_info(path)
     tensors = safetensors.torch.load_file(path)
-    recipe, classes = _RECIPE.validate_json(json.dumps(info["recipe"])), info["classes"]
+    try:
+        recipe, classes = _RECIPE.validate_json(json.dumps(info["recipe"])), info["classes"]
+    except (KeyError, ValidationError) as error:
+        raise InputError(
+            f"{path} was written by another version (its recipe differs): run `dvc repro train`"
+        ) from error
     if isinstance(recipe, FrozenRecipe):
         head = {name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")}
         body = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
