@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.load import load_params
+from pipelines.core.params.recipes import FullRecipe
 from pipelines.core.params.sources import Source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,3 +33,20 @@ def test_every_kind_of_source_has_an_example() -> None:
 
 def test_the_committed_params_show_the_sample() -> None:
     assert [source.kind for source in load_params(ROOT / "params.yaml").ingest.sources] == ["sample"]
+
+
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+RECIPE_EXAMPLES = re.findall(r"```yaml\n(.*?)```", TRAINING, flags=re.DOTALL)
+
+
+def test_the_recipe_that_is_shown_is_the_committed_one() -> None:
+    shown = YAML(typ="safe", pure=True).load(RECIPE_EXAMPLES[0])
+    committed = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert shown == {"lite0_full": committed["train"]["recipes"]["lite0_full"]}
+
+
+@pytest.mark.parametrize("example", RECIPE_EXAMPLES[1:], ids=lambda text: text.split(":")[0])
+def test_every_part_of_a_recipe_that_is_shown_is_valid(example: str) -> None:
+    ((name, part),) = YAML(typ="safe", pure=True).load(example).items()
+    field = FullRecipe.model_fields[name]
+    TypeAdapter[object](field.annotation).validate_json(json.dumps(part))
