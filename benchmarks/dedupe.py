@@ -4,8 +4,10 @@
 
 CIFAR holds train/<class>/*.jpg and test/<class>/*.jpg of CIFAR-10. The copies are planted by peers_dedupe/plant.py:
 500 each of five kinds among 12,500 and among 62,500 pictures, and every kind x strength with `--edits`. Peers are
-installed into a temporary folder; one that cannot be is skipped. Ours is ingest and dedupe together, whole processes;
-theirs leaves out the import. Prints tables, then one JSON line.
+installed into a temporary folder; one that cannot be is skipped. Ours is ingest and dedupe together, from the files to
+duplicates.csv, with nothing left of an earlier run. Both sides are whole processes, imports included, timed from
+outside, in turn, `--runs` times; medians; byte code is made before, untimed. "inside" is what a peer's own work takes
+without its import. Searches of random hashes are timed inside alone. Prints tables, then one JSON line.
 
 A pair counts as reported where dedupe would drop one of the two: kinds exact, pixels and near. Pairs of kind recut and
 alike, of which both stay in one group, are scored in lines of their own, together with the former.
@@ -14,6 +16,8 @@ alike, of which both stay in one group, are scored in lines of their own, togeth
 import argparse
 import csv
 import json
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,15 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent / "peers_dedupe"))
 from judge import Figures, judge, read_truth
 from measure import Claim, Run, claim, report, run
 from plant import EDITS, FIVE, plant
+from rivals import IMPORTS, PEERS, ROOT, PeerRun, install, peer, run_env, write_byte_code
 
-ROOT = Path(__file__).resolve().parents[1]
-PEERS = Path(__file__).parent / "peers_dedupe"
-PACKAGES = {
-    "imagededup": ["imagededup", "PyWavelets"],
-    "imagehash": ["imagehash", "PyWavelets"],
-    "cleanvision": ["cleanvision", "imagehash", "PyWavelets"],
-    "faiss": ["faiss-cpu"],
-}
 PER_KIND = 500
 STAGES = """
 import json, sys
@@ -104,44 +101,32 @@ def reported(duplicates: Path, kinds: tuple[str, ...]) -> list[tuple[str, str]]:
         return [(row["path_a"], row["path_b"]) for row in csv.DictReader(file) if row["kind"] in kinds]
 
 
-def install(name: str, site: Path) -> bool:
-    """Put a peer into `site`; False, with a word, where that fails."""
-    for tool in (["uv", "pip"], [sys.executable, "-m", "pip"]):
-        command = [*tool, "install", "--quiet", "--no-deps", "--target", str(site), *PACKAGES[name]]
-        try:
-            subprocess.run(command, check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return True
-    print(f"{name} cannot be installed here: skipped")
-    return False
-
-
-def peer(name: str, what: Path, pairs: Path, site: Path) -> float | None:
-    """Seconds of a peer; None, with a word, where it cannot run."""
-    command = [sys.executable, str(PEERS / "peer.py"), name, str(what), str(pairs)]
-    done = subprocess.run(command, env=run_env(site), capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"{name} cannot run here: {done.stderr.strip().splitlines()[-1]}; skipped")
-        return None
-    seconds: float = json.loads(done.stdout.splitlines()[-1])["seconds"]
-    return seconds
-
-
-def run_env(site: Path) -> dict[str, str]:
-    """The environment with the peers in it, behind our own packages."""
-    import os
-
-    return {**os.environ, "PYTHONPATH": f"{PEERS}{os.pathsep}{ROOT}{os.pathsep}{site}"}
-
-
-def show(name: str, figures: Figures, seconds: float) -> None:
+def show(name: str, figures: Figures, seconds: float, inside: float | None = None) -> None:
     """One line of the table."""
     kinds = "  ".join(f"{figures.recall[kind]:5.3f}" for kind in FIVE)
     print(
         f"{name:28} {kinds}  {figures.all_recall:6.3f} {figures.precision:9.3f} {figures.aligned_precision:8.3f} "
-        f"{figures.pairs:7,} {seconds:8.1f}"
+        f"{figures.pairs:7,} {seconds:8.1f} {'' if inside is None else f'{inside:.1f}':>8}"
     )
+
+
+def in_turn(folder: Path, out: Path, site: Path, rivals: list[str], runs: int) -> dict[str, list[PeerRun]]:
+    """`runs` whole processes of ours and of each rival, one after the other; a rival that cannot run is left out."""
+    write_byte_code("import pipelines.ingest, pipelines.dedupe", site)
+    for rival in rivals:
+        write_byte_code(f"import {IMPORTS[rival]}", site)
+    taken: dict[str, list[PeerRun]] = {name: [] for name in ("ours", *rivals)}
+    for _ in range(runs):
+        shutil.rmtree(out, ignore_errors=True)  # ingest would find that nothing changed
+        seconds = ours(folder, out).seconds
+        taken["ours"].append(PeerRun(seconds, seconds))
+        for rival in rivals:
+            spent = peer(rival, folder, out.with_name(f"{rival}.csv"), site) if rival in taken else None
+            if spent is None:
+                taken.pop(rival, None)
+            else:
+                taken[rival].append(spent)
+    return taken
 
 
 def five(cifar: Path, scratch: Path, site: Path, runs: int, peers: bool) -> dict[str, Claim]:
@@ -149,39 +134,34 @@ def five(cifar: Path, scratch: Path, site: Path, runs: int, peers: bool) -> dict
     sets = {"12,500": [cifar / "test"], "62,500": [cifar / "test", cifar / "train"]}
     plant(FIVE, scratch / "five", sets, PER_KIND)
     claims: dict[str, Claim] = {}
-    for name, rival, most, goals in (
-        ("12,500", "imagededup", 0.1, (0.97, 0.97)),
-        ("62,500", "imagehash", 2.0, (0.95, 0.9)),
+    # among 62,500 imagededup's search would take a quarter of an hour, cleanvision's two minutes
+    for name, rivals, most, goals in (
+        ("12,500", ["imagededup", "imagehash", "cleanvision"], 0.1, (0.97, 0.97)),
+        ("62,500", ["imagehash"], 2.0, (0.95, 0.9)),
     ):
         folder, truth = scratch / "five" / name, read_truth(scratch / "five" / f"{name}.truth.csv")
-        print(
-            f"\n{name} pictures{'':13}", *(f"{kind:>6}" for kind in FIVE), " recall precision  aligned   pairs  seconds"
-        )
-        times = [ours(folder, scratch / "run" / name).seconds for _ in range(runs)]
+        able = [rival for rival in rivals if peers and install(rival, site)]
+        taken = in_turn(folder, scratch / "run" / name, site, able, runs)
+        print(f"\n{name} pictures{'':13}", *(f"{kind:>6}" for kind in FIVE), end="")
+        print("  recall precision  aligned   pairs  seconds   inside")
+        times = [one.whole for one in taken["ours"]]
         duplicates = scratch / "run" / name / "out" / "duplicates.csv"
-        middle = sorted(times)[len(times) // 2]
-        copies = judge(folder, reported(duplicates, ("exact", "pixels", "near")), truth)
-        show("ours, copies", copies, middle)
-        show(
-            "... and other cuts",
-            judge(folder, reported(duplicates, ("exact", "pixels", "near", "recut")), truth),
-            middle,
-        )
-        every = ("exact", "pixels", "near", "recut", "alike")
-        show("... and look-alikes", judge(folder, reported(duplicates, every), truth), middle)
+        kinds = ("exact", "pixels", "near")
+        copies = judge(folder, reported(duplicates, kinds), truth)
+        show("ours, copies", copies, statistics.median(times))
+        for words, more in (("other cuts", ("recut",)), ("look-alikes", ("recut", "alike"))):
+            figures = judge(folder, reported(duplicates, kinds + more), truth)
+            show(f"... and {words}", figures, statistics.median(times))
         missed = [1 - copies.all_recall, 1 - copies.precision]
         claims[f"{name}: planted copies missed"] = claim([missed[0]], goal=1 - goals[0], unit="")
         claims[f"{name}: false pairs, plain judge"] = claim([missed[1]], goal=1 - goals[1], unit="")
-        for other in ("imagededup", "imagehash", "cleanvision") if peers else ():
-            if name == "62,500" and other != "imagehash":
-                continue  # imagededup's search would take a quarter of an hour, cleanvision's two minutes
-            pairs = scratch / f"{other}.csv"
-            if not install(other, site) or (seconds := peer(other, folder, pairs, site)) is None:
-                continue
-            with pairs.open(newline="", encoding="utf-8") as file:
-                show(other, judge(folder, [(one, second) for one, second in csv.reader(file)], truth), seconds)
-            if other == rival:
-                claims[f"{name}: ingest and dedupe, beside {other}"] = claim(times, peer=[seconds], goal=most, unit="s")
+        for rival in [rival for rival in rivals if rival in taken]:
+            theirs = [one.whole for one in taken[rival]]
+            with (scratch / "run" / f"{rival}.csv").open(newline="", encoding="utf-8") as file:
+                figures = judge(folder, [(one, second) for one, second in csv.reader(file)], truth)
+            show(rival, figures, statistics.median(theirs), statistics.median(one.inside for one in taken[rival]))
+            if rival == rivals[0]:
+                claims[f"{name}: ingest and dedupe, beside {rival}"] = claim(times, peer=theirs, goal=most, unit="s")
     return claims
 
 
@@ -207,8 +187,10 @@ def search(scratch: Path, site: Path, peers: bool) -> dict[str, Claim]:
     if theirs is None:
         return {}
     with (scratch / "faiss.csv").open(encoding="utf-8") as file:
-        print(f"faiss, flat binary index, 2,000 queries scaled to all: {theirs:.1f} s, {sum(1 for _ in file)} pairs")
-    return {"search of 1,000,000 hashes, beside faiss": claim([float(seconds)], peer=[theirs], goal=0.05, unit="s")}
+        found = sum(1 for _ in file)
+    print(f"faiss, flat binary index, 2,000 queries scaled to all: {theirs.inside:.1f} s, {found} pairs")
+    beside = claim([float(seconds)], peer=[theirs.inside], goal=0.05, unit="s")
+    return {"search of 1,000,000 hashes, beside faiss": beside}
 
 
 def edits(given: list[str], scratch: Path) -> None:

@@ -27,10 +27,8 @@ from typing import Any
 import measure
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, ImageOps
 
-from pipelines.augment.fitting import to_square
-from pipelines.core.crops import Crop
 from pipelines.core.packs import new_pack, read_index
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 
@@ -113,8 +111,8 @@ def pack(source: Path, folder: Path) -> int:
     subsets: dict[str, list[tuple[str, str, Any]]] = {"test": [], "train": [], "val": []}
     for label, data in pictures(source):
         digest = hashlib.sha256(data).hexdigest()
-        pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-        square = to_square(pixels, crop=Crop(0.0, 0.0, 1.0, 1.0), fit="letterbox", image_size=IMAGE_SIZE)
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        square = np.asarray(ImageOps.pad(picture, (IMAGE_SIZE, IMAGE_SIZE), color=(128, 128, 128)))
         subsets[("test", "val", "train", "train", "train")[int(digest, 16) % 5]].append((digest, label, square))
     classes = sorted({label for pictures in subsets.values() for _, label, _ in pictures})
     rows = []

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -102,8 +102,16 @@ def machine() -> str:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    packages = " ".join(f"{package} {version(package)}" for package in ("dvc", "torch", "pillow", "simplejpeg"))
+    packages = " ".join(filter(None, map(_package, ("dvc", "torch", "pillow", "simplejpeg"))))
     return f"{name}, {cores} cores, {platform.system()}, Python {platform.python_version()}, {packages}"
+
+
+def _package(name: str) -> str:
+    """Name and version; nothing where it is not installed: a machine lent for its GPU may do without DVC."""
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def report(claims: Mapping[str, Claim]) -> None:

@@ -1,22 +1,17 @@
 """What each stage left behind, as one page of Markdown for the Prefect UI; a missing file is said, never an error."""
 
-import csv
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.markdown import page, picture, table
+from flows.results import MAX_ROWS, evaluate_page, read_csv, students_page, train_page
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params
-
-MAX_ROWS = 50
-"""rows of a table; the files hold them all"""
 
 Page = Callable[[Layout, Params, bool], str]
 
@@ -65,7 +60,7 @@ def _ingest(layout: Layout, _params: Params, _with_picture: bool) -> str:
         layout.ingest_manifest, columns=["image_id", "label", "size", "format", "source", "license"]
     )
     classes, formats = _counts(manifest, "label"), _counts(manifest, "format")
-    refused = _csv(layout.rejects)
+    refused = read_csv(layout.rejects)
     rejects = Counter(row["reason"] for row in refused)
     taken, left = _counts(manifest, "source"), Counter(row["source"] for row in refused)
     licenses = {name or "unknown": count for name, count in _counts(manifest, "license").items()}
@@ -94,7 +89,7 @@ def _numbered(source: str) -> tuple[int, str]:
 
 def _dedupe(layout: Layout, _params: Params, _with_picture: bool) -> str:
     manifest = pq.read_table(layout.manifest, columns=["group", "verdict"])
-    pairs = _csv(layout.duplicates)
+    pairs = read_csv(layout.duplicates)
     conflicts = [row for row in pairs if row["verdict"] == "conflict"]
     kinds = Counter((row["kind"], row["verdict"]) for row in pairs)
     return page(
@@ -165,66 +160,6 @@ def _augment(layout: Layout, params: Params, _with_picture: bool) -> str:
     )
 
 
-def _train(layout: Layout, params: Params, _with_picture: bool) -> str:
-    rows: list[tuple[object, ...]] = []
-    for member in params.train.members:
-        for fold in params.train.folds:
-            history = layout.member(member, fold) / "history.csv"
-            steps = _csv(history) if history.exists() else []
-            if not steps:
-                rows.append((member, fold, "not trained", "", "", "", ""))
-                continue
-            # the file's first column is its x axis
-            axis = next(iter(steps[0]))
-            best = min(steps, key=lambda step: float(step["val_loss"]))
-            figures = (
-                f"{float(best[key]):.3f}" for key in ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
-            )
-            rows.append((member, fold, f"{axis.replace('_', ' ')} {best[axis]} of {len(steps)}", *figures))
-    return page(
-        "Train",
-        "Each model at its best step, by validation loss. The fit to the training pictures is shown beside it: "
-        "a wide gap means that the model has learnt them by heart.",
-        table(
-            ["member", "fold:", "best step", "train accuracy:", "val accuracy:", "train loss:", "val loss:"],
-            rows,
-        ),
-    )
-
-
-def _evaluate(layout: Layout, _params: Params, with_picture: bool) -> str:
-    folder = layout.stage("evaluate")
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    drawn = layout.stage("report") / "confusion_matrix.png"
-    image = (
-        picture(drawn, "confusion matrix: actual class by row, predicted class by column")
-        if with_picture and drawn.exists()
-        else "The confusion matrix is drawn by the stage `report`, which did not run to its end."
-    )
-    intervals = [
-        (key.replace("_", " "), _figure(metrics[key]["value"]), f"{_figure(value['low'])} to {_figure(value['high'])}")
-        for key in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "expected_calibration_error")
-        if (value := metrics.get(key)) is not None
-    ]
-    return page(
-        "Evaluate",
-        f"{metrics['num_images']:,} test pictures, {metrics['num_classes']} classes.",
-        image,
-        table(["metric", "value:", f"{metrics['confidence']:.0%} interval:"], intervals),
-        "## Most confused",
-        _most_confused(folder / "confusion.csv"),
-        "## By class, weakest first",
-        _per_class(metrics["per_class"]),
-        "## By member" if len(metrics.get("members", {})) > 1 else "",
-        table(
-            ["member", "accuracy:"],
-            [(name, _figure(member["accuracy"]["value"])) for name, member in metrics["members"].items()],
-        )
-        if len(metrics.get("members", {})) > 1
-        else "",
-    )
-
-
 def _report(layout: Layout, _params: Params, _with_picture: bool) -> str:
     folder = layout.stage("report")
     text = (folder / "summary.md").read_text(encoding="utf-8")
@@ -238,62 +173,17 @@ PAGES: dict[str, Page] = {
     "validate": _validate,
     "split": _split,
     "augment": _augment,
-    "train": _train,
-    "evaluate": _evaluate,
+    "train": train_page,
+    "students": students_page,
+    "evaluate": evaluate_page,
     "report": _report,
 }
-
-
-def confused_pairs(header: Sequence[str], counts: Sequence[Sequence[int]]) -> list[tuple[str, str, int, int]]:
-    """Off-diagonal entries of a confusion matrix: actual, predicted, how many, out of how many; most first.
-
-    Args:
-        header: the K class labels.
-        counts: (K, K), actual class by row, predicted class by column.
-    """
-    found = [
-        (header[row], header[column], count, sum(counts[row]))
-        for row in range(len(header))
-        for column, count in enumerate(counts[row])
-        if row != column and count
-    ]
-    return sorted(found, key=lambda pair: (-pair[2], pair[3], pair[0], pair[1]))
 
 
 def text_only(markdown: str) -> str:
     """Markdown without pictures, whose files the UI cannot reach, and with its headings one level lower."""
     without = re.sub(r"!\[[^\]]*\]\((?!data:)[^)]*\)\n?", "", markdown)
     return re.sub(r"^(#{1,5}) ", r"#\1 ", without, flags=re.M)
-
-
-def _most_confused(path: Path) -> str:
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *lines = list(csv.reader(file))
-    pairs = confused_pairs(header[1:], [[int(value) for value in line[1:]] for line in lines])
-    if not pairs:
-        return "No test picture was taken for another class."
-    rows = [(actual, predicted, f"{n} of {total}", f"{n / total:.0%}") for actual, predicted, n, total in pairs]
-    return table(
-        ["actual", "taken for", "pictures:", "of the class:"], rows, limit=10, more="data/evaluate/confusion.csv"
-    )
-
-
-def _per_class(per_class: dict[str, dict[str, Any]]) -> str:
-    # a class without test pictures has no recall
-    weakest = sorted(per_class.items(), key=lambda item: (item[1]["recall"] is None, item[1]["recall"] or 0.0, item[0]))
-    rows = [
-        (
-            label,
-            f"{row['num_images']:,}",
-            _figure(row["recall"]),
-            f"{_figure(row['recall_low'])} to {_figure(row['recall_high'])}",
-            _figure(row["precision"]),
-            _figure(row["f1"]),
-        )
-        for label, row in weakest
-    ]
-    header = ["class", "pictures:", "recall:", "interval:", "precision:", "F1:"]
-    return table(header, rows, limit=MAX_ROWS, more="data/evaluate/metrics.json")
 
 
 def _by_subset(rows: pa.Table, more: str) -> str:
@@ -315,16 +205,6 @@ def _counts(rows: pa.Table, column: str) -> dict[str, int]:
 
 def _counted(what: str, counts: dict[str, int], more: str) -> str:
     return table([what, "pictures:"], [(name, f"{n:,}") for name, n in counts.items()], limit=MAX_ROWS, more=more)
-
-
-def _csv(path: Path) -> list[dict[str, str]]:
-    # a file name that is not UTF-8 was written byte for byte
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _short(value: object) -> str:

@@ -72,14 +72,17 @@ def validate(
     from pipelines.validate import export, outcome, stage
 
     layout = Layout(Path.cwd())
-    params = load_params(layout.params).validate_
+    whole = load_params(layout.params)
+    params, unlabelled = whole.validate_, whole.split.unlabelled
     if write_suite is not None:
         count = export.write_suite(params, write_suite, cache=layout.cache, plain=plain)
         print(f"{write_suite}: {count} expectations")
         return
     if plain:
         raise InputError("--plain says what --write-suite leaves out: name its file too")
-    found, _ = stage.look(params, manifest=layout.manifest, rejects=layout.rejects, cache=layout.cache)
+    found, _ = stage.look(
+        params, manifest=layout.manifest, rejects=layout.rejects, cache=layout.cache, unlabelled=unlabelled
+    )
     errors, warned = stage.broken(found, "error"), stage.broken(found, "warn")
     for severity, some in (("error", errors), ("warning", warned)):
         for one in some:

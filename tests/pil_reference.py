@@ -62,11 +62,13 @@ def hue(image: Image.Image, turn: float) -> Image.Image:
     """In floating point: Pillow's HSV has 256 hues, which are up to 3 grey levels apart."""
     pixels = functional.to_tensor(image)
     found = functional.adjust_hue(pixels, turn)
-    return functional.to_pil_image(found)
+    turned: Image.Image = functional.to_pil_image(found)
+    return turned
 
 
 def blur(image: Image.Image, sigma: float, radius: int) -> Image.Image:
-    return functional.gaussian_blur(image, [2 * radius + 1, 2 * radius + 1], [sigma, sigma])  # type: ignore[no-any-return]
+    blurred: Image.Image = functional.gaussian_blur(image, [2 * radius + 1, 2 * radius + 1], [sigma, sigma])
+    return blurred
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:

@@ -16,8 +16,9 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines.core.files import write_csv, write_json
+from pipelines.core.layout import Layout
 from pipelines.core.params import load_params
-from pipelines.core.params.evaluate import EvaluateParams
+from pipelines.core.params.evaluate import Ensemble, EvaluateParams
 from pipelines.core.params.report import ReportParams
 from pipelines.core.params.train import TrainParams
 from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, write_table
@@ -55,7 +56,8 @@ class Fabricated:
             params,
             train=self.train,
             max_pixels=100_000_000,
-            **{f"{s}_dir": data / s for s in ("ingest", "dedupe", "validate", "split", "augment", "train", "evaluate")},
+            folders=Layout(self.root).members(self.train),
+            **{f"{s}_dir": data / s for s in ("ingest", "dedupe", "validate", "split", "augment", "evaluate")},
             out_dir=data / "report",
         )
 
@@ -82,6 +84,7 @@ def fabricate(
     mistakes: float = 0.12,
     flaws: bool = True,
     members: Sequence[str] = ("lite0_frozen",),
+    ensemble: Ensemble = "mean",
     draw: Draw = drawn_picture,
     pack_size: int = 48,
     source: str = "0-sample",
@@ -107,10 +110,15 @@ def fabricate(
     _expectations(data, flaws)
     _audit(data, labels, used)
     evaluate(
-        EvaluateParams(seed=1, bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6, leak_repeats=0),
-        members=members,
-        folds=(0,),
-        train_dir=data / "train",
+        EvaluateParams(
+            seed=1,
+            ensemble=ensemble,
+            bootstrap_resamples=200,
+            confidence=0.95,
+            suspect_confidence=0.6,
+            leak_repeats=0,
+        ),
+        folders=Layout(root).members(train),
         index=data / "augment" / "index.parquet",
         manifest=data / "dedupe" / "manifest.parquet",
         out_dir=data / "evaluate",
@@ -174,6 +182,7 @@ def _packs(data: Path, labels: Sequence[str], used: list[_File], size: int) -> N
                 {
                     **{"image_id": f.image_id, "label": f.label, "class_index": f.class_index, "group": f.image_id},
                     **{"subset": subset, "fold": 0 if subset == "val" else -1, "position": i},
+                    **{"factors": "", "copy": 0},
                 }
             )
         np.save(data / "augment" / f"{subset}.npy", pack)

@@ -211,6 +211,11 @@ def test_a_copy_is_its_picture_changed_as_its_policy_and_seed_say(tmp_path: Path
         assert np.array_equal(reader.read(copies[2 * number - 2 : 2 * number]), expected)
 
 
+def test_copies_by_an_unknown_policy_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"copies.policy is 'stronk', which is none of the policies \(plain, strong\)"):
+        with_copies(0.5, "stronk")
+
+
 def test_copies_by_a_policy_that_changes_nothing_are_their_pictures(tmp_path: Path) -> None:
     paths = ingest_folder(tmp_path, uneven())
     pack(with_copies(0.5, "plain"), paths)

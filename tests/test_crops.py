@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from pipelines.ingest import ingest
 from pipelines.ingest.cropping import find_crop
 from pipelines.ingest.folder import list_folder
 from pipelines.ingest.listing import Box
-from pipelines.ingest.visit import CROP, Chunk, visit
+from pipelines.ingest.visit import CROP, Chunk, Visited, visit
 
 ROOT = Path(__file__).parents[1]
 CENTRE = CentreCrop(kind="centre")
@@ -291,15 +292,16 @@ def test_worker_processes_find_the_same_crops(people: Path, tmp_path: Path) -> N
     listing = list_folder(folder_source(people), source="0-folder", root=tmp_path, max_file_bytes=1 << 20)
     crop = face_crop()
     chunks = [
-        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, tmp_path)
+        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, None, os.getpid())
         for number, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True))
     ]
 
     def found(workers: int) -> list[list[Any]]:
         visits = map_chunks(visit, chunks, workers=workers, pool_pays_seconds=0.0)
-        return [visited.rows[list(CROP)].tolist() for visited in visits]
+        return [visited.rows[list(CROP)].tolist() for visited in visits if isinstance(visited, Visited)]
 
     assert found(1) == found(2)
+    assert len(found(1)) == len(chunks)
     assert len({tuple(crops) for crops in found(1)}) > 3
 
 

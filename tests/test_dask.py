@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from test_ingest import picture, put, run
 
-from pipelines.augment import stage as augment
+from pipelines.augment import packing
+from pipelines.augment.places import Row
 from pipelines.core import dask
 from pipelines.core.crops import WHOLE
 from pipelines.core.errors import ImageError, MiwakeError
@@ -93,8 +94,8 @@ def test_ingest_gives_the_same_bytes_as_in_one_process(
     assert (tmp_path / "over dask/rejected.csv").read_bytes() == rejected
 
 
-def packed(chunks: Sequence[augment._Chunk]) -> Pixels:
-    return np.concatenate(list(map_chunks(augment._pack_chunk, chunks, workers=1)))
+def packed(chunks: Sequence[packing._Chunk]) -> Pixels:
+    return np.concatenate(list(map_chunks(packing._pack_chunk, chunks, workers=1)))
 
 
 def test_augment_packs_the_same_bytes(tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,13 +103,21 @@ def test_augment_packs_the_same_bytes(tmp_path: Path, cluster: str, monkeypatch:
         put(tmp_path / "pictures" / "c" / f"{index}.jpg", picture(index))
     rows = run(tmp_path).rows
     chunks = [
-        augment._Chunk(
+        packing._Chunk(
             tmp_path / "out",
-            (augment._Row(r["image_id"], "c", "", "train", 0, r["shard"], r["offset"], r["size"], 1600, WHOLE, ""),),
-            "letterbox", 24,
+            (
+                Row(
+                    *(str(r["image_id"]), "c", "", "train", 0, ""),
+                    *(str(r["shard"]), int(r["offset"]), int(r["size"]), int(r["width"]), int(r["height"])),
+                    WHOLE,
+                    "",
+                ),
+            ),
+            "letterbox",
+            24,
         )
         for r in rows
-    ]  # fmt: skip
+    ]
     alone = packed(chunks)
     assert alone.shape == (6, 24, 24, 3)
     monkeypatch.setenv("MIWAKE_DASK", cluster)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from pipelines.dedupe.hashes import WHOLE, View, crop_views, hash_view, hash_views, mirror_mask, resample_matrix
 from pipelines.dedupe.near import contrast
@@ -45,8 +46,10 @@ def test_the_hash_of_a_mirror_image_is_one_exclusive_or_away() -> None:
     np.testing.assert_array_equal(hash_view(some[:, :, ::-1], WHOLE), hash_view(some, WHOLE) ^ mirror_mask())
 
 
-def test_the_search_finds_every_pair_of_many_queries() -> None:
-    """More than are looked up at once, among hashes of which many share a quarter."""
+@pytest.mark.parametrize("all_keys_below", [0, 100_000])
+def test_the_search_finds_every_pair_of_many_queries(monkeypatch: pytest.MonkeyPatch, all_keys_below: int) -> None:
+    """More than are looked up at once, among hashes of which many share a quarter; both ways of indexing."""
+    monkeypatch.setattr("pipelines.dedupe.search._ALL_KEYS_BELOW", all_keys_below)
     rng = np.random.default_rng(1)
     indexed = rng.integers(0, 2**64, 4000, dtype=np.uint64)
     indexed[:2000] &= np.uint64(0xFFFFFFFFFFFF0003)

@@ -32,7 +32,9 @@ from pipelines.evaluate.metrics import (
     tally,
 )
 
-PARAMS = EvaluateParams(seed=7, bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6, leak_repeats=3)
+PARAMS = EvaluateParams(
+    seed=7, ensemble="mean", bootstrap_resamples=200, confidence=0.95, suspect_confidence=0.6, leak_repeats=3
+)
 
 
 def sure_of(predicted: list[int], num_classes: int, confidence: float = 0.9) -> Floats:
@@ -194,7 +196,9 @@ def write_index(path: Path, classes: list[str], rows: list[tuple[str, int, str]]
     write_table(pa.table(columns, schema=PACK_INDEX), path, classes=classes)
 
 
-def write_predictions(folder: Path, classes: list[str], rows: list[tuple[str, int, str, list[float]]]) -> None:
+def write_predictions(
+    folder: Path, classes: list[str], rows: list[tuple[str, int, str, list[float]]], target: str | None = None
+) -> None:
     """Predictions of (image_id, class_index, subset, probabilities)."""
     columns: dict[str, list[Any]] = {
         "image_id": [r[0] for r in rows],
@@ -202,7 +206,7 @@ def write_predictions(folder: Path, classes: list[str], rows: list[tuple[str, in
         "class_index": [r[1] for r in rows],
         "probabilities": [r[3] for r in rows],
     }
-    write_table(pa.table(columns, schema=PREDICTIONS), folder / "predictions.parquet", classes=classes)
+    write_table(pa.table(columns, schema=PREDICTIONS), folder / "predictions.parquet", classes=classes, target=target)
 
 
 CLASSES = ["Jaguar", "ジャズマスター", "Mustang"]
@@ -243,12 +247,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, *, members: tuple[str, ...] = ("one", "two"), folds: tuple[int, ...] = (0,)) -> dict[str, Any]:
+def run(
+    root: Path,
+    *,
+    members: tuple[str, ...] = ("one", "two"),
+    folds: tuple[int, ...] = (0,),
+    ensemble: str = "mean",
+) -> dict[str, Any]:
     evaluate(
-        PARAMS,
-        members=members,
-        folds=folds,
-        train_dir=root / "train",
+        PARAMS.model_copy(update={"ensemble": ensemble}),
+        folders={(member, fold): root / "train" / f"{member}-{fold}" for member in members for fold in folds},
         index=root / "index.parquet",
         manifest=root / "manifest.parquet",
         out_dir=root / "evaluate",
@@ -559,6 +567,21 @@ def test_the_premium_stands_in_the_metrics(root: Path) -> None:
     keys = [(image_id, k) for image_id, k, _ in ROWS]
     write_features(root / "train" / "two-0", keys, np.ones((len(keys), 4)), np.ones((len(keys), 4)))
     assert set(run(root)["leak_premium"]) == {*UNKNOWN}
+
+
+def test_the_premium_is_the_same_whatever_the_member_tells_apart(tmp_path: Path) -> None:
+    """A member of a factor numbers its pictures by the factor's values; the premium is of labels."""
+    found = planted(tmp_path / "x", copies=30)
+    table = read_table(tmp_path / "x" / "features.parquet", FEATURES)
+    column = table.schema.get_field_index("class_index")
+    of_factor = table.set_column(column, "class_index", pa.array([i % 2 for i in range(120)], pa.int32()))
+    write_table(of_factor, tmp_path / "x" / "features.parquet")
+    assert found == leak_premium(
+        PARAMS,
+        features=tmp_path / "x" / "features.parquet",
+        packed=read_packed(tmp_path / "x" / "index.parquet"),
+        manifest=tmp_path / "x" / "manifest.parquet",
+    )
 
 
 def test_the_premium_of_a_stage_is_rounded(tmp_path: Path) -> None:

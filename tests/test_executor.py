@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import MiwakeError, ParamsError
-from pipelines.core.executor import CHUNKS_IN_FLIGHT, _container_cores, map_chunks, num_workers
+from pipelines.core.executor import CHUNKS_IN_FLIGHT, Side, _container_cores, map_chunks, num_workers
 
 
 def square(number: int) -> int:
@@ -77,6 +77,48 @@ def test_this_process_goes_on_while_workers_start() -> None:
     assert len(set(found)) > 1
     # once workers are there, they do the rest
     assert found[-1] != os.getpid()
+
+
+def test_with_a_side_this_process_is_one_of_the_workers() -> None:
+    with Side(2) as side:
+        assert side.submit(process_of, 0).result() == os.getpid()  # none was started yet
+        found = list(map_chunks(slow_process_of, range(12), workers=2, pool_pays_seconds=0, side=side))
+        assert len(set(found)) == 2
+        assert os.getpid() in found
+        assert side.has_processes
+        others = {side.submit(process_of, 0).result() for _ in range(4)}  # they stay until the block ends
+        assert others == set(found) - {os.getpid()}
+    assert not side.has_processes
+
+
+def test_results_keep_their_order_when_this_process_helps() -> None:
+    with Side(3) as side:
+        found = map_chunks(square, range(40), workers=3, pool_pays_seconds=0, side=side)
+        assert list(found) == [n * n for n in range(40)]
+
+
+def test_a_side_of_one_starts_nothing() -> None:
+    with Side(1) as side:
+        assert side.start(__name__) == []
+        assert set(map_chunks(process_of, range(3), workers=1, pool_pays_seconds=0, side=side)) == {os.getpid()}
+
+
+def test_processes_that_a_side_already_has_do_the_chunks_from_the_first_on() -> None:
+    with Side(2) as side:
+        for ready in side.start(__name__):
+            ready.result()
+        found = list(map_chunks(slow_process_of, range(10), workers=2, side=side))
+        assert len(set(found)) == 2
+
+
+def test_a_process_killed_beside_the_chunks_is_an_error_with_a_remedy() -> None:
+    def die(side: Side) -> None:
+        with side:
+            side.start(__name__)
+            side.submit(die_at_three, 3).result()
+
+    with pytest.raises(MiwakeError, match="a worker process was killed"):
+        die(Side(2))
 
 
 def slow_process_of(_: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flows import artifacts, markdown
+from flows import artifacts, markdown, results
 from flows.bridge import (
     DvcBusyError,
     Stage,
@@ -77,9 +77,16 @@ stages:
     cmd: python stage.py train@${item.member}-${item.fold}
     deps: [data/ingest]
     outs: ["data/train/${item.member}-${item.fold}"]
+  students:
+    matrix:
+      student: ${train.students}
+      fold: [0]
+    cmd: python stage.py students@${item.student}-${item.fold}
+    deps: [data/train]
+    outs: ["data/students/${item.student}-${item.fold}"]
   evaluate:
     cmd: python stage.py evaluate
-    deps: [data/train]
+    deps: [data/train, data/students]
     outs: [data/evaluate]
 """
 
@@ -96,6 +103,7 @@ def make_repo(folder: Path) -> Path:
     write_text(folder / "stage.py", STAGE)
     write_text(folder / "dvc.yaml", DVC_YAML)
     write_text(folder / "mode.txt", "work\n")
+    write_text(folder / "data" / "students" / ".gitkeep", "")
     write_text(folder / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8"))
     return folder
 
@@ -117,6 +125,22 @@ def test_the_stages_come_from_dvc_itself_dependencies_first(repo: Path) -> None:
 def test_the_eight_stages_of_the_house_are_found() -> None:
     groups = list(dict.fromkeys(stage.group for stage in read_stages(ROOT)))
     assert groups == ["ingest", "dedupe", "validate", "split", "augment", "train", "evaluate", "report"]
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
+def test_students_come_between_members_and_evaluation(repo: Path) -> None:
+    params = (repo / "params.yaml").read_text(encoding="utf-8")
+    assert params.count("  students: []\n") == 1
+    write_text(repo / "params.yaml", params.replace("  students: []\n", "  students:\n    - c\n"))
+    stages = read_stages(repo)
+    assert stages[-2:] == [
+        Stage("students@c-0", ("train@a-0", "train@b-0")),
+        Stage("evaluate", ("students@c-0", "train@a-0", "train@b-0")),
+    ]
+    runner = StageRunner(repo, jobs=1)
+    for stage in stages:
+        assert runner.run(stage.name, force=False, say=lambda _: None).outcome == "ran"
+    assert (repo / "data" / "students" / "c-0" / "out.txt").is_file()
 
 
 def test_a_folder_without_dvc_is_refused_with_a_remedy(tmp_path: Path) -> None:
@@ -269,15 +293,15 @@ def test_a_large_picture_is_made_smaller_until_it_fits(tmp_path: Path) -> None:
 
 def test_the_pairs_that_are_confused_most_come_first() -> None:
     """Row is the actual class: two of ten a were taken for b."""
-    assert artifacts.confused_pairs(["a", "b"], [[8, 2], [5, 5]]) == [("b", "a", 5, 10), ("a", "b", 2, 10)]
-    assert artifacts.confused_pairs(["a", "b"], [[8, 0], [0, 5]]) == []
+    assert results.confused_pairs(["a", "b"], [[8, 2], [5, 5]]) == [("b", "a", 5, 10), ("a", "b", 2, 10)]
+    assert results.confused_pairs(["a", "b"], [[8, 0], [0, 5]]) == []
 
 
 def test_every_stage_without_files_has_a_page_that_says_so(tmp_path: Path) -> None:
     params = load_params(ROOT / "params.yaml")
     for stage in artifacts.PAGES:
         page = artifacts.stage_page(stage, Layout(tmp_path), params, with_picture=True)
-        assert "does not exist: the stage did not write it" in page or "not trained" in page
+        assert "does not exist: the stage did not write it" in page or "not trained" in page or "names none" in page
 
 
 def test_the_ingest_page_counts_by_source_class_and_licence(tmp_path: Path) -> None:
@@ -312,6 +336,55 @@ def test_the_evaluation_page_shows_picture_metrics_and_pairs(tmp_path: Path) -> 
     old = artifacts.stage_page("evaluate", layout, params, with_picture=False)
     assert "data:image" not in old
     assert "drawn by the stage `report`" in old
+
+
+def test_the_evaluation_page_shows_members_alone_and_together(tmp_path: Path) -> None:
+    layout = write_evaluation(tmp_path)
+    path = tmp_path / "data" / "evaluate" / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    figure = {"value": 0.75, "low": 0.7, "high": 0.9}
+    validated = {"num_images": 30, "accuracy": 0.85, "log_loss": 0.4}
+    alone = {"accuracy": figure, "log_loss": figure, "out_of_fold": validated}
+    metrics |= {
+        "log_loss": figure,
+        "ensemble": {
+            "method": "weighted",
+            "num_members": 2,
+            "out_of_fold": validated,
+            "best_member": "a_net",
+            "gain": {"accuracy": {"value": 0.05, "low": 0.01, "high": 0.09}, "log_loss": figure},
+        },
+        "members": {
+            "a_net": {"target": "label", "weight": 0.625, **alone},
+            "sex × rank": {"target": "label", "weight": 0.375, **alone},
+            "b_net": {"target": "sex", "weight": None, **alone},
+        },
+    }
+    write_json(path, metrics)
+    page = artifacts.stage_page("evaluate", layout, load_params(ROOT / "params.yaml"), with_picture=False)
+    assert "a\\_net, the best alone on validation pictures, tells 75.0" in page
+    assert "+5.0 points (+1.0 to +9.0): together they are better." in page
+    assert "| all together | label | 0.800 | 0.700 to 0.900 | 0.750 | 0.850 | – |" in page
+    assert "| a\\_net | label | 0.750 | 0.700 to 0.900 | 0.750 | 0.850 | 0.625 |" in page
+    assert "| b\\_net | sex | 0.750 | 0.700 to 0.900 | 0.750 | 0.850 | – |" in page
+
+
+def test_students_have_a_page_of_their_own(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    write_text(tmp_path / "params.yaml", text.replace("students: []", "students:\n    - resnet18_scratch"))
+    layout = Layout(tmp_path)
+    write_csv(
+        tmp_path / "data" / "students" / "resnet18_scratch-0" / "history.csv",
+        ["epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy"],
+        [[1, 0.9, 0.8, 0.5, 0.625], [2, 0.1, 0.9, 1.0, 0.5]],
+    )
+    params = load_params(layout.params)
+    students = artifacts.stage_page("students", layout, params, with_picture=False)
+    assert "| resnet18\\_scratch | 0 | epoch 1 of 2 | 0.500 | 0.625 | 0.900 | 0.800 |" in students
+    assert "lite0" not in students
+    members = artifacts.stage_page("train", layout, params, with_picture=False)
+    assert "| lite0\\_frozen | 0 | not trained |" in members
+    assert "resnet18" not in members
 
 
 def write_evaluation(root: Path) -> Layout:

@@ -23,12 +23,12 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.executor import map_chunks
+from pipelines.core.executor import Side, map_chunks
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import FolderSource
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
-from pipelines.ingest import IngestArtifact, ingest, output, plan, visit
+from pipelines.ingest import IngestArtifact, file_reader, ingest, output, plan, visit
 from pipelines.ingest import folder as folder_source
 from pipelines.ingest import run as ingest_run
 from pipelines.ingest.labels import clean_label, printable
@@ -180,6 +180,36 @@ def test_neither_workers_nor_the_spool_change_a_byte(
     assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "two/rejected.csv").read_bytes()
 
 
+def test_folders_that_other_processes_list_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(60):
+        put(tmp_path / "pictures" / f"c{index % 20:02d}" / f"{index}.jpg", picture(index % 20))
+        put(tmp_path / "pictures" / f"c{index % 20:02d}" / "deeper" / f"{index}.jpg", picture(index % 20))
+    put(tmp_path / "pictures" / "c00" / ".hidden", b"")
+    (tmp_path / "pictures" / "c01" / "link").symlink_to("nowhere")
+    whole = run(tmp_path)
+    apart = []
+    enter_apart = folder_source._enter_apart
+    monkeypatch.setattr(folder_source, "_MANY_FILES", 0)
+
+    def submit(side: Side, function: Any, argument: Any) -> Any:
+        if function is enter_apart:
+            apart.append(argument)
+        return real_submit(side, function, argument)
+
+    def start(side: Side, module: str, **more: Any) -> Any:
+        ready = real_start(side, module, **more)
+        for one in ready:
+            one.result()  # else this process might have entered every folder meanwhile
+        return ready
+
+    real_submit, real_start = Side.submit, Side.start
+    monkeypatch.setattr(Side, "submit", submit)
+    monkeypatch.setattr(Side, "start", start)
+    assert run(tmp_path, out="two", workers=2).bytes == whole.bytes
+    assert len(apart) >= 3  # given away at once; more, where this process is slow
+    assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "two/rejected.csv").read_bytes()
+
+
 def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     formats = ("JPEG", "PNG", "TIFF", "WEBP")
     for index in range(48):
@@ -190,7 +220,7 @@ def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypat
     monkeypatch.setattr(plan, "THREADS_FROM_BYTES", 0)
     threads = set()
 
-    def visit_slowly(chunk: visit.Chunk) -> visit.Visited:
+    def visit_slowly(chunk: visit.Chunk) -> visit.Visited | visit.Stored:
         threads.add(threading.get_ident())
         time.sleep(0.005)
         return visit.visit(chunk)
@@ -420,7 +450,7 @@ def test_an_unreadable_file_or_folder_is_a_reject(two_classes: Path, monkeypatch
 
 
 def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) -> None:
-    read = folder_source.FolderReader(str(tmp_path), 100, False)
+    read = file_reader.FolderReader(str(tmp_path), 100, False)
     with pytest.raises(ImageError, match="unreadable: No such file or directory"):
         read("gone.jpg")
     os.mkfifo(tmp_path / "pipe")
@@ -435,18 +465,18 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) ->
     with pytest.raises(ImageError, match="not-a-file: no regular file"):
         read("folder")
     with pytest.raises(ImageError, match="not-a-file: a device"):
-        folder_source.FolderReader("/dev", 100, False)("zero")
+        file_reader.FolderReader("/dev", 100, False)("zero")
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, 50_000])
 def test_the_reader_gives_whole_files_up_to_its_limit(tmp_path: Path, size: int) -> None:
     data = np.random.default_rng(size).bytes(size)
     put(tmp_path / "file", data)
-    assert folder_source.FolderReader(str(tmp_path), size, False)("file") == data
-    assert folder_source.FolderReader(str(tmp_path), 1 << 20, False)("file") == data
+    assert file_reader.FolderReader(str(tmp_path), size, False)("file") == data
+    assert file_reader.FolderReader(str(tmp_path), 1 << 20, False)("file") == data
     if size:
         with pytest.raises(ImageError, match=f"too-large: {size} bytes; ingest.max_file_bytes is {size - 1}"):
-            folder_source.FolderReader(str(tmp_path), size - 1, False)("file")
+            file_reader.FolderReader(str(tmp_path), size - 1, False)("file")
 
 
 def test_one_class_and_one_picture_are_no_business_of_ingest(tmp_path: Path) -> None:

@@ -61,7 +61,11 @@ def test_params_are_frozen() -> None:
             "    - vgg19\n",
             "train: members names 'vgg19', which is not among recipes (lite0_frozen",
         ),
-        ("    - lite0_frozen\n", "    - lite0_frozen\n    - lite0_frozen\n", "members names something twice"),
+        (
+            "    - lite0_frozen\n",
+            "    - lite0_frozen\n    - lite0_frozen\n",
+            "members and students names something twice",
+        ),
         ("  folds:\n    - 0\n", "  folds:\n    - 3\n", "train.folds names fold 3, but split.folds is 1"),
         (
             "drift_from: null",

@@ -33,8 +33,14 @@ def run(params: Params, root: Path) -> tuple[pa.Table, ValidateArtifact, pa.Tabl
     folders = {name: root / "data" / name for name in ("ingest", "dedupe", "validate", "split", "decisions")}
     cache, decisions = root / ".miwake", folders["decisions"]
     ingest(params.ingest, root=root, cache=cache, out_dir=folders["ingest"])
-    found = {"ingest_dir": folders["ingest"], "decisions_dir": decisions, "out_dir": folders["dedupe"]}
-    dedupe(params.dedupe, root=root, cache=cache, **found)
+    dedupe(
+        params.dedupe,
+        root=root,
+        cache=cache,
+        ingest_dir=folders["ingest"],
+        decisions_dir=decisions,
+        out_dir=folders["dedupe"],
+    )
     manifest = folders["dedupe"] / "manifest.parquet"
     rejects = folders["ingest"] / "rejected.csv"
     artifact = validate(params.validate_, manifest=manifest, rejects=rejects, out_dir=folders["validate"])

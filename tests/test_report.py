@@ -24,6 +24,7 @@ from pipelines.report.duplicates import find_duplicates, said
 from pipelines.report.galleries import csv_line
 from pipelines.report.heatmap import draw_heatmap
 from pipelines.report.inputs import Row
+from pipelines.report.members import together
 from pipelines.report.split_card import premium_sentence
 from pipelines.report.summary import escape
 from pipelines.report.wording import count, listed, percent, percent_range
@@ -36,6 +37,7 @@ SECTIONS = [
     "duplicates",
     "rejects",
     "curves",
+    "members",
     "matrix",
     "classes",
     "pairs",
@@ -463,6 +465,66 @@ def test_the_picture_of_the_matrix_is_the_same_each_time(num_classes: int) -> No
     counts = np.diag([5] * num_classes)
     classes = [f"$class_{k}^$" for k in range(num_classes)]
     assert draw_heatmap(counts, classes, range(num_classes)) == draw_heatmap(counts, classes, range(num_classes))
+
+
+def test_members_are_told_alone_and_together(page: Page, guitars: Fabricated) -> None:
+    metrics = json.loads((guitars.root / "data" / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    text = re.sub(r"\s+", " ", page.text)
+    gain = metrics["ensemble"]["gain"]["accuracy"]
+    assert gain["low"] < gain["value"] < gain["high"]
+    best = metrics["ensemble"]["best_member"]
+    assert f"by the mean of their probabilities, 2 members tell {percent(metrics['accuracy']['value'], 1)[:4]}" in text
+    assert f"{best}, the best alone on validation pictures, tells" in text
+    summary = (guitars.root / "data" / "report" / "summary.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in summary.split("## Members")[1].split("## ")[0].splitlines() if "| " in line]
+    assert [row[0] for row in rows] == [
+        "| Member",
+        "| ---",
+        "| all together",
+        "| lite0\\_frozen",
+        "| resnet18\\_scratch",
+    ]
+    assert rows[3][2] == percent(metrics["members"]["lite0_frozen"]["accuracy"]["value"])
+    assert rows[3][-1] == f"{percent(0.5)} |"
+
+
+def member_metrics(value: float, low: float, high: float) -> dict[str, Any]:
+    figure = {"value": 0.9, "low": 0.8, "high": 0.95}
+    return {
+        "accuracy": figure,
+        "ensemble": {
+            "method": "vote",
+            "num_members": 3,
+            "best_member": "a",
+            "gain": {"accuracy": {"value": value, "low": low, "high": high}},
+        },
+        "members": {"a": {"accuracy": figure}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        ((0.02, 0.0101, 0.03), "+2.0 points (+1.0 to +3.0): together they are better."),
+        ((-0.02, -0.04, -0.0101), "\u22122.0 points (\u22124.0 to \u22121.0): alone it is better."),
+        ((0.0001, -0.01, 0.02), "0.0 points (\u22121.0 to +2.0): chance alone could explain that."),
+        ((0.01, 0.0, 0.02), "+1.0 points (0.0 to +2.0): chance alone could explain that."),
+    ],
+)
+def test_a_gain_is_one_only_where_its_interval_says_so(gain: tuple[float, float, float], said: str) -> None:
+    sentence = together(member_metrics(*gain))
+    assert sentence.startswith("Together, by their votes, 3 members tell 90.0")
+    assert sentence.endswith(said)
+
+
+def test_one_member_is_no_ensemble(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"])
+    text = re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
+    assert "Out of fold" in text
+    assert "all together" not in text
+    assert "taken together" not in text
+    assert "Weight" not in text
+    assert "## Members" not in (tmp_path / "data" / "report" / "summary.md").read_text()
 
 
 def test_a_label_that_no_font_can_write_stands_as_a_number() -> None:

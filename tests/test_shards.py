@@ -2,7 +2,6 @@
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,31 @@ import pytest
 
 from pipelines.core.errors import InputError
 from pipelines.core.shards import ShardReader
+from pipelines.ingest.blocks import BLOCK, Runs, append, num_blocks, padded, read_runs
 from pipelines.ingest.packing import ShardWriter, tar_headers
 
 
 def pack(folder: Path, label: str, contents: list[bytes], *, shard_bytes: int = 1 << 20) -> list[tuple[str, int, int]]:
     """Pack `contents` and give (shard, offset, size) of each, by ascending image id."""
-    files = {hashlib.sha256(data).hexdigest(): data for data in contents}
-    ids = sorted(files)
-    sizes = [len(files[image_id]) for image_id in ids]
+    files = {hashlib.sha256(data).digest(): data for data in contents}
+    digests = sorted(files)
+    sizes = np.array([len(files[digest]) for digest in digests])
     with ShardWriter(folder, shard_bytes) as writer:
-        shards, offsets = writer.pack(
-            label, characters(ids), ["jpg"] * len(ids), np.array(sizes), (files[i] for i in ids)
+        shards, offsets, _ = writer.pack(
+            label, rows_of(digests), ["jpg"] * len(digests), sizes, runs_of([files[digest] for digest in digests])
         )
-    return list(zip(shards, offsets.tolist(), sizes, strict=True))
+    return list(zip(shards, offsets.tolist(), sizes.tolist(), strict=True))
+
+
+def rows_of(digests: list[bytes]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+
+
+def runs_of(files: list[bytes]) -> Runs:
+    lengths = num_blocks(np.array(list(map(len, files))))
+    blocks = np.frombuffer(b"".join(padded(files)), np.uint8).reshape(-1, BLOCK)
+    starts = np.cumsum(lengths) - lengths
+    return Runs([blocks], np.zeros(len(files), np.int64), starts, lengths)
 
 
 def characters(ids: list[str]) -> npt.NDArray[np.uint8]:
@@ -73,13 +84,34 @@ def test_a_file_larger_than_a_shard_has_one_of_its_own(tmp_path: Path) -> None:
 
 
 def test_nothing_half_written_stays(tmp_path: Path) -> None:
-    def contents() -> Iterator[bytes]:
-        yield b"abc"
-        raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"), ShardWriter(tmp_path, 1 << 20) as writer:
-        writer.pack("cat", characters(["0" * 64, "1" * 64]), ["jpg", "jpg"], np.array([3, 3]), contents())
+    gone = Runs([tmp_path / "gone.bin"], *np.array([[0, 0], [0, 1], [1, 1]]))
+    with pytest.raises(FileNotFoundError, match=r"gone\.bin"), ShardWriter(tmp_path, 1 << 20) as writer:
+        writer.pack("cat", rows_of([bytes(32), b"1" * 32]), ["jpg", "jpg"], np.array([3, 3]), gone)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_in_memory_and_on_disk_under_two_suffixes_are_packed_in_order(tmp_path: Path) -> None:
+    files = [b"a" * 700, b"b" * 512, b"c" * 3]
+    held = np.frombuffer(b"".join(padded([files[2], files[0]])), np.uint8).reshape(-1, BLOCK)
+    spool = tmp_path / "spool.bin"
+    append(spool, padded([files[1]]))
+    append(spool, [b"what else is known"])  # ends inside a block
+    runs = Runs([held, spool], *np.array([[0, 1, 0], [1, 0, 0], [2, 1, 1]]))
+    digests = [bytes([number]) * 32 for number in range(3)]
+    with ShardWriter(tmp_path, 1 << 20) as writer:
+        writer.pack("é", rows_of(digests), ["jpg", "png", "jpg"], np.array([700, 512, 3]), runs)
+    with tarfile.open(tmp_path / "images-00000.tar") as tar:
+        found = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    suffixes = ["jpg", "png", "jpg"]
+    names = [f"é/{digest.hex()}.{suffix}" for digest, suffix in zip(digests, suffixes, strict=True)]
+    assert found == list(zip(names, files, strict=True))
+
+
+def test_an_empty_file_takes_no_block() -> None:
+    assert b"".join(padded([b"", b"x", b"y" * 512])) == b"x" + bytes(511) + b"y" * 512
+    assert num_blocks(np.array([0, 1, 512, 513])).tolist() == [0, 1, 1, 2]
+    empty = Runs([], *np.zeros((3, 0), np.int64))
+    assert read_runs(empty).shape == (0, BLOCK)
 
 
 def test_a_missing_or_short_shard_is_an_error_with_a_remedy(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
-from pipelines.ingest import base, folder, ingest, output, snapshots, visit
+from pipelines.ingest import base, file_reader, ingest, output, snapshots, visit
 from pipelines.ingest import stage as ingest_stage
 from pipelines.ingest.listing import Listing, Origin, Reject
 
@@ -112,7 +112,7 @@ def test_a_run_with_nothing_changed_opens_no_file_and_gives_the_same_bytes(
     def refuse(*_: Any) -> bytes:
         raise AssertionError("a file is read")
 
-    monkeypatch.setattr(folder.FolderReader, "__call__", refuse)
+    monkeypatch.setattr(file_reader.FolderReader, "__call__", refuse)
     assert digests(run(pictures)) == first
     assert digests(run(pictures, snapshot="2")) == first
     assert opened == []

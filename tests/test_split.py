@@ -648,6 +648,15 @@ def test_a_given_split_needs_no_subset_of_pictures_without_a_label() -> None:
     assert artifact.num_leaks == 0
 
 
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [("", "unlabelled '' is no label"), (" a", "unlabelled ' a' is no label"), ("other", "are both 'other'")],
+)
+def test_a_label_that_cannot_mean_no_label_is_refused(label: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        SplitParams(**{**PARAMS.model_dump(), "unlabelled": label, "merged_label": "other"})
+
+
 def test_nothing_but_pictures_without_a_label_is_refused() -> None:
     with pytest.raises(InputError, match=r"keeps no picture but those of split.unlabelled, 'none', \(0 rows"):
         run(unlabelled(5), unlabelled="none")

@@ -1,5 +1,6 @@
 """train, part by part: schedules, optimisers, losses, mixing, the order of an epoch, averages, phases, arithmetic."""
 
+import json
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
+from train_inputs import SGD, pretrained
 
 from pipelines.core.errors import InputError
 from pipelines.core.params.optimizers import Adam, AdamW, Constant, Cosine, OneCycle, Plateau, Sgd, Step
@@ -20,7 +22,6 @@ from pipelines.train.optimizers import build_optimizer, parameter_groups, set_le
 from pipelines.train.order import balanced, batches, count_turns, turn_keys
 from pipelines.train.phases import freeze, phases_of, set_training_mode
 from pipelines.train.schedules import Span, factor_at
-from train_inputs import SGD, pretrained
 
 KEYS = np.random.default_rng(0).integers(0, 2**63, 400).astype(np.uint64)
 SPAN = Span(num_steps=100, epoch_steps=10, warmup_steps=0)
@@ -73,7 +74,9 @@ def test_one_cycle_is_the_one_of_torch() -> None:
         optimizer.step()
         theirs.step()
     # theirs ends its rise a step earlier where the share does not fall on one
-    assert np.abs(np.array(curve(OneCycle(kind="one_cycle", rise=0.3, start=0.04), Span(50, 10, 0))) - rates).max() < 0.06
+    assert (
+        np.abs(np.array(curve(OneCycle(kind="one_cycle", rise=0.3, start=0.04), Span(50, 10, 0))) - rates).max() < 0.06
+    )
 
 
 @pytest.mark.parametrize("schedule", [Constant(kind="constant"), Cosine(kind="cosine", end=0.0)])
@@ -199,7 +202,7 @@ def test_figures_count_and_divide_once() -> None:
 
 def test_no_pictures_have_no_figures() -> None:
     result = figures(torch.zeros((0, 3), dtype=torch.float64), np.zeros(0, np.int64))
-    assert math.isnan(result.loss) and math.isnan(result.accuracy) and math.isnan(result.macro_f1)
+    assert all(math.isnan(value) for value in (result.loss, result.accuracy, result.macro_f1))
 
 
 # mixing -------------------------------------------------------------------------------------
@@ -234,14 +237,17 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_pixels() -> None:
 def test_mixing_with_probability_0_changes_nothing_and_draws_do_not_depend_on_the_batch() -> None:
     images = pictures(5)
     mixed, share = mix(images, draw_mixture(mixing(mixup=0.4, probability=0.0), seed=1, epoch=1, pictures=KEYS[:5]))
-    assert torch.equal(mixed, images) and not share.any()
+    assert torch.equal(mixed, images)
+    assert not share.any()
     both = mixing(mixup=0.4, cutmix=1.0, probability=0.5)
     whole = draw_mixture(both, seed=1, epoch=1, pictures=KEYS)
     part = draw_mixture(both, seed=1, epoch=1, pictures=KEYS[7:9])
-    assert np.array_equal(whole.share[7:9], part.share) and np.array_equal(whole.left[7:9], part.left)
+    assert np.array_equal(whole.share[7:9], part.share)
+    assert np.array_equal(whole.left[7:9], part.left)
     cut = whole.right > whole.left
     # a quarter each, of 400
-    assert 70 < (whole.share > 0).sum() < 130 and 70 < cut.sum() < 130
+    assert 70 < (whole.share > 0).sum() < 130
+    assert 70 < cut.sum() < 130
     assert not (cut & (whole.share > 0)).any()
 
 
@@ -285,23 +291,24 @@ def test_repeats_of_a_picture_have_keys_of_their_own() -> None:
     assert turns.tolist() == [0, 0, 1, 2, 1, 0]
     keys = turn_keys(KEYS[chosen], turns)
     assert len(set(keys.tolist())) == 6
-    assert keys[0] == KEYS[5] and keys[5] == KEYS[0]
+    assert (keys[0], keys[5]) == (KEYS[5], KEYS[0])
 
 
 # averages, phases ---------------------------------------------------------------------------
 
 
 def test_the_average_follows_slowly_and_takes_the_statistics_as_they_are() -> None:
-    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    nn.init.zeros_(model[0].weight)
+    linear, norm = nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)
+    model = nn.Sequential(linear, norm)
+    nn.init.zeros_(linear.weight)
     average = Average(model, 0.5)
-    nn.init.ones_(model[0].weight)
+    nn.init.ones_(linear.weight)
     average.update(model)  # at most (1 + 1) / (10 + 1) of the old
     assert float(average.module[0].weight) == pytest.approx(1 - 2 / 11)  # type: ignore[index]
     for _ in range(50):
         average.update(model)
     assert float(average.module[0].weight) == pytest.approx(1.0)  # type: ignore[index]
-    model[1].running_mean.fill_(7.0)  # type: ignore[operator, union-attr]
+    norm.running_mean = torch.full((1,), 7.0)
     average.copy_buffers(model)
     assert float(average.module[1].running_mean) == 7.0  # type: ignore[index]
 
@@ -319,8 +326,10 @@ def test_an_average_restored_goes_on_as_it_would_have() -> None:
 
 
 def test_two_stages_are_two_phases() -> None:
-    recipe = TwoStageRecipe.model_validate(
-        pretrained("two_stage", "imagenet", model="resnet18", epochs=10, head_epochs=3, head_learning_rate=0.5)
+    recipe = TwoStageRecipe.model_validate_json(
+        json.dumps(
+            pretrained("two_stage", "imagenet", model="resnet18", epochs=10, head_epochs=3, head_learning_rate=0.5)
+        )
     )
     head, whole = phases_of(recipe, num_stages=6, where="r")
     assert (head.first_epoch, head.last_epoch, head.first_stage, head.rate) == (1, 3, 5, 0.5)
@@ -328,7 +337,9 @@ def test_two_stages_are_two_phases() -> None:
 
 
 def test_the_head_is_never_frozen() -> None:
-    recipe = PartialRecipe.model_validate(pretrained("partial", "imagenet", model="resnet18", frozen_stages=6))
+    recipe = PartialRecipe.model_validate_json(
+        json.dumps(pretrained("partial", "imagenet", model="resnet18", frozen_stages=6))
+    )
     with pytest.raises(InputError, match=r"r.frozen_stages is 6, but its network has 6 stages.*at most 5"):
         phases_of(recipe, num_stages=6, where="r")
 

@@ -84,6 +84,7 @@ def run(
     *,
     rejects: list[list[str]] | None = None,
     cache: Path | None = None,
+    unlabelled: str | None = None,
     **changes: Any,
 ) -> tuple[ValidateArtifact, dict[str, dict[str, Any]]]:
     """The artifact, and each rule's entry in expectations.json by name."""
@@ -96,6 +97,7 @@ def run(
         rejects=folder / "rejected.csv",
         out_dir=folder / "validate",
         cache=cache,
+        unlabelled=unlabelled,
     )
     return artifact, entries(folder)
 
@@ -654,7 +656,7 @@ def test_two_runs_and_another_order_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_missing_and_foreign_rejects_are_named(tmp_path: Path) -> None:
     run(tmp_path, good())
-    paths = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
+    paths: dict[str, Any] = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
     with pytest.raises(InputError, match="none.csv does not exist: run the stage that writes it"):
         validate(PARAMS, rejects=tmp_path / "none.csv", **paths)
     (tmp_path / "other.csv").write_text("a,b\n")
@@ -668,7 +670,7 @@ def test_a_reject_whose_name_is_not_utf8_is_still_named(tmp_path: Path) -> None:
     run(tmp_path, good())
     path = tmp_path / "rejected.csv"
     path.write_bytes(path.read_bytes() + b"0-folder,cat/\xff.jpg,cat,truncated,\n" * 9)
-    paths = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
+    paths: dict[str, Any] = {"manifest": tmp_path / "manifest.parquet", "out_dir": tmp_path / "validate"}
     validate(PARAMS, rejects=path, **paths)
     assert entries(tmp_path)["max_reject_fraction"]["offenders"][0]["source_path"] == "cat/\ufffd.jpg"
 
@@ -677,3 +679,51 @@ def test_importing_the_stage_is_light() -> None:
     heavy = ("torch", "pandas", "sklearn", "great_expectations")
     code = f"import sys, pipelines.validate; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# pictures without a label ------------------------------------------------------------------------
+
+
+def with_unlabelled() -> list[dict[str, Any]]:
+    """Five cats, five dogs, and of a source of their own fifty pictures that have no label."""
+    without = [row(f"none{i}", "none", source="1-folder", source_path=f"none{i}.jpg") for i in range(50)]
+    return [*good(), *without]
+
+
+def test_pictures_without_a_label_are_no_class(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {
+        "min_classes": CountRule(limit=3, severity="warn"),
+        "max_imbalance": RatioRule(limit=2.0, severity="warn"),
+        "max_source_association": FractionRule(limit=0.5, severity="warn"),
+        "max_unassigned_fraction": FractionRule(limit=0.0, severity="warn"),
+    }
+    table = [one | {"given_subset": "train"} if one["label"] != "none" else one for one in with_unlabelled()]
+    _, as_class = run(tmp_path, table, **limits)
+    _, rules = run(tmp_path, table, unlabelled="none", **limits)
+    observed = {name: (as_class[name]["observed"], rules[name]["observed"]) for name in limits}
+    assert observed["min_classes"] == (3, 2)
+    assert observed["max_imbalance"] == (10.0, 1.0)
+    assert observed["max_source_association"][0] > 0.9
+    assert not observed["max_source_association"][1]
+    assert observed["max_unassigned_fraction"] == (pytest.approx(5 / 6, abs=1e-4), 0.0)
+
+
+def test_pictures_without_a_label_must_be_good_pictures_too(tmp_path: Path) -> None:
+    table = with_unlabelled()
+    table[-1] |= {"width": 8, "height": 8}
+    _, rules = run(tmp_path, table, unlabelled="none", min_side=CountRule(limit=32, severity="warn"))
+    assert rules["min_side"]["num_offenders"] == 1
+    assert "none49.jpg" in str(rules["min_side"]["offenders"])
+
+
+def test_drift_of_labels_looks_past_pictures_without_one(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    write_table(pa.Table.from_pylist(with_unlabelled(), schema=DEDUPED), tmp_path / "before" / "manifest.parquet")
+    limits: dict[str, Any] = {
+        "drift_from": str(tmp_path / "before"),
+        "max_label_drift": FractionRule(limit=0.1, severity="warn"),
+    }
+    _, rules = run(tmp_path, good(), unlabelled="none", **limits)
+    assert rules["max_label_drift"]["observed"] == 0.0
+    _, rules = run(tmp_path, good(), **limits)
+    assert rules["max_label_drift"]["observed"] == pytest.approx(5 / 6, abs=1e-4)

@@ -3,8 +3,9 @@
     python benchmarks/peers_dedupe/peer.py imagededup|imagehash|cleanvision FOLDER PAIRS_CSV
     python benchmarks/peers_dedupe/peer.py faiss HASHES_NPY PAIRS_CSV
 
-Seconds leave out the import. imagehash has no search: its hashes are compared all with all in numpy, 10 bits apart at
-most, as in imagededup's default. faiss searches a subsample of 2,000 queries; its seconds are scaled to all of them.
+Its seconds leave out the import; benchmarks/dedupe.py times the whole process too. imagehash has no search: its hashes
+are compared all with all in numpy, 10 bits apart at most, as in imagededup's default. faiss searches a subsample of
+2,000 queries; its seconds are scaled to all of them.
 """
 
 import csv

@@ -61,14 +61,14 @@ def _spread(order: Rows, turn: Rows, count: int) -> Rows:
 
 
 def describe(policy: AugmentPolicy) -> str:
-    """The policy's changes in one line; those switched off are left out."""
+    """The policy's changes; those switched off are left out."""
     changes = [f"{name} {_value(value)}" for name, value in policy if value != OFF[name]]
     return " · ".join(changes) if changes else "nothing changes"
 
 
 def _value(value: float | Section) -> str:
     if isinstance(value, Section):
-        return " ".join(part if isinstance(part, str) else f"{name} {part:g}" for name, part in value)
+        return " ".join(part if isinstance(part, str) else f"{name.replace('_', ' ')} {part:g}" for name, part in value)
     return f"{value:g}"
 
 

@@ -23,7 +23,7 @@ SHAPE = 1.4
 GAP, MARGIN, TITLE, LINE, CAPTION = 4, 18, 26, 15, 16
 PAPER, INK, FAINT = (250, 250, 248), (32, 32, 36), (110, 110, 116)
 STEP = 4
-"""levels: the sheet's colours are rounded to multiples of it, which nobody sees and halves the file"""
+"""levels: the sheet's colours are rounded to multiples of it, which nobody sees and which takes a third off the file"""
 
 
 @dataclass(frozen=True)

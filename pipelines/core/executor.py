@@ -9,14 +9,17 @@ MIWAKE_DASK=tcp://host:8786 names the scheduler of a Dask cluster, which then do
 """
 
 import collections
+import gc
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from pipelines.core.errors import MiwakeError, ParamsError
 
@@ -27,6 +30,8 @@ Result = TypeVar("Result")
 POOL_PAYS_SECONDS = 2.0
 # enough to keep workers busy while the parent packs a result; more would only hold memory
 CHUNKS_IN_FLIGHT = 2
+# where this process does chunks too, and cannot hand over the next one meanwhile
+HELPED_IN_FLIGHT = 3
 
 
 def num_workers() -> int:
@@ -53,6 +58,74 @@ def _container_cores(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return 1 << 16
 
 
+class Side:
+    """Takes work that is to be done beside the main line: by other processes once there are any, else at once.
+
+    Given to `map_chunks`, it keeps the processes that are started there until its block ends.
+
+    Args:
+        workers: processes, this one included; `num_workers()` when None. A Dask cluster is not used, and leaves none.
+    """
+
+    def __init__(self, workers: int | None = 1) -> None:
+        self._num_others = 0 if dask_address() else (num_workers() if workers is None else workers) - 1
+        self._stack = ExitStack()
+        self._processes: Executor | None = None
+        self._starting: list[Future[Any]] = []
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether work is done elsewhere from now on: what it needs must be where another process finds it."""
+        return self._processes is not None
+
+    def start(self, module: str, *, most: int | None = None) -> list[Future[Any]]:
+        """Start the other processes, if that was not done before.
+
+        Args:
+            module: what they import first.
+            most: no more than so many.
+
+        Returns:
+            For each process what ends when it is ready; nothing where there is to be none.
+        """
+        num_processes = self._num_others if most is None else min(self._num_others, most)
+        if self._processes is None and num_processes > 0:
+            import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
+
+            # spawn: forking a process that has threads (BLAS, arrow) may deadlock
+            context = multiprocessing.get_context("spawn")
+            # as the stage does for itself: the cycle collector walks the lists of all files and finds nothing
+            pool = ProcessPoolExecutor(num_processes, mp_context=context, initializer=gc.disable)
+            self._processes = self._stack.enter_context(pool)
+            self._starting = [pool.submit(_import, module) for _ in range(num_processes)]
+        return self._starting
+
+    def submit(self, function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
+        """`function(argument)`; both must pickle."""
+        if self._processes is not None:
+            return self._processes.submit(function, argument)
+        future: Future[Result] = Future()
+        future.set_result(function(argument))
+        return future
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._processes is not None and error is not None:
+            self._processes.shutdown(wait=False, cancel_futures=True)
+        self._processes = None
+        self._stack.__exit__(kind, error, trace)
+        if isinstance(error, BrokenExecutor):
+            raise MiwakeError(
+                "a worker process was killed, most likely because memory ran out: set MIWAKE_WORKERS to a smaller "
+                "number (1 needs the least) and run again"
+            ) from error
+
+
 def map_chunks(
     function: Callable[[Chunk], Result],
     chunks: Sequence[Chunk],
@@ -60,10 +133,11 @@ def map_chunks(
     workers: int | None = None,
     pool_pays_seconds: float = POOL_PAYS_SECONDS,
     threads: bool = False,
+    side: Side | None = None,
 ) -> Iterator[Result]:
     """Yield `function(chunk)` for every chunk, in the order of `chunks`.
 
-    At most `CHUNKS_IN_FLIGHT` results a worker exist before they are asked for, so memory is bounded.
+    A few results a worker (`CHUNKS_IN_FLIGHT`) exist before they are asked for, so memory is bounded.
 
     Args:
         function: a module-level function of one argument; it and the chunks must pickle.
@@ -72,6 +146,8 @@ def map_chunks(
         pool_pays_seconds: processes are started when at least so much work is estimated to be left; 0: they do all.
         threads: in place of processes, threads of this one, from the first chunk on: they cost nothing to start, and
             are as fast where `function` spends its time in code that lets other threads run, such as decoders.
+        side: who keeps the processes. This one then is one of the `workers`: whenever it would wait for another, it
+            does a chunk.
 
     Raises:
         MiwakeError: a worker was killed, or the Dask cluster cannot be used; what `function` raises is raised here.
@@ -85,8 +161,10 @@ def map_chunks(
     workers = num_workers() if workers is None else workers
     if threads and workers > 1:
         with ThreadPoolExecutor(workers, thread_name_prefix="chunk") as pool:
-            yield from _ordered(pool, function, chunks, workers * CHUNKS_IN_FLIGHT)
+            yield from _ordered(pool.submit, function, chunks, workers * CHUNKS_IN_FLIGHT)
         return
+    if side is not None and side.has_processes:
+        pool_pays_seconds = 0.0
     started = time.monotonic()
     done = 0
     while done < len(chunks):
@@ -98,19 +176,19 @@ def map_chunks(
         yield function(chunks[done])
         done += 1
     if done < len(chunks):
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
-
-        # spawn: forking a process that has threads (BLAS, arrow) may deadlock
-        context = multiprocessing.get_context("spawn")
-        workers = min(workers, len(chunks) - done)
-        with ProcessPoolExecutor(workers, mp_context=context) as processes:
+        helps = side is not None
+        with nullcontext(side) if side is not None else Side(workers + 1) as keeper:
+            starting = keeper.start(function.__module__, most=len(chunks) - done)
             # while they import, this process goes on
-            starting = [processes.submit(import_module, function.__module__) for _ in range(workers)]
             while pool_pays_seconds and done < len(chunks) and not any(one.done() for one in starting):
                 yield function(chunks[done])
                 done += 1
-            yield from _ordered(processes, function, chunks[done:], workers * CHUNKS_IN_FLIGHT)
+            in_flight = len(starting) * (HELPED_IN_FLIGHT if helps else CHUNKS_IN_FLIGHT)
+            yield from _ordered(keeper.submit, function, chunks[done:], in_flight, helps=helps)
+
+
+def _import(module: str) -> None:
+    import_module(module)  # what it returns would not pickle
 
 
 def dask_address() -> str:
@@ -119,21 +197,26 @@ def dask_address() -> str:
 
 
 def _ordered(
-    pool: Executor, function: Callable[[Chunk], Result], chunks: Sequence[Chunk], in_flight: int
+    submit: Callable[[Callable[[Chunk], Result], Chunk], Future[Result]],
+    function: Callable[[Chunk], Result],
+    chunks: Sequence[Chunk],
+    in_flight: int,
+    *,
+    helps: bool = False,
 ) -> Iterator[Result]:
     waiting: collections.deque[Future[Result]] = collections.deque()
+    left = collections.deque(chunks)
+    most = 2 * in_flight if helps else in_flight
     try:
-        for chunk in chunks:
-            waiting.append(pool.submit(function, chunk))
-            if len(waiting) >= in_flight:
+        while left or waiting:
+            while left and len(waiting) < most and sum(not one.done() for one in waiting) < in_flight:
+                waiting.append(submit(function, left.popleft()))
+            if helps and left and len(waiting) < most and not (waiting and waiting[0].done()):
+                own: Future[Result] = Future()
+                own.set_result(function(left.popleft()))
+                waiting.append(own)
+            else:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenExecutor as error:
-        raise MiwakeError(
-            "a worker process was killed, most likely because memory ran out: set MIWAKE_WORKERS to a smaller "
-            "number (1 needs the least) and run again"
-        ) from error
     finally:
         for future in waiting:
             future.cancel()

@@ -126,9 +126,7 @@ FEATURES = pa.schema(
 )
 
 
-def write_table(
-    table: pa.Table, path: Path, *, classes: list[str] | None = None, target: str | None = None
-) -> None:
+def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None, target: str | None = None) -> None:
     """Write `table` whole or not at all.
 
     Args:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from pipelines.core.executor import num_workers
@@ -31,13 +32,13 @@ _FINE, _COARSE = 1, 6
 _NOISE = 1.0
 # the share of the picture's detail that may be covered by a mark
 _COVERED = 0.4
-# pairs at a time: 128 of 96 pixels take about 100 MB
-_PAIRS = 128
+# pairs at a time: 128 of 96 pixels take about 100 MB, 512 of 32 take 50
+_PAIRS, _SMALL_PAIRS = 128, 512
 # pictures kept decoded: 12 KB each
 _CACHE = 16_384
 # pairs whose pictures are decoded before they are compared
 _STRETCH = 2048
-# pictures that a thread decodes before it hands them over: small ones take less time than handing over
+# pictures that are decoded before they are handed over, and whose colours are converted as one picture
 _LOOKS = 32
 
 
@@ -62,7 +63,9 @@ class Closer:
         clear: (P,) the correlation that all tiles reach but those of the worst 40 % of the detail, which a mark may
             cover; NaN where one is small.
         colour_score: (P,) correlation of the colours, 32 pixels.
-        moving, fixed: (P, 3, 28, 28) float32 YCbCr, laid on each other.
+        apart: (P,) mean |difference| of Cb and Cr, levels.
+        colourful: (P,) mean |Cb|, |Cr| of the duller one, levels from grey.
+        strongest: (P,) largest |Cb|, |Cr| of the duller one.
     """
 
     warp: Floats
@@ -70,28 +73,41 @@ class Closer:
     detail: Floats
     clear: Floats
     colour_score: Floats
-    moving: Floats
-    fixed: Floats
+    apart: Floats
+    colourful: Floats
+    strongest: Floats
 
 
-def look(pixels: Pixels) -> Look:
-    """Keep of (H, W, 3) RGB what comparing needs."""
-    picture, shorter = Image.fromarray(pixels), min(pixels.shape[:2])
-    grey = None
-    if shorter >= SMALLEST_LARGE:
-        filter_ = Image.Resampling.BOX if shorter >= LARGE_SIDE else Image.Resampling.BILINEAR
-        grey = np.asarray(picture.resize((LARGE_SIDE, LARGE_SIDE), filter_).convert("L"))
-    filter_ = Image.Resampling.BOX if shorter >= SIDE else Image.Resampling.BILINEAR
-    small = np.asarray(picture.resize((SIDE, SIDE), filter_).convert("YCbCr"))
-    return Look(grey, np.ascontiguousarray(small.transpose(2, 0, 1)))
+def looks(pictures: Iterable[Pixels]) -> list[Look]:
+    """Keep of each (H, W, 3) RGB picture what comparing needs; no two of them are held at a time."""
+    greys: list[Pixels | None] = []
+    small: list[Pixels] = []
+    for pixels in pictures:
+        shorter, grey = min(pixels.shape[:2]), None
+        if shorter >= SMALLEST_LARGE:
+            grey = np.asarray(_resized(pixels, LARGE_SIDE).convert("L"))
+        greys.append(grey)
+        small.append(pixels if pixels.shape[:2] == (SIDE, SIDE) else np.asarray(_resized(pixels, SIDE)))
+    # as one picture: a conversion costs far more than the 1,024 pixels of each
+    ycc = np.asarray(Image.fromarray(np.concatenate(small)).convert("YCbCr"))
+    colours = ycc.reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2)
+    return [Look(grey, np.ascontiguousarray(one)) for grey, one in zip(greys, colours, strict=True)]
 
 
-def look_closer(pairs: NearPairs, pixels: Callable[[int], Pixels]) -> Iterator[tuple[slice, Closer]]:
+def _resized(pixels: Pixels, side: int) -> Image.Image:
+    filter_ = Image.Resampling.BOX if min(pixels.shape[:2]) >= side else Image.Resampling.BILINEAR
+    return Image.fromarray(pixels).resize((side, side), filter_)
+
+
+def look_closer(
+    pairs: NearPairs, pixels: Callable[[int], Pixels], large: npt.NDArray[np.bool_]
+) -> Iterator[tuple[slice, Closer]]:
     """Compare pairs on their decoded pictures, some at a time.
 
     Args:
         pairs: P of them; neighbours that share pictures save decoding.
         pixels: the decoded picture of a row, (H, W, 3) RGB; called from several threads.
+        large: (N,) pictures whose shorter side has SMALLEST_LARGE pixels.
 
     Yields:
         which pairs, and what was found.
@@ -105,14 +121,16 @@ def look_closer(pairs: NearPairs, pixels: Callable[[int], Pixels]) -> Iterator[t
             if len(seen) + len(missing) > _CACHE:
                 seen = {row: seen[row] for row in rows if row in seen}
             some = [missing[start : start + _LOOKS] for start in range(0, len(missing), _LOOKS)]
-            for inside, looks in zip(
-                some, pool.map(lambda rows: [look(pixels(row)) for row in rows], some), strict=True
-            ):
-                seen |= zip(inside, looks, strict=True)
-            parts = [slice(start, min(start + _PAIRS, len(stretch))) for start in range(0, len(stretch), _PAIRS)]
+            any_large = bool(large[rows].any())
+            # threads that decode small pictures wait for the interpreter longer than they decode
+            decode = pool.map if any_large else map
+            for inside, found in zip(some, decode(lambda rows: looks(map(pixels, rows)), some), strict=True):
+                seen |= zip(inside, found, strict=True)
+            step = _PAIRS if any_large else _SMALL_PAIRS
+            parts = [slice(start, min(start + step, len(stretch))) for start in range(0, len(stretch), step)]
             closer = pool.map(_compare, map(stretch.of, parts), repeat(seen))
-            for part, found in zip(parts, closer, strict=True):
-                yield slice(begin + part.start, begin + part.stop), found
+            for part, compared in zip(parts, closer, strict=True):
+                yield slice(begin + part.start, begin + part.stop), compared
 
 
 def _compare(pairs: NearPairs, seen: dict[int, Look]) -> Closer:
@@ -150,7 +168,17 @@ def _compare(pairs: NearPairs, seen: dict[int, Look]) -> Closer:
     colour_score = correlation(_rgb(laid), _rgb(below))
     # four decimals, as the scores of thumbnails: no processor's last digits decide
     score, detail, clear, colour_score = (np.round(one, 4) for one in (score, detail, clear, colour_score))
-    return Closer(np.round(warp, 4), score, detail, clear, colour_score, laid, below)
+    one, other = laid[:, 1:] - 128, below[:, 1:] - 128
+    return Closer(
+        np.round(warp, 4),
+        score,
+        detail,
+        clear,
+        colour_score,
+        apart=np.abs(one - other).mean(axis=(1, 2, 3)),
+        colourful=np.minimum(np.abs(one).mean(axis=(1, 2, 3)), np.abs(other).mean(axis=(1, 2, 3))),
+        strongest=np.minimum(np.abs(one).max(axis=(1, 2, 3)), np.abs(other).max(axis=(1, 2, 3))),
+    )
 
 
 def _laid(pairs: NearPairs, pictures: Iterable[Pixels]) -> Floats:

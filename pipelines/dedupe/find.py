@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pipelines.core.params.dedupe import DedupeParams
 from pipelines.dedupe.detail import SMALLEST_LARGE, look_closer
-from pipelines.dedupe.hashes import Thumbnails
+from pipelines.dedupe.hashes import Chosen
 from pipelines.dedupe.kinds import NOTHING, Sizes, kinds_of, slack_of
 from pipelines.dedupe.memory import keep_freed_memory
 from pipelines.dedupe.near import MIN_CONTRAST, contrast, near_pairs, threshold
@@ -139,16 +139,17 @@ def _near(
     able = [node for node, leader in enumerate(found.leaders) if not blank[standing[leader]]]
     row_of = np.array([standing[found.leaders[node]] for node in able], np.int64)
     picture_of = np.flatnonzero(contrast(foreign.thumbnails) >= MIN_CONTRAST)
-    own = _some(pictures.thumbnails, row_of)
+    own = Chosen(pictures.thumbnails, row_of)
     limit = threshold(own, params.min_score)
-    seen = np.concatenate([own, foreign.thumbnails[picture_of]]) if len(picture_of) else own
+    seen = np.concatenate([own[:], foreign.thumbnails[picture_of]]) if len(picture_of) else own
     extent = np.concatenate([pictures.extent[row_of], foreign.extent[picture_of]])
+    large = extent.min(axis=1) >= SMALLEST_LARGE
     near = near_pairs(
         seen,
         limit=limit,
         mirror=params.mirror,
         turns=params.turns,
-        large=extent.min(axis=1) >= SMALLEST_LARGE,
+        large=large,
         foreign=np.arange(len(seen)) >= len(own),
     )
 
@@ -156,7 +157,7 @@ def _near(
         return pictures.pixels(int(row_of[end])) if end < len(own) else foreign.pixels(int(picture_of[end - len(own)]))
 
     kinds = np.full(len(near), NOTHING, "U8")
-    for part, closer in look_closer(near, pixels):
+    for part, closer in look_closer(near, pixels, large):
         few = near.of(part)
         # a quarter turn makes the height the width
         moving = np.where(few.turns[:, None] % 2 == 1, extent[few.moving][:, ::-1], extent[few.moving])
@@ -171,10 +172,3 @@ def _near(
             found.pairs.append(Pair(first, int(row_of[other]), kind, -negative))
         elif (first, picture := int(picture_of[other - len(own)])) not in known:
             found.foreign.append(ForeignPair(first, picture, kind, -negative))
-
-
-def _some(thumbnails: Thumbnails, rows: Indices) -> Thumbnails:
-    """Some rows; all of them, in order, are not copied: a million take 1 GB."""
-    if len(rows) == len(thumbnails) and np.array_equal(rows, np.arange(len(rows))):
-        return thumbnails
-    return thumbnails[rows]

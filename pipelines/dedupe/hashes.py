@@ -10,10 +10,13 @@ changes a bit.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from pipelines.core.executor import num_workers
 
 SIDE = 32
 """width and height of a thumbnail, pixels"""
@@ -21,6 +24,8 @@ SIDE = 32
 Hashes = npt.NDArray[np.uint64]
 Thumbnails = npt.NDArray[np.uint8]
 Weights = npt.NDArray[np.float64]
+
+Indices = npt.NDArray[np.int64]
 
 _NUM_FREQUENCIES = 9
 # 8 x 8 frequencies; the mean says nothing about content, the next horizontal one takes its place
@@ -31,6 +36,25 @@ _ORDER = [4 * step + quarter for quarter in range(4) for step in range(16)]
 _WEIGHT_SCALE = 2**12
 # pictures at a time: 5 MB of products stay near the cache
 _CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some of many thumbnails, read when they are asked for: a copy of a million would take 1 GB.
+
+    Args:
+        every: (N, 32, 32) uint8; may be memory-mapped.
+        rows: (M,) of them.
+    """
+
+    every: Thumbnails
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: slice | Indices) -> Thumbnails:
+        return self.every[self.rows[which]]
 
 
 @dataclass(frozen=True)
@@ -88,12 +112,12 @@ def mirror_mask() -> np.uint64:
     return mask
 
 
-def hash_view(thumbnails: Thumbnails, view: View) -> Hashes:
+def hash_view(thumbnails: Thumbnails | Chosen, view: View, *, turns: int = 0) -> Hashes:
     """The hash of the part `view` of each picture: (N,) uint64 of N (32, 32) thumbnails."""
-    return hash_views(thumbnails, (view,))[0]
+    return hash_views(thumbnails, (view,), turns=turns)[0]
 
 
-def hash_views(thumbnails: Thumbnails, views: Sequence[View]) -> list[Hashes]:
+def hash_views(thumbnails: Thumbnails | Chosen, views: Sequence[View], *, turns: int = 0) -> list[Hashes]:
     """The hashes of several parts of each picture, in one pass over the pictures.
 
     Views share their rows with others, so the transform along the columns is made once for each pair of top and
@@ -103,6 +127,7 @@ def hash_views(thumbnails: Thumbnails, views: Sequence[View]) -> list[Hashes]:
     Args:
         thumbnails: (N, 32, 32) uint8, grey; may be memory-mapped.
         views: V parts.
+        turns: quarter turns, anticlockwise, before that.
 
     Returns:
         V arrays (N,) uint64.
@@ -117,14 +142,19 @@ def hash_views(thumbnails: Thumbnails, views: Sequence[View]) -> list[Hashes]:
         for inside in of_span.values()
     ]  # S of (32, 9 * its views)
     hashes = [np.empty(len(thumbnails), np.uint64) for _ in views]
-    for start in range(0, len(thumbnails), _CHUNK):
-        pictures = thumbnails[start : start + _CHUNK].astype(np.float64)
+
+    def fill(start: int) -> None:
+        pictures = np.rot90(thumbnails[start : start + _CHUNK], turns, axes=(1, 2)).astype(np.float64)
         along = down @ pictures  # (n, S * 9, 32)
         for span, (inside, weights) in enumerate(zip(of_span.values(), across, strict=True)):
             first = span * _NUM_FREQUENCIES
             positive = along[:, first : first + _NUM_FREQUENCIES] @ weights > 0  # (n, 9, 9 * its views)
             for number, found in zip(inside, _pack_all(positive), strict=True):
                 hashes[number][start : start + _CHUNK] = found
+
+    with ThreadPoolExecutor(num_workers()) as pool:
+        for _ in pool.map(fill, range(0, len(thumbnails), _CHUNK)):
+            pass  # an error of `fill` is raised here
     return hashes
 
 

@@ -82,7 +82,7 @@ def kinds_of(pairs: NearPairs, closer: Closer, sizes: Sizes, *, limit: float, sl
     """
     large = ~np.isnan(closer.score)
     sure = pairs.score >= _SURE_SCORE
-    colourless = np.minimum(_strongest(closer.moving), _strongest(closer.fixed)) <= _GREY
+    colourless = closer.strongest <= _GREY
     detail = min(max(_DETAIL, 1 - _OF_LIMIT_DETAIL * (1 - limit)), _DETAIL_AT_MOST)
     by_detail = (closer.detail >= detail) & (closer.score >= _DETAIL_SCORE)
     by_rest = (closer.clear >= _CLEAR) & (closer.score >= _CLEAR_SCORE)
@@ -124,19 +124,13 @@ def _in_one_frame(warp: Floats) -> Truths:
     return framed
 
 
-def _strongest(colours: Floats) -> Floats:
-    strongest: Floats = np.abs(colours[:, 1:] - 128).max(axis=(1, 2, 3))
-    return strongest
-
-
 def _same_colours(
     closer: Closer, sizes: Sizes, *, sure: Truths, colourless: Truths, score: npt.NDArray[np.float64]
 ) -> Truths:
     """Whether the colours may be those of one picture; one without any only asks that the greys be very alike."""
-    one, other = closer.moving[:, 1:] - 128, closer.fixed[:, 1:] - 128
-    apart = np.abs(one - other).mean(axis=(1, 2, 3))
-    colourful = np.minimum(np.abs(one).mean(axis=(1, 2, 3)), np.abs(other).mean(axis=(1, 2, 3)))
     shorter = np.minimum(sizes.moving.min(axis=1), sizes.fixed.min(axis=1))
-    allowed = np.maximum(_LEVELS, _LEVELS_AT_32 * SIDE / shorter) + _OF_COLOURFULNESS * colourful
-    found: Truths = np.where(colourless, score >= _GREY_SCORE, apart <= allowed * np.where(sure, _SURE_FACTOR, 1.0))
+    allowed = np.maximum(_LEVELS, _LEVELS_AT_32 * SIDE / shorter) + _OF_COLOURFULNESS * closer.colourful
+    found: Truths = np.where(
+        colourless, score >= _GREY_SCORE, closer.apart <= allowed * np.where(sure, _SURE_FACTOR, 1.0)
+    )
     return found

@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 from pipelines.core.executor import num_workers
 from pipelines.dedupe.hashes import (
+    SIDE,
     WHOLE,
+    Chosen,
     Hashes,
     Thumbnails,
     View,
@@ -29,6 +31,8 @@ MIN_CONTRAST = 3.0
 # each holds some blocks of candidates; more threads wait for each other
 _MAX_THREADS = 4
 _RANDOM_PAIRS = 20_000
+# thumbnails at a time: 1 MB stays in the cache
+_GATHERED = 1024
 _RANDOM_QUANTILE = 0.999
 # 1 - that quantile for photographs of anything (CIFAR-10: 0.2): there min_score is taken as it stands
 _USUAL_GAP = 0.2
@@ -70,11 +74,20 @@ class NearPairs:
 def contrast(thumbnails: Thumbnails) -> Floats:
     """(N,) standard deviations, grey levels; exact sums, so the same everywhere."""
     found = np.empty(len(thumbnails))
-    for start in range(0, len(thumbnails), 8192):
-        flat = thumbnails[start : start + 8192].reshape(-1, thumbnails.shape[1] * thumbnails.shape[2])
-        total, squares = flat.sum(axis=1, dtype=np.int64), _products(flat, flat)
-        found[start : start + 8192] = np.sqrt(flat.shape[1] * squares - total**2) / flat.shape[1]
+    for start in range(0, len(thumbnails), _GATHERED):
+        flat = _flat(thumbnails[start : start + _GATHERED])
+        found[start : start + _GATHERED] = np.sqrt(_sums(flat)[1]) / flat.shape[1]
     return found
+
+
+def _flat(thumbnails: Thumbnails) -> Thumbnails:
+    return thumbnails.reshape(len(thumbnails), -1)
+
+
+def _sums(flat: Thumbnails) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(P,) sums of (P, M) bytes, and (P,) M² times their variances, exact."""
+    total = flat.sum(axis=1, dtype=np.int64)
+    return total, flat.shape[1] * _products(flat, flat) - total**2
 
 
 def _products(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.int64]:
@@ -89,7 +102,7 @@ def _products(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.int64]:
     return found
 
 
-def threshold(thumbnails: Thumbnails, min_score: float) -> float:
+def threshold(thumbnails: Thumbnails | Chosen, min_score: float) -> float:
     """The score from which a pair counts, for this set of pictures.
 
     Product shots on white all resemble each other: pairs taken at random already correlate, so a copy must be
@@ -106,21 +119,24 @@ def threshold(thumbnails: Thumbnails, min_score: float) -> float:
     rng = np.random.default_rng(0)
     pairs = rng.integers(0, num_images, (_RANDOM_PAIRS, 2))
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    first = thumbnails[pairs[:, 0]].reshape(len(pairs), -1)
-    second = thumbnails[pairs[:, 1]].reshape(len(pairs), -1)
-    size = first.shape[1]
-    sums = first.sum(axis=1, dtype=np.int64), second.sum(axis=1, dtype=np.int64)
-    products = size * _products(first, second) - sums[0] * sums[1]
-    spread = (size * _products(first, first) - sums[0] ** 2).astype(np.float64) * (
-        size * _products(second, second) - sums[1] ** 2
-    )
-    usual = float(np.quantile(products / np.sqrt(spread), _RANDOM_QUANTILE))
+    rows, place = np.unique(pairs, return_inverse=True)
+    first, second = place.reshape(pairs.shape).T  # places in `rows`
+    total, spread = np.empty((2, len(rows)), np.int64)
+    for start in range(0, len(rows), _GATHERED):
+        part = slice(start, start + _GATHERED)
+        total[part], spread[part] = _sums(_flat(thumbnails[rows[part]]))
+    products = -total[first] * total[second]
+    for start in range(0, len(pairs), _GATHERED):
+        one, other = pairs[start : start + _GATHERED].T
+        products[start : start + _GATHERED] += SIDE**2 * _products(_flat(thumbnails[one]), _flat(thumbnails[other]))
+    scores = products / np.sqrt(spread[first].astype(np.float64) * spread[second])
+    usual = float(np.quantile(scores, _RANDOM_QUANTILE))
     crowded = max(1.0, math.log10(num_images) / 5)
     return round(1 - (1 - min_score) * min(1.0, (1 - usual) / _USUAL_GAP) ** 2 / crowded, 4)
 
 
 def near_pairs(
-    thumbnails: Thumbnails,
+    thumbnails: Thumbnails | Chosen,
     *,
     limit: float,
     mirror: bool,
@@ -160,7 +176,7 @@ def near_pairs(
         quarter = np.full(len(score), turned, np.int8)
         return NearPairs(query[good], hit[good], mirrored[good], quarter, judged.warp[good], score)
 
-    turned = [hash_view(np.rot90(thumbnails, turn, axes=(1, 2)), WHOLE) for turn in (1, 2)] if turns else []
+    turned = [hash_view(thumbnails, WHOLE, turns=turn) for turn in (1, 2)] if turns else []
     # three quarters are one quarter of the other picture
     looks = [*((view, hashes, 0) for view, hashes in zip(views, hashes_of, strict=True))]
     looks += [(WHOLE, hashes, turn) for turn, hashes in enumerate(turned, 1)]

@@ -13,6 +13,7 @@ from pipelines.core.tables import MANIFEST, read_table, write_table
 from pipelines.dedupe.against import joined, read_reference
 from pipelines.dedupe.find import Found, Pair, find
 from pipelines.dedupe.groups import Item, Verdict, judge
+from pipelines.dedupe.memory import no_search_for_cycles
 from pipelines.dedupe.output import HEADER, ForeignRow, csv_rows, deduped
 from pipelines.dedupe.rows import Rows, open_thumbnails, pictures_of, rows_of
 
@@ -61,6 +62,7 @@ class DedupeArtifact:
         )
 
 
+@no_search_for_cycles()
 def dedupe(
     params: DedupeParams,
     *,
@@ -176,7 +178,7 @@ def _verdicts(
             rows.area[row],
             rows.size[row],
             has_label=rows.label[row] != unlabelled,
-        )  # fmt: skip
+        )
         for row in (standing[item] for item in left)
     ]
     judged = judge(

@@ -1,4 +1,4 @@
-"""`python -m pipelines.evaluate`: writes data/evaluate from the predictions in data/train."""
+"""`python -m pipelines.evaluate`: writes data/evaluate from the predictions in data/train and data/students."""
 
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params
@@ -9,9 +9,7 @@ from pipelines.evaluate.stage import EvaluateArtifact, evaluate
 def main(params: Params, layout: Layout) -> EvaluateArtifact:
     return evaluate(
         params.evaluate,
-        members=params.train.members,
-        folds=params.train.folds,
-        train_dir=layout.stage("train"),
+        folders=layout.members(params.train),
         index=layout.pack_index,
         manifest=layout.manifest,
         out_dir=layout.stage("evaluate"),

@@ -160,13 +160,15 @@ class _Files:
 
 def _read_files(path: Path, packed: Packed, manifest: Path) -> _Files:
     table = read_table(path, FEATURES)
-    keys = list(zip(table["image_id"].to_pylist(), table["class_index"].to_pylist(), strict=True))
-    strangers = [key for key in keys if key not in packed.groups]
+    # a picture has the same features whatever it is called, and whatever the member that left them tells apart
+    row_of = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
+    strangers = [image_id for image_id in row_of if image_id not in packed.classes_of]
     if strangers:
         raise InputError(
             f"{path} holds features of {len(strangers)} pictures that the pack index does not name: "
             "run `dvc repro train`"
         )
+    keys = [(image_id, k) for image_id in row_of for k in packed.classes_of[image_id]]
     pictures = _pictures_of_files(keys, packed, manifest)
     num_all = len(pictures)
     pictures = _whole_groups(pictures, [packed.groups[key] for key in keys])
@@ -174,8 +176,9 @@ def _read_files(path: Path, packed: Packed, manifest: Path) -> _Files:
     rows = np.array([row for row, _ in pictures], np.int64)
     edited = np.array([is_edited for _, is_edited in pictures], bool)
     plain, other = (_matrix(table[name]) for name in ("plain", "edited"))
+    places = np.array([row_of[keys[row][0]] for row in rows], np.int64)
     return _Files(
-        features=np.where(edited[:, None], other[rows], plain[rows]).astype(np.float64),
+        features=np.where(edited[:, None], other[places], plain[places]).astype(np.float64),
         actual=np.array([keys[row][1] for row in rows], np.int64),
         group=np.array([numbers[packed.groups[keys[row]]] for row in rows], np.int64),
         sampled=len(pictures) < num_all or len(keys) < len(packed.groups),

@@ -1,7 +1,8 @@
-"""The predictions of members and folds, brought together: read strictly, averaged, never guessed."""
+"""The predictions of members and folds, brought together: read strictly, never guessed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError
-from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_classes, read_table
+from pipelines.core.tables import LABEL, PACK_INDEX, PREDICTIONS, read_classes, read_table, read_target
+from pipelines.evaluate.intervals import group_numbers
 from pipelines.evaluate.metrics import Floats, Ints
 
 Names = npt.NDArray[np.object_]
@@ -21,7 +23,7 @@ class Predictions:
 
     Args:
         image_ids: (N,) sha256 each; twice only where a picture stands under two labels.
-        actual: (N,) true classes.
+        actual: (N,) true classes, of the target.
         probabilities: (N, K) float64, rows sum to 1.
     """
 
@@ -32,30 +34,51 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Member:
-    """One recipe's predictions: for test the mean of its folds, for val each picture's own fold (out of fold)."""
+    """One recipe's predictions: for test the mean of its folds, for val each picture's own fold (out of fold).
+
+    Args:
+        name: of the recipe.
+        target: what it tells apart: label, or one of the factors that labels are joined from.
+        classes: its K classes: labels, or values of the factor.
+    """
 
     name: str
+    target: str
+    classes: list[str]
     test: Predictions
     val: Predictions
 
 
-def read_member(train_dir: Path, name: str, folds: Sequence[int], classes: list[str]) -> Member:
-    """Read `<name>-<fold>/predictions.parquet` of each fold; other folders of `train_dir` are left alone.
+def read_members(folders: Mapping[tuple[str, int], Path], labels: list[str]) -> list[Member]:
+    """Every member in the order of `folders`: (member, fold) to the folder that its training wrote.
 
     Raises:
         InputError: a file is missing, knows other classes or no probabilities, or folds disagree on the test set.
     """
+    by_name: dict[str, dict[int, Path]] = {}
+    for (name, fold), folder in folders.items():
+        by_name.setdefault(name, {})[fold] = folder
+    return [_read_member(name, of_folds, labels) for name, of_folds in by_name.items()]
+
+
+def _read_member(name: str, folders: Mapping[int, Path], labels: list[str]) -> Member:
+    paths = {fold: folder / "predictions.parquet" for fold, folder in folders.items()}
+    first = next(iter(paths.values()))
+    tables = {fold: read_table(path, PREDICTIONS) for fold, path in paths.items()}
+    target = read_target(first)
+    classes = labels if target == LABEL else read_classes(first)
     tests, vals = [], []
-    for fold in folds:
-        path = train_dir / f"{name}-{fold}" / "predictions.parquet"
-        table = read_table(path, PREDICTIONS).sort_by([("image_id", "ascending"), ("class_index", "ascending")])
-        if read_classes(path) != classes:
-            raise InputError(f"{path} was predicted for other classes than the pack's: run `dvc repro train`")
+    for fold, path in paths.items():
+        if read_classes(path) != classes or read_target(path) != target:
+            other = "the pack's" if target == LABEL else f"{first} was"
+            raise InputError(f"{path} was predicted for other classes than {other}: run `dvc repro train`")
+        # pictures without a label are predicted too, for others to learn from; nothing can be measured on them
+        table = tables[fold].sort_by([("image_id", "ascending"), ("class_index", "ascending")])
         subsets = table["subset"].to_numpy(zero_copy_only=False)
         tests.append(_predictions(table.filter(pa.array(subsets == "test")), len(classes), path))
         vals.append(_predictions(table.filter(pa.array(subsets == "val")), len(classes), path))
-        require_same_pictures(tests[0], f"{name}-{folds[0]}", tests[-1], f"{name}-{fold}", "test")
-    return Member(name, test=average(tests), val=_join(vals, name))
+        require_same_pictures(tests[0], f"{name}-{next(iter(paths))}", tests[-1], f"{name}-{fold}", "test")
+    return Member(name, target, classes, test=average(tests), val=_join(vals, name))
 
 
 def average(predictions: Sequence[Predictions]) -> Predictions:
@@ -86,11 +109,48 @@ def require_same_pictures(first: Predictions, first_name: str, other: Prediction
 
 @dataclass(frozen=True)
 class Packed:
-    """The pack index, as far as measuring needs it. `groups` maps (image_id, class_index) to its duplicate group."""
+    """The pack index, as far as measuring needs it.
+
+    Args:
+        classes: the labels.
+        test: the test pictures, their probabilities 0.
+        groups: (image_id, class_index) to the duplicate group.
+    """
 
     classes: list[str]
     test: Predictions
     groups: dict[tuple[str, int], str]
+
+    @cached_property
+    def classes_of(self) -> dict[str, list[int]]:
+        """Picture to the classes it stands under; more than one where its label is disputed."""
+        found: dict[str, list[int]] = {}
+        for image_id, class_index in self.groups:
+            found.setdefault(image_id, []).append(class_index)
+        return found
+
+    def group_numbers(self, image_ids: Names) -> Ints:
+        """(N,) the group of each picture, as numbers 0 to G - 1 in the order of the groups' names.
+
+        Raises:
+            InputError: a picture is not in the pack index.
+        """
+        self.require_known(image_ids)
+        names = [self.groups[image_id, self.classes_of[image_id][0]] for image_id in image_ids]
+        return group_numbers(np.asarray(names, np.str_))
+
+    def require_known(self, image_ids: Names) -> None:
+        """Refuse predictions of pictures that are not in the pack index.
+
+        Raises:
+            InputError: says how many, and names the first.
+        """
+        strangers = [image_id for image_id in image_ids if image_id not in self.classes_of]
+        if strangers:
+            raise InputError(
+                f"the pack index lacks {len(strangers):,} of the pictures that were predicted, the first "
+                f"{strangers[0]}: run `dvc repro train`"
+            )
 
 
 def read_index(index: Path) -> Packed:
@@ -143,7 +203,7 @@ def _join(folds: Sequence[Predictions], name: str) -> Predictions:
     actual = np.concatenate([p.actual for p in folds])
     probabilities = np.concatenate([p.probabilities for p in folds])
     keys = list(zip(image_ids, actual.tolist(), strict=True))
-    if len(set(keys)) != len(keys):
+    if sum(len(set(p.image_ids)) for p in folds) != len(set(image_ids)):
         raise InputError(f"{name} validated a picture in two folds: run `dvc repro train` to train all folds anew")
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return Predictions(image_ids[order], actual[order], probabilities[order])

@@ -1,25 +1,22 @@
 """Evaluate: read what was predicted, write what it is worth."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.core.files import empty_folder, write_csv, write_json
 from pipelines.core.params.evaluate import EvaluateParams
-from pipelines.core.tables import DEDUPED, PREDICTIONS, read_table, write_table
-from pipelines.evaluate.intervals import bootstrap_figures, group_numbers, percentile_interval, wilson_interval
+from pipelines.core.tables import DEDUPED, LABEL, PREDICTIONS, read_table, write_table
+from pipelines.evaluate.ensemble import Combined, combine
+from pipelines.evaluate.factors import join_factors, read_factors
+from pipelines.evaluate.figures import DIGITS, measure, rounded
 from pipelines.evaluate.leaks import leak_premium
-from pipelines.evaluate.members import Packed, Predictions, average, read_index, read_member, require_same_pictures
-from pipelines.evaluate.metrics import FIGURES, Scored, confusion_counts, f1, precision, recall, score, tally
+from pipelines.evaluate.members import Predictions, read_index, read_members, require_same_pictures
+from pipelines.evaluate.metrics import confusion_counts, score
 from pipelines.evaluate.suspects import HEADER, find_suspects
-
-DIGITS = 6
-"""of every fraction written as text: finer ones differ between machines and clutter `git diff`"""
 
 
 @dataclass(frozen=True)
@@ -44,20 +41,17 @@ class EvaluateArtifact:
 def evaluate(
     params: EvaluateParams,
     *,
-    members: Sequence[str],
-    folds: Sequence[int],
-    train_dir: Path,
+    folders: Mapping[tuple[str, int], Path],
     index: Path,
     manifest: Path | None,
     out_dir: Path,
 ) -> EvaluateArtifact:
-    """Average the members' probabilities and measure the result on the test set.
+    """Bring together what members predicted and measure the result on the test set.
 
     Args:
         params: the section `evaluate`.
-        members: recipes whose predictions count; each member and fold has a folder in `train_dir`.
-        folds: folds each member was trained on.
-        train_dir: holds `<member>-<fold>/predictions.parquet`, and features.parquet where the member is frozen.
+        folders: (member, fold) to the folder with its predictions.parquet, and features.parquet where the member is
+            frozen; the members whose predictions count.
         index: the pack index, which names classes, test pictures and groups.
         manifest: dedupe's manifest, for the source paths of suspects; None leaves these empty.
         out_dir: emptied first.
@@ -66,30 +60,53 @@ def evaluate(
         InputError: a member lacks predictions, knows other classes, or covers other test pictures.
     """
     packed = read_index(index)
-    found = [read_member(train_dir, name, folds, packed.classes) for name in members]
-    for member in found:
+    members = read_members(folders, packed.classes)
+    parts = [member for member in members if member.target != LABEL]
+    takers = [member for member in members if member.target == LABEL]
+    if parts:
+        takers.append(join_factors(parts, read_factors(index, packed.classes), packed))
+    for member in takers:
         require_same_pictures(packed.test, "the pack index", member.test, member.name, "test")
-        require_same_pictures(found[0].val, found[0].name, member.val, member.name, "validation")
-    test = average([member.test for member in found])
-    suspects = find_suspects(
-        {"val": average([member.val for member in found]), "test": test},
-        packed.classes,
-        suspect_confidence=params.suspect_confidence,
+        require_same_pictures(takers[0].val, takers[0].name, member.val, member.name, "validation")
+    combined = combine(
+        params.ensemble,
+        takers,
+        val_groups=packed.group_numbers(takers[0].val.image_ids),
+        seed=params.seed,
     )
-    scored = score(test.actual, test.probabilities)
-    premium = leak_premium(params, features=_features(train_dir, members, folds), packed=packed, manifest=manifest)
-    metrics = measure(params, scored, packed, test, {m.name: score(m.test.actual, m.test.probabilities) for m in found})
+    premium = leak_premium(params, features=_features(folders), packed=packed, manifest=manifest)
+    metrics = measure(params, combined, takers, parts, packed)
     metrics["leak_premium"] = {
-        name: _rounded(value) if isinstance(value, float) else value for name, value in premium.items()
+        name: rounded(value) if isinstance(value, float) else value for name, value in premium.items()
     }
 
     empty_folder(out_dir)
-    write_table(_prediction_table(test), out_dir / "predictions.parquet", classes=packed.classes)
+    num_suspects = _write_tables(params, combined, packed.classes, manifest, out_dir)
+    # last: whoever sees the metrics finds everything else in place
+    write_json(out_dir / "metrics.json", metrics)
+    scored = score(combined.test.actual, combined.test.probabilities)
+    return EvaluateArtifact(
+        folder=out_dir,
+        num_images=len(scored.actual),
+        num_right=int(scored.right.sum()),
+        accuracy_low=metrics["accuracy"]["low"],
+        accuracy_high=metrics["accuracy"]["high"],
+        num_suspects=num_suspects,
+    )
+
+
+def _write_tables(
+    params: EvaluateParams, combined: Combined, classes: list[str], manifest: Path | None, out_dir: Path
+) -> int:
+    """predictions.parquet, predictions.csv, confusion.csv and suspects.csv; how many suspects there are."""
+    test = combined.test
+    scored = score(test.actual, test.probabilities)
+    write_table(_prediction_table(test), out_dir / "predictions.parquet", classes=classes)
     write_csv(
         out_dir / "predictions.csv",
         ("image_id", "actual", "predicted", "confidence"),
         (
-            (image_id, packed.classes[a], packed.classes[p], _text(c))
+            (image_id, classes[a], classes[p], _text(c))
             for image_id, a, p, c in zip(
                 test.image_ids, scored.actual, scored.predicted, scored.confidence.tolist(), strict=True
             )
@@ -98,9 +115,10 @@ def evaluate(
     counts = confusion_counts(scored.actual, scored.predicted, scored.num_classes)
     write_csv(
         out_dir / "confusion.csv",
-        ("actual", *packed.classes),
-        ((label, *row) for label, row in zip(packed.classes, counts.tolist(), strict=True)),
+        ("actual", *classes),
+        ((label, *row) for label, row in zip(classes, counts.tolist(), strict=True)),
     )
+    suspects = find_suspects({"val": combined.val, "test": test}, classes, suspect_confidence=params.suspect_confidence)
     paths = _source_paths(manifest)
     write_csv(
         out_dir / "suspects.csv",
@@ -113,86 +131,13 @@ def evaluate(
             for s in suspects
         ),
     )
-    # last: whoever sees the metrics finds everything else in place
-    write_json(out_dir / "metrics.json", metrics)
-    return EvaluateArtifact(
-        folder=out_dir,
-        num_images=len(test.actual),
-        num_right=int(scored.right.sum()),
-        accuracy_low=metrics["accuracy"]["low"],
-        accuracy_high=metrics["accuracy"]["high"],
-        num_suspects=len(suspects),
-    )
+    return len(suspects)
 
 
-def measure(
-    params: EvaluateParams, scored: Scored, packed: Packed, test: Predictions, members: dict[str, Scored]
-) -> dict[str, Any]:
-    """metrics.json: every figure with its interval, rounded; null where there is no evidence.
-
-    Args:
-        params: the section `evaluate`.
-        scored: the members' mean on the test set.
-        packed: for classes and groups.
-        test: the same pictures as `scored`, for their ids.
-        members: each member by itself, on the same pictures in the same order.
-    """
-    groups = group_numbers(
-        np.asarray([packed.groups[key] for key in zip(test.image_ids, test.actual.tolist(), strict=True)], np.str_)
-    )
-    drawn = {
-        name: bootstrap_figures(s, groups, resamples=params.bootstrap_resamples, seed=params.seed)
-        for name, s in members.items()
-    }
-    whole = (
-        # one member is its own mean
-        next(iter(drawn.values()))
-        if len(members) == 1
-        else bootstrap_figures(scored, groups, resamples=params.bootstrap_resamples, seed=params.seed)
-    )
-    return {
-        "num_images": len(scored.actual),
-        "num_classes": scored.num_classes,
-        "confidence": params.confidence,
-        **{name: _figure(name, scored, whole, params.confidence) for name in FIGURES},
-        "members": {
-            name: {"accuracy": _figure("accuracy", s, drawn[name], params.confidence)} for name, s in members.items()
-        },
-        "per_class": _per_class(scored, packed.classes, params.confidence),
-    }
-
-
-def _features(train_dir: Path, members: Sequence[str], folds: Sequence[int]) -> Path | None:
+def _features(folders: Mapping[tuple[str, int], Path]) -> Path | None:
     """The features of the first member that leaves some: those of all folds are equal."""
-    paths = (train_dir / f"{name}-{folds[0]}" / "features.parquet" for name in members)
+    paths = (folder / "features.parquet" for folder in folders.values())
     return next((path for path in paths if path.is_file()), None)
-
-
-def _figure(name: str, scored: Scored, drawn: dict[str, Any], confidence: float) -> dict[str, float | None]:
-    low, high = percentile_interval(drawn[name], confidence)
-    value = float(FIGURES[name](tally(scored)))
-    return {"value": _rounded(value), "low": _rounded(low), "high": _rounded(high)}
-
-
-def _per_class(scored: Scored, classes: list[str], confidence: float) -> dict[str, dict[str, float | int | None]]:
-    tallies = tally(scored)
-    lows, highs = wilson_interval(tallies.right, tallies.actual, confidence)
-    precisions, recalls, f1s = precision(tallies), recall(tallies), f1(tallies)
-    return {
-        label: {
-            "num_images": int(tallies.actual[k]),
-            "precision": _rounded(precisions[k]),
-            "recall": _rounded(recalls[k]),
-            "recall_low": _rounded(lows[k]),
-            "recall_high": _rounded(highs[k]),
-            "f1": _rounded(f1s[k]),
-        }
-        for k, label in enumerate(classes)
-    }
-
-
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), DIGITS)
 
 
 def _text(value: float) -> str:

@@ -24,11 +24,11 @@ def asks_for_crop(params: CropParams) -> bool:
     return isinstance(params, CentreCrop | FaceCrop)
 
 
-def find_crop(params: CropParams, data: bytes, sketch: Sketch, box: Box | None, *, max_pixels: int) -> Crop:
+def find_crop(params: CropParams | None, data: bytes, sketch: Sketch, box: Box | None, *, max_pixels: int) -> Crop:
     """The crop of one picture, as fractions; its sides lie on whole pixels unless a source gave them.
 
     Args:
-        params: `ingest.crop`.
+        params: `ingest.crop`; None leaves the picture whole.
         data: the file.
         sketch: what is known of it.
         box: the part that its source names; goes before `params`.

@@ -19,78 +19,32 @@ import os
 import stat
 import time
 from array import array
-from dataclasses import dataclass
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.sources import FolderSource
+from pipelines.core.executor import Side
+from pipelines.ingest.file_reader import KINDS, FolderReader, unreadable
 from pipelines.ingest.labels import folder_label, printable
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Reject
 
-_SMALL_BYTES = 1 << 14
+if TYPE_CHECKING:  # other processes read folders without importing what params are made of
+    from pipelines.core.params.sources import FolderSource, LabelFrom
+
+# other processes take longer to start than this many take to list
+_MANY_FILES = 50_000
+# folders that each is given at a time
+_FOLDERS_APART = 3
 _INT64 = (1 << 63) - 1
-_KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-@dataclass(frozen=True)
-class FolderReader:
-    """Reads files below `root`.
-
-    Args:
-        root: the folder.
-        max_file_bytes: larger files are refused unread.
-        follow: whether the last part of a path may be a symbolic link.
-    """
-
-    root: str
-    max_file_bytes: int
-    follow: bool
-
-    def __call__(self, source_path: str) -> bytes:
-        """The whole file.
-
-        Raises:
-            ImageError: `unreadable`, `not-a-file` or `too-large`.
-        """
-        # without O_NONBLOCK, opening a FIFO that took the file's place since it was listed would wait for ever
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if self.follow else os.O_NOFOLLOW)
-        try:
-            descriptor = os.open(f"{self.root}/{source_path}", flags)
-        except OSError as error:
-            raise _unreadable(error) from error
-        try:
-            # a regular file gives less than it is asked for at its end alone, and nothing but a file can be read at a
-            # place: a short answer that is not empty needs no further question
-            data = os.pread(descriptor, _SMALL_BYTES, 0)
-            return data if 0 < len(data) < min(_SMALL_BYTES, self.max_file_bytes) else self._whole(descriptor)
-        except OSError as error:
-            self._check(os.fstat(descriptor))
-            raise _unreadable(error) from error
-        finally:
-            os.close(descriptor)
-
-    def _whole(self, descriptor: int) -> bytes:
-        found = os.fstat(descriptor)
-        self._check(found)
-        data = os.read(descriptor, found.st_size)
-        while len(data) < found.st_size:  # Linux reads at most 2 GiB at once; network file systems less
-            more = os.read(descriptor, found.st_size - len(data))
-            if not more:
-                raise ImageError("unreadable", f"ends after {len(data)} of {found.st_size} bytes")
-            data += more
-        return data
-
-    def _check(self, found: os.stat_result) -> None:
-        if not stat.S_ISREG(found.st_mode):
-            raise ImageError("not-a-file", _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file"))
-        if found.st_size > self.max_file_bytes:
-            raise ImageError("too-large", f"{found.st_size} bytes; ingest.max_file_bytes is {self.max_file_bytes}")
-
-
-def list_folder(params: FolderSource, *, source: str, root: Path, max_file_bytes: int) -> Listing:
+def list_folder(
+    params: "FolderSource", *, source: str, root: Path, max_file_bytes: int, side: Side | None = None
+) -> Listing:
     """List the files of a folder source.
 
     Args:
@@ -98,6 +52,7 @@ def list_folder(params: FolderSource, *, source: str, root: Path, max_file_bytes
         source: its name in manifest and rejects: "0-folder".
         root: where a relative path starts: the folder of params.yaml.
         max_file_bytes: of ingest; kept by the reader.
+        side: who else may enter folders, once there are many files.
 
     Raises:
         InputError: the folder does not exist, is no folder, cannot be read, or holds nothing.
@@ -114,9 +69,10 @@ def list_folder(params: FolderSource, *, source: str, root: Path, max_file_bytes
     except OSError as error:
         raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
     trusted_before = time.time_ns() - RACY_NANOSECONDS
-    walk = _Walk(str(folder), os.path.realpath(folder), params, source, [], [], array("q"), [], [_ROOT])
-    while walk.todo:
-        walk.enter(walk.todo.pop())
+    rules = _Rules(str(folder), os.path.realpath(folder), source, params.label_from, params.symlinks, params.hidden)
+    walk = _Walk(rules)
+    walk.todo.append(_ROOT)
+    _walk_all(walk, side)
     if not walk.paths and not walk.rejects:
         raise InputError(f"{where} is empty; put a folder of pictures for each class into it")
     order = sorted(range(len(walk.paths)), key=walk.paths.__getitem__)
@@ -148,34 +104,74 @@ class _Folder(NamedTuple):
 _ROOT = _Folder("", "", (), False)
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """One walk of a folder: what does not change on the way, and what is found."""
+class _Rules(NamedTuple):
+    """What does not change on a walk; plain values, so that another process need not import what params are made of."""
 
     folder: str
     real_folder: str
-    params: FolderSource
     source: str
-    paths: list[str]
-    labels: list[str]
-    stamps: "array[int]"
+    label_from: "LabelFrom"
+    symlinks: str
+    hidden: str
+
+
+def _walk_all(walk: "_Walk", side: Side | None) -> None:
+    """Enter every folder; with many files, together with other processes."""
+    ready: list[Future[Any]] = []
+    apart: list[Future[_Walk]] = []
+    while walk.todo or apart:
+        if side is not None and not ready and len(walk.paths) >= _MANY_FILES:
+            ready = side.start(__name__)
+        while ready and ready[0].done() and len(walk.todo) > 1 and side and len(apart) < _FOLDERS_APART * len(ready):
+            apart.append(side.submit(_enter_apart, (walk.rules, walk.todo.pop(0))))
+        if walk.todo:
+            walk.enter(walk.todo.pop())
+        elif apart:
+            wait(apart, return_when="FIRST_COMPLETED")
+        for part in [one for one in apart if one.done()]:
+            apart.remove(part)
+            walk.add_all(part.result())
+
+
+def _enter_apart(what: "tuple[_Rules, _Folder]") -> "_Walk":
+    walk = _Walk(what[0])
+    walk.enter(what[1])
+    return walk
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """One walk of a folder: what is found, and what is still to be entered."""
+
+    rules: _Rules
+    paths: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    stamps: "array[int]" = field(default_factory=lambda: array("q"))
     """three for each path: size, modification time (ns), inode"""
-    rejects: list[Reject]
-    todo: list[_Folder]
+    rejects: list[Reject] = field(default_factory=list)
+    todo: list[_Folder] = field(default_factory=list)
+
+    def add_all(self, part: "_Walk") -> None:
+        """Take what another walk by the same rules found."""
+        self.paths.extend(part.paths)
+        self.labels.extend(part.labels)
+        self.stamps.extend(part.stamps)
+        self.rejects.extend(part.rejects)
+        self.todo.extend(part.todo)
 
     def enter(self, folder: _Folder) -> None:
         """Sort everything in one folder into files, rejects and folders to enter."""
         path, label, above, linked = folder
         try:
-            found = os.stat(f"{self.folder}/{path}")  # noqa: PTH116 - pathlib costs more than the call itself
+            found = os.stat(f"{self.rules.folder}/{path}")  # noqa: PTH116 - pathlib costs more than the call itself
             identity = (found.st_dev, found.st_ino)
             if identity in above:
                 self.reject(path, label, "directory-loop", "leads back to a folder above it")
                 return
-            with os.scandir(f"{self.folder}/{path}") as entries:
+            with os.scandir(f"{self.rules.folder}/{path}") as entries:
                 found_here = list(entries)
         except OSError as error:
-            self.reject(path, label, "unreadable", _unreadable(error).detail)
+            self.reject(path, label, "unreadable", unreadable(error).detail)
             return
         problem = None
         if path:
@@ -184,13 +180,13 @@ class _Walk:
             except ImageError as error:
                 label, problem = "", error
         above = (*above, identity)
-        skips_hidden = self.params.hidden == "skip"
+        skips_hidden = self.rules.hidden == "skip"
         is_usual = label and problem is None
         for entry in found_here:
             child = path + entry.name
             if is_usual and not (skips_hidden and entry.name[0] == ".") and entry.is_file(follow_symlinks=False):
                 self.add(entry, child, label, None)
-            elif entry.name.startswith(".") and self.params.hidden == "skip":
+            elif entry.name.startswith(".") and self.rules.hidden == "skip":
                 what = "folder; nothing in it was read" if entry.is_dir(follow_symlinks=False) else "file"
                 self.reject(child, label, "hidden", f"a hidden {what}")
             elif entry.is_symlink():
@@ -201,7 +197,7 @@ class _Walk:
                 self.add(entry, child, label, problem)
             else:
                 kind = stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
-                self.reject(child, label, "not-a-file", _KINDS.get(kind, "no regular file"))
+                self.reject(child, label, "not-a-file", KINDS.get(kind, "no regular file"))
 
     def follow(
         self,
@@ -214,7 +210,7 @@ class _Walk:
         linked: bool,
     ) -> None:
         """Deal with the symbolic link at `path`."""
-        if self.params.symlinks == "skip":
+        if self.rules.symlinks == "skip":
             self.reject(path, label, "symlink", "a symbolic link; ingest.sources.symlinks is skip")
             return
         if linked:
@@ -228,7 +224,7 @@ class _Walk:
             reason = "directory-loop" if error.errno == errno.ELOOP else "broken-link"
             self.reject(path, label, reason, os.strerror(error.errno or 0))
             return
-        if os.path.commonpath([target, self.real_folder]) != self.real_folder:
+        if os.path.commonpath([target, self.rules.real_folder]) != self.rules.real_folder:
             self.reject(path, label, "symlink-outside", "a symbolic link that leads out of the source's folder")
         elif is_folder:
             self.todo.append(_Folder(path + "/", label, above, True))
@@ -244,7 +240,7 @@ class _Walk:
             self.reject(path, label, "no-label", "lies in no class folder; move it into one")
         else:
             try:
-                found = entry.stat(follow_symlinks=self.params.symlinks == "follow")
+                found = entry.stat(follow_symlinks=self.rules.symlinks == "follow")
             except OSError:  # gone since it was listed: reading it will say so
                 self.stamps.extend((UNKNOWN_STAMP, 0, 0))
             else:
@@ -253,12 +249,8 @@ class _Walk:
             self.labels.append(label)
 
     def reject(self, path: str, label: str, reason: str, detail: str) -> None:
-        self.rejects.append(Reject(self.source, printable(path.rstrip("/")), label, reason, detail))
+        self.rejects.append(Reject(self.rules.source, printable(path.rstrip("/")), label, reason, detail))
 
     def label(self, path: str) -> str:
         """The label of the files directly in the folder `path` ("a/b/")."""
-        return folder_label(path.rstrip("/"), self.params.label_from)
-
-
-def _unreadable(error: OSError) -> ImageError:
-    return ImageError("unreadable", os.strerror(error.errno) if error.errno else str(error))
+        return folder_label(path.rstrip("/"), self.rules.label_from)

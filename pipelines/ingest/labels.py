@@ -1,9 +1,12 @@
 """Labels as people write them, made safe to compare, to print and to be a folder inside a tar."""
 
 import unicodedata
+from typing import TYPE_CHECKING
 
 from pipelines.core.errors import ImageError
-from pipelines.core.params.sources import LabelFrom
+
+if TYPE_CHECKING:  # see pipelines.ingest.folder
+    from pipelines.core.params.sources import LabelFrom
 
 
 def clean_label(raw: str, *, remedy: str = "rename the folder") -> str:
@@ -26,7 +29,7 @@ def clean_label(raw: str, *, remedy: str = "rename the folder") -> str:
     return label
 
 
-def folder_label(folders: str, label_from: LabelFrom) -> str:
+def folder_label(folders: str, label_from: "LabelFrom") -> str:
     """The label of a file that lies in `folders` ("a/b"), clean.
 
     Raises:

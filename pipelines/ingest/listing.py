@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.params.ingest import IngestParams
+from pipelines.core.executor import Side
+
+if TYPE_CHECKING:  # see pipelines.ingest.folder
+    from pipelines.core.params.ingest import IngestParams
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,13 @@ class Place:
         root: where relative paths start: the folder of params.yaml.
         cache: for downloads and the like; what lies there may be deleted at any time between runs (.miwake).
         params: the whole section, with the limits.
+        side: who else may list.
     """
 
     root: Path
     cache: Path
-    params: IngestParams
+    params: "IngestParams"
+    side: Side | None = None
 
 
 @dataclass(frozen=True)

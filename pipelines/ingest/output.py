@@ -1,6 +1,8 @@
 """Brings what was visited into its final order, one label at a time: shards, thumbnails, rows of the manifest."""
 
 import io
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,20 +13,26 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
+from pipelines.core.executor import Side
 from pipelines.core.files import whole_file
 from pipelines.core.images import THUMBNAIL_SIDE
 from pipelines.core.tables import MANIFEST, TableWriter
 from pipelines.ingest.base import Base, Label, Places
+from pipelines.ingest.blocks import BLOCK, Content, append, read_runs, write_at, write_runs
 from pipelines.ingest.packing import EXTENSIONS, ShardWriter, shard_number
 from pipelines.ingest.rows import LabelRows, Strings
 from pipelines.ingest.snapshots import link
-from pipelines.ingest.visit import Chunk, Visited, append_files
+from pipelines.ingest.visit import Chunk, Stored, Visited
 
 # files of one label beyond this wait on disk, not in memory
 HELD_BYTES = 24 << 20
-# thumbnails that are worked on at a time: what their figures take stays in the processor's cache
+# thumbnails that are merged at a time
 _BLOCK_ROWS = 1024
 _NPY_HEADER_BYTES = 128
+# thumbnails that are written at once, by one process
+_PIECE_ROWS = 4096
+# labels whose pieces may still be in work while the next is sorted
+_LABELS_IN_PIECES = 1
 SPOOL = "spool.partial"
 
 
@@ -35,39 +43,43 @@ class Output:
         folder: where it goes; its folder SPOOL, which exists, holds what does not fit in memory.
         shard_bytes: of ingest.
         base: what is taken over from an earlier run.
+        side: who writes the pieces of shards and thumbnails.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int, base: Base | None = None) -> None:
+    def __init__(self, folder: Path, shard_bytes: int, base: Base | None = None, side: Side | None = None) -> None:
         self.folder = folder
+        self._side = side or Side()
         self._spool = folder / SPOOL
         self.num_classes = 0
         self.shards: set[str] = set()
         self._base = base
         self._stack = ExitStack()
         number = 1 + max(map(shard_number, base.finished.shards), default=-1) if base else 0
-        self._shards = self._stack.enter_context(ShardWriter(folder, shard_bytes, number=number))
+        self._shards = self._stack.enter_context(ShardWriter(folder, shard_bytes, number=number, side=self._side))
         self._thumbnails = self._stack.enter_context(whole_file(folder / "thumbnails.npy"))
-        self._thumbnails.write(bytes(_NPY_HEADER_BYTES))  # the number of rows is known last
+        self._num_thumbnail_bytes = _NPY_HEADER_BYTES  # written last, when the number of rows is known
         manifest = self._stack.enter_context(whole_file(folder / "manifest.parquet"))
         self._manifest = self._stack.enter_context(TableWriter(manifest, MANIFEST))
         self._waiting: list[tuple[Chunk, Visited]] = []
         self._num_held = 0
+        self._in_pieces: deque[tuple[list[Future[None]], list[Content]]] = deque()
         # one label is written while the next is visited: disk and processor work at the same time
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-output")
         self._writing: Future[None] | None = None
 
-    def add(self, chunk: Chunk, visited: Visited) -> None:
+    def add(self, chunk: Chunk, found: Visited | Stored) -> None:
         """Take what was found in a chunk; chunks come in order of label."""
         if self._waiting and self._waiting[0][0].label != chunk.label:
             self._write_behind()
-        data = visited.data
-        if isinstance(data, bytes):
-            if self._num_held + len(data) > HELD_BYTES:
+        visited = found.load() if isinstance(found, Stored) else found
+        content = visited.content
+        if not isinstance(content, Path):
+            if self._side.has_processes or self._num_held + content.nbytes > HELD_BYTES:
                 spool = self._spool / f"{chunk.number}.bin"
-                append_files(spool, [data])
-                visited = replace(visited, data=spool)
+                append(spool, [content.data])
+                visited = replace(visited, content=spool)
             else:
-                self._num_held += len(data)
+                self._num_held += content.nbytes
         self._waiting.append((chunk, visited))
 
     def finish(self) -> None:
@@ -81,7 +93,6 @@ class Output:
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
         if len(header.getvalue()) != _NPY_HEADER_BYTES:
             raise RuntimeError(f"numpy writes a header of {len(header.getvalue())} bytes, not {_NPY_HEADER_BYTES}")
-        self._thumbnails.seek(0)
         self._thumbnails.write(header.getvalue())
         if self._base is not None:
             for name in self._base.finished.shards:
@@ -107,44 +118,66 @@ class Output:
             for label in self._base.labels(below=below):
                 self._write_label(label, [])
         if below is not None:
-            spools = [visited.data for _, visited in waiting if isinstance(visited.data, Path)]
             self._write_label(below, waiting)
-            for spool in spools:
-                spool.unlink()
+        self._clear(most=_LABELS_IN_PIECES if below is not None else 0)
 
-    def _write_label(self, label: str, waiting: list[tuple[Chunk, Visited]]) -> None:
+    def _clear(self, *, most: int) -> None:
+        """Let labels be done whose pieces others write, but for the last few; then their bytes can go."""
+        while self._in_pieces:
+            pieces, contents = self._in_pieces[0]
+            if len(self._in_pieces) <= most and not all(piece.done() for piece in pieces):
+                break
+            for piece in pieces:
+                piece.result()
+            self._in_pieces.popleft()
+            for content in contents:
+                if isinstance(content, Path):
+                    content.unlink()
+
+    def _write_label(self, label: str, waiting: Sequence[tuple[Chunk, Visited]]) -> None:
         """Sort the rows of one label, pack each content once, and forget them."""
         rows = LabelRows(waiting)
         old = None if self._base is None else self._base.label(label)
         batch = pa.RecordBatch.from_pylist([], MANIFEST)
+        pieces: list[Future[None]] = []
         if len(rows):
-            batch = rows.batch(label, *self._pack(label, rows, old))
+            shards, offsets, pieces = self._pack(label, rows, old)
+            batch = rows.batch(label, shards, offsets)
         if old is not None and len(old.taken):
             self._merge(rows, batch, old)
         elif len(rows):
-            for start in range(0, len(rows), _BLOCK_ROWS):
-                self._thumbnails.write(rows.thumbnails[rows.order[start : start + _BLOCK_ROWS]].data)
+            pieces += self._write_thumbnails(rows)
             self._end_label(batch)
+        self._in_pieces.append((pieces, [visited.content for _, visited in waiting]))
 
-    def _pack(self, label: str, rows: LabelRows, old: Label | None) -> tuple[Strings, Places]:
-        """Pack what the base does not hold; the shard of each row, and its offset there."""
+    def _write_thumbnails(self, rows: LabelRows) -> list[Future[None]]:
+        pieces = []
+        for start in range(0, len(rows), _PIECE_ROWS):
+            part = rows.thumbnails.take(slice(start, start + _PIECE_ROWS))
+            what = (Path(self._thumbnails.name), self._num_thumbnail_bytes, part)
+            pieces.append(self._side.submit(write_runs, what))
+            self._num_thumbnail_bytes += int(part.lengths.sum()) * BLOCK
+        return pieces
+
+    def _pack(self, label: str, rows: LabelRows, old: Label | None) -> tuple[Strings, Places, list[Future[None]]]:
+        """Pack what the base does not hold; the shard of each row, its offset there, and what is still being done."""
         first = np.flatnonzero(rows.first)  # the row of each content, (M,)
-        names, held = [], {}
+        held = {}
         if old is not None:
-            names = [image_id.tobytes().decode("ascii") for image_id in rows.ids[first]]
+            names = [digest.tobytes().hex() for digest in rows.digests[first]]
             held = old.places(names)
         fresh = np.array([name not in held for name in names]) if held else np.ones(len(first), np.bool_)
         packed = first[fresh]
         figures = rows.figures[packed]
         extensions = [EXTENSIONS[name] for name in figures["format"].tolist()]
         shards, offsets = np.empty(len(first), np.object_), np.empty(len(first), np.int64)
-        shards[fresh], offsets[fresh] = self._shards.pack(
-            label, rows.ids[packed], extensions, figures["size"], rows.contents(packed)
+        shards[fresh], offsets[fresh], pieces = self._shards.pack(
+            label, rows.digests[packed], extensions, figures["size"], rows.files.take(packed)
         )
         for place in np.flatnonzero(~fresh).tolist():
             shards[place], offsets[place] = held[names[place]]
         content = np.cumsum(rows.first) - 1  # (N,)
-        return shards[content], offsets[content]
+        return shards[content], offsets[content], pieces
 
     def _merge(self, rows: LabelRows, batch: pa.RecordBatch, old: Label) -> None:
         """Write the rows of one label that are new (`batch`) among those taken over from the base."""
@@ -158,9 +191,12 @@ class Output:
             block = merged[start : start + _BLOCK_ROWS]
             fresh = block >= len(old.taken)
             thumbnails = np.empty((len(block), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-            thumbnails[fresh] = rows.thumbnails[rows.order[block[fresh] - len(old.taken)]]
+            thumbnails[fresh] = read_runs(rows.thumbnails.take(block[fresh] - len(old.taken))).reshape(
+                -1, THUMBNAIL_SIDE, THUMBNAIL_SIDE
+            )
             thumbnails[~fresh] = self._base.thumbnails(old.start + old.taken[block[~fresh]])
-            self._thumbnails.write(thumbnails.data)
+            write_at(Path(self._thumbnails.name), self._num_thumbnail_bytes, thumbnails)
+            self._num_thumbnail_bytes += thumbnails.nbytes
         self._end_label(both.take(pa.array(merged)).combine_chunks().to_batches()[0])
 
     def _end_label(self, batch: pa.RecordBatch) -> None:

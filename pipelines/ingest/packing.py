@@ -5,9 +5,10 @@ numpy fills those in for a whole label at once: ten times faster, byte for byte 
 """
 
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -15,7 +16,9 @@ from typing import BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.core.executor import Side
 from pipelines.core.files import whole_file
+from pipelines.ingest.blocks import BLOCK, Numbers, Runs, copy_runs, write_at
 
 EXTENSIONS = {
     "JPEG": "jpg",
@@ -29,9 +32,8 @@ EXTENSIONS = {
     "PPM": "ppm",
 }
 
-_BLOCK = 512
-_WRITE_BYTES = 4 << 20
-_ZEROS = bytes(_BLOCK)
+# written at once, by one process
+_PIECE_BYTES = 4 << 20
 _BLANK_ID = "0" * 64
 # where ustar keeps things in a header
 _NAME_BYTES, _SIZE, _CHECKSUM = 100, slice(124, 135), slice(148, 156)
@@ -50,51 +52,47 @@ class ShardWriter:
         folder: where the shards go.
         shard_bytes: a shard is closed when it would grow past this; one larger file gets a shard of its own.
         number: of the first shard.
+        side: who writes the pieces of a shard; this process when None.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int, *, number: int = 0) -> None:
+    def __init__(self, folder: Path, shard_bytes: int, *, number: int = 0, side: Side | None = None) -> None:
         self.folder = folder
         self.shard_bytes = shard_bytes
         self._number = number
+        self._side = side or Side()
+        self._writing: list[Future[None]] = []
         self._stack = ExitStack()
         self._file: BinaryIO | None = None
         self._name = ""
         self._position = 0
-        self._held: list[bytes | memoryview] = []
-        self._num_held = 0
 
     def pack(
-        self,
-        label: str,
-        ids: npt.NDArray[np.uint8],
-        extensions: Sequence[str],
-        sizes: npt.NDArray[np.int64],
-        contents: Iterable[bytes | memoryview],
-    ) -> tuple[list[str], npt.NDArray[np.int64]]:
+        self, label: str, digests: npt.NDArray[np.uint8], extensions: Sequence[str], sizes: Numbers, files: Runs
+    ) -> tuple[list[str], Numbers, list[Future[None]]]:
         """Append the N files of one label.
 
         Args:
             label: the folder inside the tar; clean (see `pipelines.ingest.labels`).
-            ids: (N, 64) image ids in ASCII, ascending, each once.
+            digests: (N, 32) sha256 of each, ascending, each once.
             extensions: N suffixes without the dot.
             sizes: (N,) sizes, bytes.
-            contents: the bytes of the N files; asked for one at a time.
+            files: the bytes of the N files.
 
         Returns:
-            For each file the name of its shard, and the offset of its first byte there.
+            For each file the name of its shard, and the offset of its first byte there; and what must be done before
+            the bytes of `files` may go.
         """
-        headers = self._headers(label, ids, extensions, sizes)
-        lengths = np.array([len(header) for header in headers], np.int64)
-        paddings = -sizes % _BLOCK
-        ends = np.cumsum(lengths + sizes + paddings)
-        starts = ends - (lengths + sizes + paddings)
+        per_extension = {extension: _header_bytes(label, extension) for extension in set(extensions)}
+        lengths = np.array([per_extension[extension] for extension in extensions], np.int64)
+        ends = np.cumsum(lengths + BLOCK * files.lengths)
+        starts = ends - (lengths + BLOCK * files.lengths)
         shards: list[str] = []
-        offsets = np.empty(len(ids), np.int64)
-        files = zip(headers, contents, paddings.tolist(), strict=True)
-        while len(shards) < len(ids):
+        offsets = np.empty(len(sizes), np.int64)
+        writing: list[Future[None]] = []
+        while len(shards) < len(sizes):
             first = len(shards)
             before = int(starts[first])
-            room = self.shard_bytes - 2 * _BLOCK - self._position
+            room = self.shard_bytes - 2 * BLOCK - self._position
             stop = int(np.searchsorted(ends, before + room, side="right"))
             if self._file is None or (self._position and stop <= first):
                 self._next_shard()
@@ -102,33 +100,14 @@ class ShardWriter:
             stop = max(stop, first + 1)  # one that is larger than a shard has its own
             offsets[first:stop] = starts[first:stop] + lengths[first:stop] + (self._position - before)
             shards += [self._name] * (stop - first)
+            partial = Path(self._file.name)
+            for rows in _cut(ends, first, stop):
+                position = self._position + int(starts[rows.start]) - before
+                entries = Entries(label, digests[rows], extensions[rows], sizes[rows], files.take(rows))
+                writing.append(self._side.submit(write_entries, (partial, position, entries)))
             self._position += int(ends[stop - 1]) - before
-            self._append(islice(files, stop - first))
-        self._flush()  # what `contents` gave must not be held past its label
-        return shards, offsets
-
-    def _append(self, files: Iterable[tuple[bytes, bytes | memoryview, int]]) -> None:
-        for header, data, padding in files:
-            self._held += (header, data, _ZEROS[:padding])
-            self._num_held += len(header) + len(data) + padding
-            if self._num_held >= _WRITE_BYTES:
-                self._flush()
-
-    def _headers(
-        self,
-        label: str,
-        ids: npt.NDArray[np.uint8],
-        extensions: Sequence[str],
-        sizes: npt.NDArray[np.int64],
-    ) -> list[bytes]:
-        found = [b""] * len(ids)
-        for extension in sorted(set(extensions)):
-            rows = [row for row, own in enumerate(extensions) if own == extension]
-            made = tar_headers(label, extension, ids[rows], sizes[rows])
-            length, whole = made.shape[1], made.tobytes()
-            for place, row in enumerate(rows):
-                found[row] = whole[place * length : (place + 1) * length]
-        return found
+            self._writing += writing
+        return shards, offsets, writing
 
     def _next_shard(self) -> None:
         self._end_shard()
@@ -137,15 +116,12 @@ class ShardWriter:
         self._number += 1
         self._position = 0
 
-    def _flush(self) -> None:
-        if self._file is not None and self._held:
-            self._file.write(b"".join(self._held))
-        self._held, self._num_held = [], 0
-
     def _end_shard(self) -> None:
         if self._file is not None:
-            self._held.append(bytes(2 * _BLOCK))  # the end of a tar
-            self._flush()
+            for piece in self._writing:
+                piece.result()
+            self._writing = []
+            self._file.truncate(self._position + 2 * BLOCK)  # the end of a tar: two blocks of zeros
             self._stack.close()
             self._file = None
 
@@ -159,6 +135,56 @@ class ShardWriter:
             self._end_shard()
         else:
             self._stack.__exit__(kind, error, trace)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """N files of one label, to be written one after the other; for the arguments see `ShardWriter.pack`."""
+
+    label: str
+    digests: npt.NDArray[np.uint8]
+    extensions: Sequence[str]
+    sizes: Numbers
+    files: Runs
+
+
+def write_entries(what: tuple[Path, int, Entries]) -> None:
+    """Write entries at a place of a shard that is being written."""
+    path, position, entries = what
+    ids = np.frombuffer(entries.digests.tobytes().hex().encode("ascii"), np.uint8).reshape(len(entries.sizes), -1)
+    extensions = np.array(entries.extensions)
+    headers = {
+        extension: tar_headers(
+            entries.label, extension, ids[extensions == extension], entries.sizes[extensions == extension]
+        )
+        for extension in sorted(set(entries.extensions))
+    }
+    of_header = np.zeros(len(ids), np.int64)  # blocks
+    for extension, made in headers.items():
+        of_header[extensions == extension] = made.shape[1] // BLOCK
+    ends = np.cumsum(of_header + entries.files.lengths)
+    targets = ends - entries.files.lengths
+    out = np.empty((int(ends[-1]), BLOCK), np.uint8)
+    for extension, made in headers.items():
+        first = (targets - of_header)[extensions == extension]
+        for block in range(made.shape[1] // BLOCK):
+            out[first + block] = made[:, block * BLOCK : (block + 1) * BLOCK]
+    copy_runs(entries.files, out, targets)
+    write_at(path, position, out)
+
+
+def _cut(ends: Numbers, first: int, stop: int) -> Iterator[slice]:
+    """The rows from `first` to `stop` in slices of about `_PIECE_BYTES`, by where each ends."""
+    while first < stop:
+        before = int(ends[first - 1]) if first else 0
+        last = int(np.searchsorted(ends, before + _PIECE_BYTES, side="right"))
+        yield slice(first, min(max(last, first + 1), stop))
+        first = min(max(last, first + 1), stop)
+
+
+def _header_bytes(label: str, extension: str) -> int:
+    found: int = tar_headers(label, extension, np.zeros((1, 64), np.uint8), np.zeros(1, np.int64)).shape[1]
+    return found
 
 
 def tar_headers(
@@ -176,12 +202,12 @@ def tar_headers(
     """
     template = tarfile.TarInfo(f"{label}/{_BLANK_ID}.{extension}").tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
     headers = np.tile(np.frombuffer(template, np.uint8), (len(ids), 1))  # (N, H)
-    main = headers[:, -_BLOCK:]  # (N, 512), a view: the header proper comes last
+    main = headers[:, -BLOCK:]  # (N, 512), a view: the header proper comes last
     # the checksum is taken with blanks in its own place; only what is filled in below differs from file to file
     main[:, _CHECKSUM] = ord(" ")
-    pax = template[:-_BLOCK]
+    pax = template[:-BLOCK]
     if pax:
-        start = pax.index(_BLANK_ID.encode(), _BLOCK)  # the record follows a header block of its own
+        start = pax.index(_BLANK_ID.encode(), BLOCK)  # the record follows a header block of its own
         headers[:, start : start + 64] = ids
     # the short name of a pax entry stands for itself only where pax is not understood; it is cut at 100 bytes
     start = len(label.encode("ascii", "replace")) + 1

@@ -1,5 +1,6 @@
 """What is to be visited: all files that are not taken over, in order of label, cut into chunks of work."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,12 +11,13 @@ import numpy.typing as npt
 
 from pipelines.core.params.ingest import FaceCrop, IngestParams
 from pipelines.ingest.base import Places
-from pipelines.ingest.folder import FolderReader
+from pipelines.ingest.cropping import asks_for_crop
+from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.listing import Listing
 from pipelines.ingest.visit import Chunk
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
-FILES_PER_CHUNK = 256
+FILES_PER_CHUNK = 1024
 BYTES_PER_CHUNK = 4 << 20
 # where sizes are not known
 FILES_OF_ANY_SIZE = 64
@@ -55,8 +57,11 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
         for some in _cut(listing, places):
             origins = None if listing.origins is None else [listing.origins[place] for place in some]
             paths = [listing.paths[place] for place in some]
-            limits = (params.max_pixels, params.min_side, params.crop)
-            chunk = Chunk(len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, origins)
+            crop = params.crop if asks_for_crop(params.crop) else None
+            limits = (params.max_pixels, params.min_side, crop)
+            chunk = Chunk(
+                len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, os.getpid(), origins
+            )
             found.chunks.append(chunk)
             found.where.append((index, some))
     return found

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.errors import InputError
-from pipelines.core.executor import dask_address, map_chunks
+from pipelines.core.executor import Side, dask_address, map_chunks
 from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import SampleSource
@@ -38,6 +38,7 @@ class Job:
         sources: name and key of each.
         digest: of all listings; None where a stamp says nothing.
         workers: processes.
+        side: those beside this one.
     """
 
     params: IngestParams
@@ -45,15 +46,19 @@ class Job:
     sources: tuple[SourceState, ...]
     digest: str | None
     workers: int | None
+    side: Side | None
 
 
-def run(params: IngestParams, listings: Sequence[Listing], *, cache: Path, out_dir: Path, workers: int | None) -> State:
+def run(
+    params: IngestParams, listings: Sequence[Listing], *, cache: Path, out_dir: Path, workers: int | None,
+    side: Side | None,
+) -> State:  # fmt: skip
     """Write everything into `out_dir`, which is empty, and leave it in the cache for later runs."""
     sources = tuple(
         SourceState(name=listing.source, key=source_key(entry), num_files=len(listing.paths))
         for entry, listing in zip(params.sources, listings, strict=True)
     )
-    job = Job(params, listings, sources, listing_digest(_tables(listings), listings), workers)
+    job = Job(params, listings, sources, listing_digest(_tables(listings), listings), workers, side)
     pa.default_memory_pool().release_unused()  # arrow would keep what the tables took
     code = made_by(params)
     finished = find_base(cache, snapshot=params.snapshot, made_by=code)
@@ -125,14 +130,15 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
     refused = [dict(match.refused) for match in matches]
     spool = empty_folder(out_dir / SPOOL)
     work = plan(job.params, job.listings, [match.todo for match in matches], None if dask_address() else spool)
+    side = job.side
     with (
-        Output(out_dir, job.params.shard_bytes, base) as output,
+        Output(out_dir, job.params.shard_bytes, base, side) as output,
         progress("ingest", work.num_files, unit="files") as advance,
     ):
-        visits = map_chunks(visit, work.chunks, workers=job.workers, threads=work.threads)
+        visits = map_chunks(visit, work.chunks, workers=job.workers, threads=work.threads, side=side)
         for chunk, (index, places), visited in zip(work.chunks, work.where, visits, strict=True):
             output.add(chunk, visited)
-            accepted[chunk.source] += len(visited.places)
+            accepted[chunk.source] += visited.num_rows
             refused[index] |= {int(places[place]): (reason, detail) for place, reason, detail in visited.rejects}
             advance(len(chunk.paths))
         rejects = _rejects(job.listings, refused)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.errors import InputError
+from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import ArchiveSource, FolderSource, Source, TableSource, UrlsSource
@@ -65,15 +66,20 @@ def ingest(
             full.
     """
     check_crop(params.crop)
+    with Side(workers) as side:
+        return _ingest(params, Place(root, cache, params, side), out_dir=out_dir, workers=workers)
+
+
+def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int | None) -> IngestArtifact:
     listings = []
     for index, entry in enumerate(params.sources):
         source = f"{index}-{entry.kind}"
-        _refuse_own_output(entry, source=source, root=root, out_dir=out_dir)
-        listings.append(list_source(entry, source=source, place=Place(root, cache, params)))
+        _refuse_own_output(entry, source=source, root=place.root, out_dir=out_dir)
+        listings.append(list_source(entry, source=source, place=place))
     empty_folder(out_dir)
     try:
         with _no_garbage():
-            state = run(params, listings, cache=cache, out_dir=out_dir, workers=workers)
+            state = run(params, listings, cache=place.cache, out_dir=out_dir, workers=workers, side=place.side)
     except OSError as error:
         empty_folder(out_dir)
         if error.errno in _NO_SPACE:

@@ -1,9 +1,11 @@
 """The one visit to each file: read, hash, decode, sketch. Runs in worker processes, or in threads."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +13,13 @@ import numpy.typing as npt
 from pipelines.core.batches import Sketched, sketch_many
 from pipelines.core.errors import ImageError
 from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch
-from pipelines.core.params.ingest import CropParams
-from pipelines.ingest.cropping import asks_for_crop, find_crop
+from pipelines.ingest.blocks import BLOCK, Content, Numbers, append, padded
 from pipelines.ingest.listing import Origin, Reader
 from pipelines.ingest.quality import Quality, quality, sharpness
+
+DIGEST_BYTES = 32
+if TYPE_CHECKING:  # workers start in half of the time without what params are made of
+    from pipelines.core.params.ingest import CropParams
 
 # files of one chunk beyond this wait on disk, not in memory
 INLINE_BYTES = 24 << 20
@@ -53,9 +58,11 @@ class Chunk:
         label: of all the files.
         paths: N paths below the source.
         read: gives the bytes of one of `paths`.
-        max_pixels, min_side, crop: of ingest.
+        max_pixels, min_side: of ingest.
+        crop: likewise; None where it leaves pictures without a box of their own whole.
         spool: the folder for bytes that do not fit in memory; None where this process does not share it with the one
             that packs, so that all come back.
+        home: the process that packs.
         origins: N origins, where anything is known beside path and label.
     """
 
@@ -66,8 +73,9 @@ class Chunk:
     read: Reader
     max_pixels: int
     min_side: int
-    crop: CropParams
+    crop: "CropParams | None"
     spool: Path | None
+    home: int
     origins: list[Origin] | None = None
 
 
@@ -77,32 +85,64 @@ class Visited:
 
     Args:
         places: (M,) int64, places in `Chunk.paths`, ascending.
-        digests: the M sha256 of the files' bytes, 32 bytes each.
+        digests: (M, 32) uint8, the sha256 of the files' bytes.
         rows: (M,) of `ROW`.
-        thumbnails: (M, 32, 32) uint8.
-        data: the M files one after the other, or the file that holds them so.
+        content: the blocks of the M files, one after the other, and then those of their thumbnails.
         rejects: place, reason and detail of the others.
     """
 
-    places: npt.NDArray[np.int64]
-    digests: bytes
+    places: Numbers
+    digests: Pixels
     rows: Rows
-    thumbnails: Pixels
-    data: bytes | Path
+    content: Content
     rejects: list[tuple[int, str, str]]
 
+    @property
+    def num_rows(self) -> int:
+        return len(self.places)
 
-def visit(chunk: Chunk) -> Visited:
-    """Visit every file of `chunk` once.
+
+@dataclass(frozen=True)
+class Stored:
+    """What a visit found, in a file: the blocks of `Visited`, then places, digests and rows."""
+
+    path: Path
+    num_rows: int
+    rejects: list[tuple[int, str, str]]
+
+    def load(self) -> Visited:
+        """All but the blocks."""
+        length = self.num_rows * (8 + DIGEST_BYTES + ROW.itemsize)
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(-length, os.SEEK_END)
+            places = np.fromfile(file, np.int64, self.num_rows)
+            digests = np.fromfile(file, np.uint8, self.num_rows * DIGEST_BYTES)
+            rows = np.fromfile(file, ROW, self.num_rows)
+        return Visited(places, digests.reshape(-1, DIGEST_BYTES), rows, self.path, self.rejects)
+
+
+def visit(chunk: Chunk) -> Visited | Stored:
+    """Visit every file of `chunk` once; what was found stays on disk where it was found by another process.
 
     Raises:
         OSError: the spool cannot be written. What is wrong with a file itself is a reject.
     """
+    found = _visit(chunk)
+    if chunk.spool is None or chunk.home == os.getpid():
+        return found
+    # sending costs more than writing and reading, and the packing process does not need most of it
+    path = chunk.spool / f"{chunk.number}.bin"
+    parts = [found.places.data, found.digests.data, found.rows.view(np.uint8).data]
+    append(path, [found.content.data, *parts] if isinstance(found.content, np.ndarray) else parts)
+    return Stored(path, len(found.places), found.rejects)
+
+
+def _visit(chunk: Chunk) -> Visited:
     rows = np.zeros(len(chunk.paths), ROW)
     thumbnails = np.empty((len(chunk.paths), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     rejects: dict[int, ImageError] = {}
     digests: list[bytes] = []
-    held: list[bytes] = []
+    held: list[bytes | memoryview] = []
     num_held = 0
     spool = None if chunk.spool is None else chunk.spool / f"{chunk.number}.bin"
     spilled = False
@@ -111,22 +151,26 @@ def visit(chunk: Chunk) -> Visited:
         if rejects:
             files = [data for place, data in zip(places, files, strict=True) if place not in rejects]
         digests += [hashlib.sha256(data).digest() for data in files]
-        held += files
+        held += padded(files)
         num_held += sum(map(len, files))
         if spool is not None and num_held > INLINE_BYTES:
-            append_files(spool, held)
+            append(spool, held)
             held, num_held, spilled = [], 0, True
     accepted = np.arange(len(chunk.paths))
     if rejects:
         accepted = np.delete(accepted, list(rejects))
         rows, thumbnails = rows[accepted], thumbnails[accepted]
     _fill_figures(rows, thumbnails)
-    kept: bytes | Path = b"".join(held)
+    held.append(thumbnails.data)
+    content: Content
     if spool is not None and spilled:
-        append_files(spool, held)
-        kept = spool
+        append(spool, held)
+        content = spool
+    else:
+        content = np.frombuffer(b"".join(held), np.uint8).reshape(-1, BLOCK)
     words = [(place, error.reason, error.detail) for place, error in sorted(rejects.items())]
-    return Visited(accepted, b"".join(digests), rows, thumbnails, kept, words)
+    found = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+    return Visited(accepted, found, rows, content, words)
 
 
 def _read(chunk: Chunk, rejects: dict[int, ImageError]) -> Iterator[tuple[list[int], list[bytes]]]:
@@ -197,8 +241,10 @@ def _fill_crops(
 ) -> None:
     rows["crop_right"][places] = rows["crop_bottom"][places] = 1.0
     boxes = {} if chunk.origins is None else {place: chunk.origins[place].box for place in places}
-    if not asks_for_crop(chunk.crop) and not any(boxes.values()):
+    if chunk.crop is None and not any(boxes.values()):
         return
+    from pipelines.ingest.cropping import find_crop
+
     for place, data, sketch in zip(places, files, found.one_by_one(), strict=True):
         if isinstance(sketch, Sketch):
             try:
@@ -217,11 +263,3 @@ def _fill_figures(rows: Rows, thumbnails: Pixels) -> None:
     width, height = rows["width"], rows["height"]
     rows["aspect"] = np.maximum(width, height) / np.minimum(width, height)
     rows["bytes_per_pixel"] = rows["size"] / (width.astype(np.int64) * height)
-
-
-def append_files(spool: Path, files: list[bytes]) -> None:
-    """Write `files` one after the other to the end of `spool`."""
-    with spool.open("ab", buffering=0) as file:
-        rest = memoryview(b"".join(files))
-        while rest:  # a raw write may take only a part, and says so
-            rest = rest[file.write(rest) :]

@@ -16,7 +16,7 @@ def main(params: Params, layout: Layout) -> ReportArtifact:
         validate_dir=layout.stage("validate"),
         split_dir=layout.stage("split"),
         augment_dir=layout.stage("augment"),
-        train_dir=layout.stage("train"),
+        folders=layout.members(params.train),
         evaluate_dir=layout.stage("evaluate"),
         out_dir=layout.stage("report"),
     )

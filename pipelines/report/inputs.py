@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.train import TrainParams
 from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, read_classes, read_table
 
 Row = dict[str, str]
@@ -58,16 +58,15 @@ class Inputs:
 
 
 def read_inputs(
-    train: TrainParams,
+    folders: Mapping[tuple[str, int], Path],
     *,
     ingest_dir: Path,
     dedupe_dir: Path,
     validate_dir: Path,
     augment_dir: Path,
-    train_dir: Path,
     evaluate_dir: Path,
 ) -> Inputs:
-    """Read all of it; members and folds come from params, never from what happens to lie in a folder.
+    """Read all of it; `folders`, of members and folds, come from params, never from what happens to lie somewhere.
 
     Raises:
         InputError: a file is missing or does not fit the others.
@@ -93,11 +92,7 @@ def read_inputs(
         rejects=_csv(ingest_dir / "rejected.csv"),
         truth=_csv(truth) if truth.exists() else None,
         expectations=_json(validate_dir / "expectations.json"),
-        histories={
-            (member, fold): _history(train_dir / f"{member}-{fold}" / "history.csv")
-            for member in train.members
-            for fold in train.folds
-        },
+        histories={member_and_fold: _history(folder / "history.csv") for member_and_fold, folder in folders.items()},
     )
 
 

@@ -1,5 +1,6 @@
 """Report: read what every stage found, write what a person should know of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipelines.report.duplicates import MEANINGS, find_duplicates, said
 from pipelines.report.galleries import pair_anchors, pair_galleries, suspect_gallery, twins
 from pipelines.report.heatmap import draw_heatmap
 from pipelines.report.inputs import Inputs, read_inputs
+from pipelines.report.members import METHODS, member_rows, together
 from pipelines.report.page import render_page
 from pipelines.report.pictures import Pictures
 from pipelines.report.quality import quality_flaws
@@ -60,7 +62,7 @@ def report(
     validate_dir: Path,
     split_dir: Path,
     augment_dir: Path,
-    train_dir: Path,
+    folders: Mapping[tuple[str, int], Path],
     evaluate_dir: Path,
     out_dir: Path,
 ) -> ReportArtifact:
@@ -70,19 +72,19 @@ def report(
         params: the section `report`.
         train: the section `train`: which members and folds there are, and how they were made.
         max_pixels: larger originals are not opened, as in ingest.
-        ingest_dir, dedupe_dir, validate_dir, split_dir, augment_dir, train_dir, evaluate_dir: what these stages wrote.
+        ingest_dir, dedupe_dir, validate_dir, split_dir, augment_dir, evaluate_dir: what these stages wrote.
+        folders: (member, fold) to the folder that its training wrote.
         out_dir: emptied first.
 
     Raises:
         InputError: something that a stage writes is missing, or does not fit the rest.
     """
     inputs = read_inputs(
-        train,
+        folders,
         ingest_dir=ingest_dir,
         dedupe_dir=dedupe_dir,
         validate_dir=validate_dir,
         augment_dir=augment_dir,
-        train_dir=train_dir,
         evaluate_dir=evaluate_dir,
     )
     pictures = Pictures(
@@ -113,7 +115,7 @@ def report(
             "num_suspects": len(inputs.suspects),
             "curves": _curves(inputs),
             "train": train,
-            "recipes": {m: train.recipes[m].model_dump(mode="json") for m in train.members},
+            "recipes": {m: train.recipes[m].model_dump(mode="json") for m in train.all_members},
             "versions": _versions(),
         }
     )
@@ -142,6 +144,9 @@ def _results(params: ReportParams, inputs: Inputs, pairs: list[Pair], actions: l
         "headline": headline(inputs.metrics, int(counts.trace())),
         "more": [s for s in (best_and_worst(inputs.metrics), most_confused(inputs, pairs)) if s],
         "actions": actions,
+        "members": member_rows(inputs.metrics),
+        "together": together(inputs.metrics),
+        "method": METHODS[inputs.metrics["ensemble"]["method"]],
         "taken_for": taken_for,
     }
 

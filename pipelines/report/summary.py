@@ -6,6 +6,7 @@ from typing import Any
 from pipelines.report.actions import Action
 from pipelines.report.confusion import Pair
 from pipelines.report.inputs import Inputs
+from pipelines.report.members import member_rows, together
 from pipelines.report.split_card import SplitCard
 from pipelines.report.wording import best_and_worst, decimal, headline, most_confused, percent, percent_range
 
@@ -40,6 +41,7 @@ def summary_markdown(
         ),
         _figures(metrics),
         escape(f"{division.audit} {division.premium}"),
+        *_members(metrics),
         *_classes(metrics),
         *_pairs(inputs, pairs),
         *_actions(actions),
@@ -74,6 +76,25 @@ def _figures(metrics: dict[str, Any]) -> str:
     loss = metrics["log_loss"]
     rows.append(["Log loss", decimal(loss["value"]), f"{decimal(loss['low'])} to {decimal(loss['high'])}"])
     return table(["Figure", "Value", confidence], rows)
+
+
+def _members(metrics: dict[str, Any]) -> list[str]:
+    if len(metrics["members"]) == 1:
+        return []
+    rows = [
+        [
+            escape(m.name),
+            escape(m.tells),
+            percent(m.accuracy["value"]),
+            percent_range(m.accuracy["low"], m.accuracy["high"]),
+            decimal(m.log_loss["value"]),
+            percent(m.out_of_fold["accuracy"]),
+            percent(m.weight),
+        ]
+        for m in member_rows(metrics)
+    ]
+    header = ["Member", "Tells", "Accuracy", "Interval", "Log loss", "Out of fold", "Weight"]
+    return ["## Members", *filter(None, [escape(together(metrics))]), table(header, rows)]
 
 
 def _classes(metrics: dict[str, Any]) -> list[str]:

@@ -74,7 +74,7 @@ def add_pseudo_labels(
         raise InputError(f"{where}.path {params.path}: {error.strerror}; name a former run's predictions") from error
     if digest != params.sha256:
         raise InputError(
-            f"{where}.sha256 is {params.sha256}, but {params.path} has {digest}: if this is the file you mean, write that"
+            f"{where}.sha256 is {params.sha256}, but {params.path} has {digest}: if that is the file you mean, write it"
         )
     if read_classes(path) != examples.classes:
         raise InputError(

@@ -117,7 +117,10 @@ def _prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.
 def choose_feature_precision(wanted: Precision, device: torch.device) -> Arithmetic:
     """The arithmetic of features: bfloat16 where the device has units for it, of every network.
 
-    Without gradients bfloat16 is faster even for depthwise networks, which it slows in training on a CPU.
+    Without gradients bfloat16 is faster even for depthwise networks, which it slows in training: at 224 px on two
+    cores with AVX-512 in pictures a second, float32 and bfloat16: efficientnet_lite0 216, 358; mobilenet_v3_large 70,
+    97; shufflenet_v2_x1_0 360, 470; resnet18 27, 36; densenet121 9, 15; convnext_tiny 11, 30; vit_b_32 10, 36. Heads
+    on either told clothing (10 classes, 150 test pictures) equally well.
     """
     if wanted != "auto":
         return wanted

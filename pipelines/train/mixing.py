@@ -89,6 +89,6 @@ def mix(images: torch.Tensor, mixture: Mixture) -> tuple[torch.Tensor, torch.Ten
 
 
 def mix_labels(first: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """(B, …) numbers of each picture, such as losses against its own label or probabilities, mixed with the next one's."""
+    """(B, …) numbers of each picture, such as probabilities or weights, mixed with those of the next one."""
     weight = share.view(-1, *[1] * (first.ndim - 1))
     return torch.lerp(first, first.roll(-1, dims=0), weight)

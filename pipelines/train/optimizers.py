@@ -12,7 +12,7 @@ Group = dict[str, Any]
 
 
 def parameter_groups(stages: Sequence[Sequence[nn.Module]], *, weight_decay: float, layer_decay: float) -> list[Group]:
-    """The parameters that learn, by stage of the network: its weights, which decay, and its norms and biases, which do not.
+    """The parameters that learn, by stage of the network: weights, which decay; norms and biases, which do not.
 
     Args:
         stages: from the picture to the head.

@@ -29,7 +29,7 @@ def batches(keys: Keys, *, seed: int, epoch: int, batch_size: int, smallest: int
 def balanced(labels: Rows, keys: Keys, *, seed: int, epoch: int) -> Rows:
     """N pictures of N, with repeats, so that every class comes as often as any other.
 
-    Systematic sampling: a picture of a class that should come r times comes floor(r) or ceil(r) times.
+    Systematic sampling: what should come r times, a class or a picture, comes floor(r) or ceil(r) times.
 
     Args:
         labels: (N,) int64.
@@ -38,8 +38,9 @@ def balanced(labels: Rows, keys: Keys, *, seed: int, epoch: int) -> Rows:
     Returns:
         (N,) positions in `labels`.
     """
-    # a random order, or the same pictures of each class would always get the extra turn
-    shuffled = np.argsort(uniform(seed, epoch, keys, SAMPLE), kind="stable")
+    # class by class, so that its share is exact; in it a random order, or the same pictures would always get the
+    # extra turn
+    shuffled = np.lexsort((uniform(seed, epoch, keys, SAMPLE), labels))
     counts = np.bincount(labels)
     share = 1.0 / counts[labels[shuffled]]
     edges = np.cumsum(share) / share.sum()

@@ -56,9 +56,10 @@ class Run:
     def note(self, line: tuple[float, ...], stopping: Stopping) -> bool:
         """Add an epoch's line of history; whether it is the best so far, of which the weights are then kept."""
         self.history.append(line)
-        value = dict(zip(HISTORY_HEADER, line, strict=True))[stopping.metric]
-        score = -value if stopping.metric == "val_loss" else value
-        if score <= self.best_score:
+        figures = dict(zip(HISTORY_HEADER, line, strict=True))
+        score = -figures["val_loss"] if stopping.metric == "val_loss" else figures[stopping.metric]
+        # statistics of norms over a first few tiny batches may overflow; the next epochs mend that
+        if not math.isfinite(figures["val_loss"]) or score <= self.best_score:
             self.since_better += 1
             return False
         self.best_score, self.best_epoch, self.since_better = score, self.epoch, 0

@@ -12,6 +12,7 @@ if __name__ == "__main__":
             rejects=layout.rejects,
             out_dir=layout.stage("validate"),
             cache=layout.cache,
+            unlabelled=params.split.unlabelled,
         ),
         needs_pandas=True,
     )

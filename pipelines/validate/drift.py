@@ -35,11 +35,12 @@ class Reference:
     figures: dict[str, Distribution]
 
 
-def read_reference(name: str, *, cache: Path | None) -> Reference:
+def read_reference(name: str, *, cache: Path | None, unlabelled: str | None = None) -> Reference:
     """Read the manifest that `drift_from` names.
 
     Args:
         cache: .miwake; None: only paths are looked at.
+        unlabelled: split.unlabelled, which is no class.
 
     Raises:
         InputError: there is none, it is no manifest, or it has no picture.
@@ -64,7 +65,9 @@ def read_reference(name: str, *, cache: Path | None) -> Reference:
     if not table.num_rows:
         raise InputError(f"validate.drift_from {name!r}: {path} holds no picture; {wrong}")
     counted = {row["values"]: row["counts"] for row in pc.value_counts(table["label"]).to_pylist()}
-    labels = {str(label): round(counted[label] / table.num_rows, 9) for label in sorted(counted, key=str)}
+    counted.pop(unlabelled or "", 0)
+    total = sum(counted.values())
+    labels = {str(label): round(counted[label] / total, 9) for label in sorted(counted, key=str)}
     figures = {}
     for column in FIGURES:
         values = table[column].cast(pa.float64()).drop_null().to_numpy()

@@ -29,6 +29,7 @@ class Frames:
     Args:
         files: one row a file of the manifest, whatever its verdict, with its columns.
         pictures: the files of verdict keep.
+        labelled_files, labelled_pictures: these without the label of split.unlabelled, which is no class.
         columns: one row a column of the manifest: label (its name), type, expected.
         seen: one row a file that ingest saw: source, whether it was refused, and the reason ("" for none). Its label
             is the one that it came with, before data/decisions/relabel.csv.
@@ -36,12 +37,18 @@ class Frames:
 
     files: "pd.DataFrame"
     pictures: "pd.DataFrame"
+    labelled_files: "pd.DataFrame"
+    labelled_pictures: "pd.DataFrame"
     columns: "pd.DataFrame"
     seen: "pd.DataFrame"
 
 
-def read_frames(manifest: Path, rejects: Path, rules: list[Rule]) -> Frames:
+def read_frames(manifest: Path, rejects: Path, rules: list[Rule], *, unlabelled: str | None = None) -> Frames:
     """Read dedupe's manifest and ingest's rejects as far as `rules` look at them.
+
+    Args:
+        rules: on files and pictures, of which the labelled ones have the same columns.
+        unlabelled: split.unlabelled.
 
     Raises:
         InputError: a file is missing, or not what its stage writes.
@@ -54,7 +61,13 @@ def read_frames(manifest: Path, rejects: Path, rules: list[Rule]) -> Frames:
     refused = _read_rejects(rejects)
     kept = table.filter(pc.fill_null(pc.equal(table["verdict"], "keep"), False))
     pictures = kept.select([*NAMES, *_asked(rules, "pictures")])
-    return Frames(_pandas(table), _pandas(pictures), _columns(manifest), _seen(table, refused))
+    files, kept_files = _pandas(table), _pandas(pictures)
+    labelled = [_labelled(one, unlabelled) for one in (files, kept_files)]
+    return Frames(files, kept_files, labelled[0], labelled[1], _columns(manifest), _seen(table, refused))
+
+
+def _labelled(frame: "pd.DataFrame", unlabelled: str | None) -> "pd.DataFrame":
+    return frame if unlabelled is None else frame[frame["label"] != unlabelled].reset_index(drop=True)
 
 
 def _asked(rules: list[Rule], frame: FrameName) -> list[str]:

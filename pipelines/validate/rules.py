@@ -3,13 +3,15 @@
 Built from params alone, without importing Great Expectations: an expectation is its class's name and its arguments.
 """
 
+from dataclasses import replace
+
 from pipelines.core.params.validate import ValidateParams
 from pipelines.core.tables import DEDUPED
 from pipelines.validate.classes import class_rules, label_rules
 from pipelines.validate.drift import Reference, drift_rules
 from pipelines.validate.origins import origin_rules
 from pipelines.validate.pictures import picture_rules
-from pipelines.validate.rule import Expectation, Rule
+from pipelines.validate.rule import Expectation, FrameName, Rule
 from pipelines.validate.shares import share_rules
 
 REWRITE = "the manifest was changed by hand or by another version: run `dvc repro --force dedupe`"
@@ -17,6 +19,19 @@ _PRESENT = (
     "image_id", "label", "source", "source_path", "group", "verdict", "best_id", "format", "width", "height",
     "brightness", "contrast", "sharpness", "entropy", "aspect", "bytes_per_pixel", "greyscale", "transparent",
 )  # fmt: skip
+
+_OF_CLASSES = frozenset(
+    (
+        "label_look_alikes", "min_classes", "min_images_per_class", "max_imbalance", "max_unassigned_fraction",
+        "max_source_association", "max_host_association", "max_conflict_fraction", "max_label_drift",
+    )
+)  # fmt: skip
+_LABELLED: dict[FrameName, FrameName] = {"files": "labelled_files", "pictures": "labelled_pictures"}
+
+
+def without_unlabelled(rules: list[Rule]) -> list[Rule]:
+    """The same rules, those on classes without the pictures that have none."""
+    return [replace(one, frame=_LABELLED[one.frame]) if one.name in _OF_CLASSES else one for one in rules]
 
 
 def build_rules(params: ValidateParams, reference: Reference | None = None) -> list[Rule]:

@@ -12,7 +12,7 @@ from pipelines.validate.cures import write_cures
 from pipelines.validate.drift import read_reference
 from pipelines.validate.frames import NAMES, Frames, read_frames
 from pipelines.validate.outcome import Outcome, explain, outcome_of
-from pipelines.validate.rules import build_rules
+from pipelines.validate.rules import build_rules, without_unlabelled
 from pipelines.validate.suite import run_rules
 
 
@@ -32,7 +32,13 @@ class ValidateArtifact:
 
 
 def validate(
-    params: ValidateParams, *, manifest: Path, rejects: Path, out_dir: Path, cache: Path | None = None
+    params: ValidateParams,
+    *,
+    manifest: Path,
+    rejects: Path,
+    out_dir: Path,
+    cache: Path | None = None,
+    unlabelled: str | None = None,
 ) -> ValidateArtifact:
     """Hold the manifest against the rules; everything is written whether they hold or not.
 
@@ -42,12 +48,13 @@ def validate(
         out_dir: emptied; gets expectations.json (every rule with its first offenders), offenders.csv (every offender
             of a broken rule) and for broken rules cures/<rule>.{drop,relabel}.csv (see `pipelines.validate.cures`).
         cache: .miwake, where `drift_from` finds snapshots; None: it names a path.
+        unlabelled: split.unlabelled, the label of pictures that have none: it is no class.
 
     Raises:
         BrokenRulesError: a rule of severity error is broken; lists each with offenders and cure.
         InputError: a file is missing, or not what its stage writes; `drift_from` names nothing.
     """
-    outcomes, frames = look(params, manifest=manifest, rejects=rejects, cache=cache)
+    outcomes, frames = look(params, manifest=manifest, rejects=rejects, cache=cache, unlabelled=unlabelled)
     errors, warned = broken(outcomes, "error"), broken(outcomes, "warn")
     folder = empty_folder(out_dir)
     artifact = ValidateArtifact(
@@ -71,12 +78,20 @@ def validate(
 
 
 def look(
-    params: ValidateParams, *, manifest: Path, rejects: Path, cache: Path | None = None
+    params: ValidateParams,
+    *,
+    manifest: Path,
+    rejects: Path,
+    cache: Path | None = None,
+    unlabelled: str | None = None,
 ) -> tuple[list[Outcome], Frames]:
     """Hold the manifest against the rules and write nothing; arguments and errors as `validate`."""
-    reference = read_reference(params.drift_from, cache=cache) if params.drift_from is not None else None
+    name = params.drift_from
+    reference = read_reference(name, cache=cache, unlabelled=unlabelled) if name is not None else None
     rules = build_rules(params, reference)
-    frames = read_frames(manifest, rejects, rules)
+    frames = read_frames(manifest, rejects, rules, unlabelled=unlabelled)
+    if unlabelled is not None:
+        rules = without_unlabelled(rules)
     findings = run_rules(rules, frames)
     return [outcome_of(rule, findings[rule.name], frames) for rule in rules], frames
 

@@ -75,7 +75,7 @@ def autocontrast(images: torch.Tensor) -> torch.Tensor:
     low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
     flat = high == low
     scale = torch.where(flat, 1.0, 255.0 / torch.where(flat, 1.0, high - low))
-    return images.sub_(low).mul_(scale).add_(torch.where(flat, low, 0.0))
+    return images.sub_(low).mul_(scale).add_(torch.where(flat, low, 0.0)).clamp_(0.0, 255.0)
 
 
 def equalize(images: torch.Tensor) -> torch.Tensor:

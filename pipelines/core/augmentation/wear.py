@@ -75,24 +75,40 @@ def save_as_jpeg(images: torch.Tensor, quality: npt.NDArray[np.int64]) -> torch.
     """What is left after a JPEG with Pillow's settings: colours at half the size, the tables of the standard.
 
     Args:
-        images: (B, 3, H, W)
+        images: (B, 3, H, W), which are rounded.
         quality: (B,) 1 to 100.
     """
     height, width = images.shape[2:]
-    padded = F.pad(images.round(), (0, -width % 16, 0, -height % 16), mode="replicate")
-    red, green, blue = padded.unbind(1)  # each (B, H, W)
-    # JFIF 1.02; grey is 0 in all three
+    images = images.round_()
+    if height % 16 or width % 16:
+        images = F.pad(images, (0, -width % 16, 0, -height % 16), mode="replicate")
+    red, green, blue = images.unbind(1)  # each (B, H, W)
+    # JFIF 1.02; grey is 0 in both of chroma
     luma = (0.299 * red).add_(0.587 * green).add_(0.114 * blue)
-    chroma = torch.stack([(blue - luma).mul_(0.5 / 0.886), (red - luma).mul_(0.5 / 0.701)], dim=1)
-    small = _lose(F.avg_pool2d(chroma, 2).round_(), _table(CHROMINANCE, quality))
-    blueness, redness = F.interpolate(small, scale_factor=2.0, mode="bilinear").unbind(1)
+    chroma = torch.stack([(blue - luma).mul_(0.5 / 0.886), (red - luma).mul_(0.5 / 0.701)], dim=1).round_()
+    chroma = _lose(_halve(chroma), _table(CHROMINANCE, quality))
+    blueness, redness = _double(_double(chroma.transpose(2, 3)).transpose(2, 3)).unbind(1)
     luma = _lose(luma.round_().sub_(128.0).unsqueeze(1), _table(LUMINANCE, quality)).squeeze(1).add_(128.0)
-    planes = [
-        luma + 1.402 * redness,
-        luma - (0.344136 * blueness).add_(0.714136 * redness),
-        luma + 1.772 * blueness,
-    ]
-    return torch.stack(planes, dim=1)[..., :height, :width].round().clamp_(0.0, 255.0)
+    result = torch.empty_like(images)
+    torch.add(luma, redness, alpha=1.402, out=result[:, 0])
+    torch.add(luma, blueness, alpha=1.772, out=result[:, 2])
+    torch.sub(luma, blueness.mul_(0.344136).add_(redness.mul_(0.714136)), out=result[:, 1])
+    return result[..., :height, :width].round_().clamp_(0.0, 255.0)
+
+
+def _halve(planes: torch.Tensor) -> torch.Tensor:
+    """Means of 2 x 2 pixels as libjpeg's: halves go up in every other column, and down in the others."""
+    rows = planes[..., 0::2, :] + planes[..., 1::2, :]
+    sums = rows[..., 0::2] + rows[..., 1::2]
+    turns = torch.arange(sums.shape[-1], device=planes.device) % 2
+    return sums.add_(turns + 1).div_(4.0).floor_()
+
+
+def _double(planes: torch.Tensor) -> torch.Tensor:
+    """(..., W) to (..., 2 W): a new pixel is three quarters of the nearest and a quarter of the next one."""
+    nearest, next_one = planes * 0.75, planes * 0.25
+    wider = torch.cat([next_one[..., :1], next_one, next_one[..., -1:]], dim=-1)
+    return torch.stack([nearest + wider[..., :-2], nearest + wider[..., 2:]], dim=-1).flatten(-2)
 
 
 def _table(standard: tuple[int, ...], quality: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -19,6 +19,8 @@ ERASE_ASPECTS = (0.5, 2.0)
 """narrowest and widest rectangle, width over height"""
 CROP_ASPECTS = (3 / 4, 4 / 3)
 """narrowest and widest part that is cut out"""
+LEAST_BLUR = 0.25
+"""of the largest: much less is not seen"""
 MAX_QUALITY = 95
 """of a JPEG: above it nothing is seen"""
 MAX_STROKES = 3
@@ -128,7 +130,7 @@ def draw(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Keys) -> Dra
         contrast=1.0 + either_way(policy.contrast, streams.CONTRAST),
         saturation=1.0 + either_way(policy.saturation, streams.SATURATION),
         hue=either_way(policy.hue, streams.HUE),
-        blur=np.where(number[streams.BLUR] < blur.probability, blur.sigma * number[streams.BLUR_SIGMA], 0.0)
+        blur=np.where(number[streams.BLUR] < blur.probability, _sigma(blur.sigma, number), 0.0)
         if blur
         else np.zeros(len(pictures)),
         noise=policy.noise * number[streams.NOISE],
@@ -163,6 +165,10 @@ def _crop(smallest: float, area: Floats, aspect: Floats) -> tuple[Floats, Floats
         return np.ones_like(area), np.ones_like(area)
     width, height = _rectangle(_between((smallest, 1.0), area), CROP_ASPECTS, aspect)
     return np.minimum(width, 1.0), np.minimum(height, 1.0)
+
+
+def _sigma(largest: float, number: Floats) -> Floats:
+    return _between((LEAST_BLUR * largest, largest), number[streams.BLUR_SIGMA])
 
 
 def _quality(lowest: int, number: Floats) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ from pipelines.core.params.base import Fraction, Name, PositiveInt, Section, See
 class Blur(Section):
     probability: Fraction
     sigma: Annotated[float, Field(gt=0.0, le=0.05)]
-    """largest standard deviation of the Gaussian, fraction of the side"""
+    """largest standard deviation of the Gaussian, fraction of the side; the smallest is a quarter of it"""
 
 
 class Jpeg(Section):

@@ -1,15 +1,20 @@
 """How results are measured."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipelines.core.params.base import Count, Fraction, Section, Seed
 
+Ensemble = Literal["mean", "vote", "weighted"]
+
 
 class EvaluateParams(Section):
     seed: Seed
-    """of the bootstrap"""
+    """of the bootstrap, and of the parts that weights are checked on"""
+    ensemble: Ensemble
+    """several members as one: the mean of their probabilities; the class most of them name; or a weighted mean, its
+    weights fitted on pictures that no member learnt from"""
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
     """of every interval"""

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.sources import TorchvisionSource
-from pipelines.ingest.folder import FolderReader
+from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.labels import clean_label, printable
 from pipelines.ingest.listing import Listing, Origin, Place, Reader, Reject
 from pipelines.ingest.paths import Files

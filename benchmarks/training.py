@@ -1,0 +1,252 @@
+"""What the training benchmarks share: CIFAR pictures as a pipeline of their own, and recipes."""
+
+import csv
+import json
+import os
+import shutil
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from watching import ROOT, Watched, watch
+
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+STAGES = ("ingest", "dedupe", "split", "augment")
+Json = dict[str, Any]
+
+
+# Pictures ------------------------------------------------------------------------------------------------------
+
+
+def cifar_folder(given: Path, scratch: Path) -> Path:
+    """The folder that holds train/<class>/ and test/<class>/: of `given`, or of what it unpacks to.
+
+    Args:
+        given: such a folder, or a tar that holds one.
+
+    Raises:
+        SystemExit: it is neither.
+    """
+    if given.is_file():
+        with tarfile.open(given) as archive:
+            archive.extractall(scratch / "unpacked", filter="data")
+        given = scratch / "unpacked"
+    for folder in (given, *sorted(given.glob("*/"))):
+        if (folder / "train").is_dir() and (folder / "test").is_dir():
+            return folder.resolve()
+    raise SystemExit(f"{given} holds no train/<class>/ and test/<class>/: give CIFAR-10 as JPEGs, or a tar of them")
+
+
+def draw_pictures(out: Path, *, train: int = 6, test: int = 2) -> Path:
+    """Drawn pictures laid out as CIFAR-10's, so many of each class: for trying things out."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for subset, count in (("train", train), ("test", test)):
+        for label in range(10):
+            folder = out / subset / f"class-{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+                coarse[label % 4, label // 4] = 255
+                Image.fromarray(coarse).resize((32, 32)).save(folder / f"{number}.jpg", quality=95)
+    return out
+
+
+def choose(cifar: Path, out: Path, *, train: int | None, val: int, test: int | None) -> int:
+    """Lay out/{train,val,test}/<class>/ and the table out/pictures.csv of them; hard links, or copies.
+
+    Args:
+        cifar: with train/<class>/ and test/<class>/.
+        train, val, test: pictures of each class, the first by name; None for all. val is taken from the end of train.
+
+    Returns:
+        The number of training pictures.
+    """
+    rows = []
+    for label in sorted(folder.name for folder in (cifar / "train").iterdir() if folder.is_dir()):
+        known = _pictures(cifar / "train" / label)
+        parts = {
+            "train": known[: len(known) - val][:train],
+            "val": known[len(known) - val :],
+            "test": _pictures(cifar / "test" / label)[:test],
+        }
+        for subset, pictures in parts.items():
+            for picture in pictures:
+                target = out / subset / label / picture.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link(picture, target)
+                rows.append((target.relative_to(out).as_posix(), label, subset))
+    with (out / "pictures.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label", "subset"), *rows])
+    return sum(subset == "train" for _, _, subset in rows)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+# The pipeline --------------------------------------------------------------------------------------------------
+
+
+def policy(**changes: object) -> Json:
+    """A policy of augment that changes nothing but what is named."""
+    standard = _committed()["augment"]["policies"]["standard"]
+    return {
+        name: NOTHING.get(name, 0.0 if isinstance(value, float | int) else None) for name, value in standard.items()
+    } | changes
+
+
+NOTHING: Mapping[str, object] = {"crop": 1.0}
+"""fields of a policy that are off at another value than 0 or null"""
+
+
+def recipe(**changes: object) -> Json:
+    """A network trained from scratch with nothing extra: what `changes` leave of it."""
+    plain = {
+        "tuning": "scratch",
+        "model": "resnet18",
+        "image_size": 32,
+        "colour": "rgb",
+        "stem": "standard",
+        "target": "label",
+        "dropout": 0.0,
+        "augmentation": "moves",
+        "mixing": None,
+        "balance": "none",
+        "loss": {"kind": "cross_entropy", "label_smoothing": 0.0},
+        "optimizer": sgd(0.05),
+        "schedule": {"kind": "one_cycle", "rise": 0.3, "start": 0.04},
+        "warmup_epochs": 0,
+        "epochs": 10,
+        "batch_size": 64,
+        "accumulate": 1,
+        "max_gradient_norm": None,
+        "ema_decay": None,
+        "stopping": {"metric": "val_loss", "patience": 10_000},
+        "precision": "auto",
+        "compile": False,
+        "views": ["plain"],
+        "distillation": None,
+        "pseudo_labels": None,
+    }
+    return plain | changes
+
+
+def sgd(learning_rate: float, *, nesterov: bool = False, weight_decay: float = 5e-4) -> Json:
+    """An optimiser."""
+    return {
+        "kind": "sgd",
+        "learning_rate": learning_rate,
+        "momentum": 0.9,
+        "nesterov": nesterov,
+        "weight_decay": weight_decay,
+    }
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with params.yaml, and the pictures that it names."""
+
+    root: Path
+
+    @property
+    def pictures(self) -> Path:
+        return self.root.with_name(f"{self.root.name}-pictures")
+
+    @property
+    def num_train(self) -> int:
+        with (self.pictures / "pictures.csv").open(newline="", encoding="utf-8") as file:
+            return sum(row["subset"] == "train" for row in csv.DictReader(file))
+
+
+def write_project(
+    root: Path,
+    pictures: Path,
+    *,
+    image_size: int,
+    policies: Mapping[str, Json],
+    recipes: Mapping[str, Json],
+    **train: object,
+) -> None:
+    """A pipeline's folder: params.yaml, for the pictures that `choose` laid out, with every one of them kept.
+
+    Args:
+        root: is made where it is not there.
+        image_size: of the packs, pixels.
+        train: keys of the section train to change.
+    """
+    params = _committed()
+    params["ingest"]["sources"] = [_table(pictures)]
+    params["dedupe"] |= {"near": False, "copies": "keep", "conflicts": "keep"}
+    params["split"] |= {"method": "given", "folds": 1, "leaks": "keep", "group_by": None}
+    params["augment"] |= {"image_size": image_size, "policies": dict(policies)}
+    everything = {"members": list(recipes), "students": [], "folds": [0], "trackers": [], "recipes": dict(recipes)}
+    params["train"] |= everything | train
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(json.loads(json.dumps(params)), file)
+
+
+def _committed() -> Json:
+    found: Json = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def _table(pictures: Path) -> Json:
+    nothing = {"license_column": None, "creator_column": None, "page_url_column": None, "box": None}
+    return {
+        "kind": "table",
+        "path": str(pictures / "pictures.csv"),
+        "format": "csv",
+        "image_column": "path",
+        "image_is": "path",
+        "root": str(pictures),
+        "label_columns": ["label"],
+        "joined_by": "/",
+        "subset_column": "subset",
+        **nothing,
+    }
+
+
+def prepare(root: Path) -> float:
+    """Run the stages before train; returns their seconds, whole processes."""
+    started = time.perf_counter()
+    for stage in STAGES:
+        watch([sys.executable, "-m", f"pipelines.{stage}"], cwd=root)
+    return time.perf_counter() - started
+
+
+def train(root: Path, member: str, **env: str) -> Watched:
+    """Train one member on fold 0, as the pipeline does."""
+    return watch([sys.executable, "-m", "pipelines.train", member, "0"], cwd=root, env=env)
+
+
+def history(root: Path, member: str, column: str) -> list[float]:
+    """A column of a trained member's history.csv."""
+    with (root / "data" / "train" / f"{member}-0" / "history.csv").open(newline="", encoding="utf-8") as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+def test_accuracy(root: Path, member: str) -> tuple[float, int]:
+    """Share of the test pictures that a trained member names rightly, and their number."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(root / "data" / "train" / f"{member}-0" / "predictions.parquet")
+    rows = [row for row in table.to_pylist() if row["subset"] == "test"]
+    right = [int(np.argmax(row["probabilities"])) == row["class_index"] for row in rows]
+    return sum(right) / len(right), len(right)
