@@ -32,11 +32,10 @@ class Run:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or start.folder.resolve().as_uri()
         self._client: Any = MlflowClient(tracking_uri=uri)
         experiment = _experiment(self._client, os.environ.get("MLFLOW_EXPERIMENT_NAME", "miwake"))
-        unfinished = self._client.search_runs(
-            [experiment], f"tags.`{KEY}` = '{start.key}' and attributes.status != 'FINISHED'", max_results=1
-        )
-        if unfinished and start.done > 0:
-            self._id: str = unfinished[0].info.run_id
+        # continued even where it has ended: the process was killed after its last epoch
+        same = self._client.search_runs([experiment], f"tags.`{KEY}` = '{start.key}'", max_results=1)
+        if same and start.done > 0:
+            self._id: str = same[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
         else:
             self._id = self._client.create_run(experiment, run_name=start.title, tags={KEY: start.key}).info.run_id
