@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipelines.train.examples import Examples, add_pseudo_labels, examples_of
 from pipelines.train.feeding import digest_pixels, feed_of
 from pipelines.train.job import Job
 from pipelines.train.judging import Eye, figures, probabilities
+from pipelines.train.mistakes import most_confident_mistakes
 from pipelines.train.models import build_network, load_weights, spec_for, stages
 from pipelines.train.optimizers import build_optimizer, parameter_groups
 from pipelines.train.outcome import Outcome, Probabilities
@@ -36,6 +38,7 @@ from pipelines.train.run import HISTORY_HEADER, Run
 from pipelines.train.schedules import Span, factor_at
 from pipelines.train.steps import Lesson, lesson_weights, num_steps, train_epoch
 from pipelines.train.teaching import Teachers, load_teachers
+from pipelines.train.trackers import MAX_WRONG, Tracker, open_trackers
 
 CROWDED = 0.6
 """share of the processors below which a training on the CPU is said to be held up"""
@@ -100,7 +103,17 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
         seed=job.params.seed,
         processes=job.processes,
     )
-    _train_epochs(run, parts, lesson, job, checkpoint)
+    with open_trackers(
+        job.params.trackers if job.processes.writes else (),
+        title=job.title,
+        key=checkpoint.folder.name,
+        done=run.epoch,
+        settings=recipe.model_dump(mode="json"),
+        folder=job.cache_dir / "trackers",
+    ) as tracker:
+        _train_epochs(run, parts, lesson, job, checkpoint, tracker)
+        best = dict(zip(HISTORY_HEADER, run.history[run.best_epoch - 1], strict=True))
+        tracker.finish({f"best_{name}": value for name, value in best.items()})
     return _outcome(
         run, recipe, job, eye, {"weights": source, "num_pseudo": len(examples) - len(job.rows.train)}, checkpoint
     )
@@ -175,7 +188,7 @@ class _Parts:
         return self.phases[-1].first_epoch
 
 
-def _train_epochs(run: Run, parts: _Parts, lesson: Lesson, job: Job, checkpoint: Checkpoint) -> None:
+def _train_epochs(run: Run, parts: _Parts, lesson: Lesson, job: Job, checkpoint: Checkpoint, tracker: Tracker) -> None:
     """Train from the state of `run` on; a checkpoint a whole epoch."""
     recipe, num_train = lesson.recipe, len(lesson.examples)
     val_labels = job.labels[job.rows.val]
@@ -229,6 +242,20 @@ def _train_epochs(run: Run, parts: _Parts, lesson: Lesson, job: Job, checkpoint:
                 recipe.stopping,
             )
             _lower(run, recipe)
+            tracker.epoch(
+                run.epoch,
+                dict(zip(HISTORY_HEADER[1:], run.history[-1][1:], strict=True)),
+                partial(
+                    most_confident_mistakes,
+                    found.numpy(),
+                    val_labels,
+                    classes=job.classes,
+                    reader=job.reader,
+                    rows=job.rows.val,
+                    limit=MAX_WRONG,
+                ),
+            )
+            # after the trackers: an epoch that is not trained again was told
             if job.processes.writes:
                 checkpoint.save(run.state())
             job.say(

@@ -16,6 +16,7 @@ from pipelines.core.params.augment import AugmentPolicy
 from pipelines.core.params.train import FrozenRecipe, Recipe, TrainParams
 from pipelines.core.tables import PACK_INDEX, read_table
 from pipelines.train.probe import probe_rows
+from pipelines.train.trackers import check_installed
 
 if TYPE_CHECKING:
     from pipelines.train.job import Job
@@ -68,7 +69,7 @@ def train(
             last.safetensors, and of a frozen one features.parquet.
 
     Raises:
-        InputError: the member is unknown, or the packs cannot train it.
+        InputError: the member is unknown, the packs cannot train it, or a tracker's package is missing.
         TrainingError: the loss is no longer a number, or memory runs out.
     """
     if member not in params.recipes:
@@ -79,6 +80,7 @@ def train(
     rows = fold_rows(index, fold)
     classes, labels = targets(index, recipe.target)
     _check(member, recipe, policies, reader, rows, fold, labels, classes)
+    check_installed(params.trackers)
 
     # before torch starts its threads: by default they spin while they wait, which on a machine that has other work
     # left 2 threads half to a fifth of their speed (28 to 70 in place of 134 pictures a second)
