@@ -107,7 +107,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
         job.params.trackers if job.processes.writes else (),
         title=job.title,
         key=checkpoint.folder.name,
-        done=run.epoch,
+        past=[_figures(line) for line in run.history],
         settings=recipe.model_dump(mode="json"),
         folder=job.cache_dir / "trackers",
     ) as tracker:
@@ -244,7 +244,7 @@ def _train_epochs(run: Run, parts: _Parts, lesson: Lesson, job: Job, checkpoint:
             _lower(run, recipe)
             tracker.epoch(
                 run.epoch,
-                dict(zip(HISTORY_HEADER[1:], run.history[-1][1:], strict=True)),
+                _figures(run.history[-1]),
                 partial(
                     most_confident_mistakes,
                     found.numpy(),
@@ -263,6 +263,11 @@ def _train_epochs(run: Run, parts: _Parts, lesson: Lesson, job: Job, checkpoint:
                 f"accuracy {result.accuracy:.1%}, macro F1 {result.macro_f1:.3f}, "
                 f"{num_train / seconds:,.0f} pictures a second"
             )
+
+
+def _figures(line: Sequence[float]) -> dict[str, float]:
+    """A line of history by name, without the epoch."""
+    return dict(zip(HISTORY_HEADER[1:], line[1:], strict=True))
 
 
 def _say_if_crowded(job: Job, seconds: float, busy_seconds: float) -> None:

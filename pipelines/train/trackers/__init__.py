@@ -41,20 +41,21 @@ def open_trackers(
     *,
     title: str,
     key: str,
-    done: int,
+    past: Sequence[Mapping[str, float]],
     settings: Mapping[str, object],
     folder: Path,
 ) -> Iterator[Tracker]:
     """Give a tracker that tells all of these kinds; without kinds it does nothing, and nothing is imported.
 
     A tracker that fails is named on stderr with its reason, once, and told nothing more: the training goes on. A block
-    that ends without `finish` leaves runs that broke off; they continue when the same key is opened with `done`.
+    that ends without `finish` leaves runs that broke off; they continue when the same key is opened with a past.
 
     Args:
         kinds: of params.train.Tracker.
         title: of the run, for people: member and fold.
         key: the same for the same training alone; safe as a file name.
-        done: epochs that are not trained again, because the training continues after them.
+        past: the figures of epochs 1, 2, … that are not trained again, because the training continues after them; told
+            to trackers that do not have them.
         settings: what the training follows from, as JSON has it.
         folder: each kind writes into a folder of its name below it.
 
@@ -65,7 +66,7 @@ def open_trackers(
     tracker = _All()
     try:
         for kind in kinds:
-            tracker.open(kind, Start(title, key, done, settings, folder / kind))
+            tracker.open(kind, Start(title, key, len(past), settings, folder / kind), past)
         yield tracker
     finally:
         tracker.close(None)
@@ -77,10 +78,14 @@ class _All:
     def __init__(self) -> None:
         self._backends: dict[str, Backend] = {}
 
-    def open(self, kind: str, start: Start) -> None:
+    def open(self, kind: str, start: Start, past: Sequence[Mapping[str, float]]) -> None:
         try:
             with self._told(kind):
-                self._backends[kind] = importlib.import_module(f"pipelines.train.trackers.{kind}").open_run(start)
+                backend = importlib.import_module(f"pipelines.train.trackers.{kind}").open_run(start)
+                self._backends[kind] = backend
+                for number, figures in enumerate(past, start=1):
+                    if number > backend.last:
+                        backend.epoch(number, figures, ())
         except ImportError as error:
             raise InputError(
                 f"train.trackers names {kind!r}, whose package is here but cannot be imported ({error}): run "

@@ -22,10 +22,12 @@ class Run:
         from torch.utils.tensorboard import SummaryWriter
 
         # what a killed process wrote of later epochs, and of an earlier run of the same training, is not shown
+        folder = start.folder / start.key
+        is_new = start.done == 0 or not folder.is_dir()
         writer: Any = SummaryWriter  # its methods have no types
-        self._writer = writer(str(start.folder / start.key), purge_step=start.done + 1)
-        self.last = start.done
-        if start.done == 0:
+        self._writer = writer(str(folder), purge_step=1 if is_new else start.done + 1)
+        self.last = 0 if is_new else start.done
+        if is_new:
             self._writer.add_text("settings", _indented(start.settings_text), 1)
 
     def epoch(self, number: int, figures: Mapping[str, float], wrong: Sequence[Wrong]) -> None:

@@ -49,14 +49,16 @@ class Run:
             reinit="create_new",
             settings=settings,
         )
-        # its server knows the next step; offline there is nobody to ask
-        self.last: int = max(start.done, self._run.step - 1)
+        # its server knows the next step. Offline a run that continues is told all again, under the same id: what a
+        # killed process had not written yet (seen: up to 32 KiB) is lost
+        self.last: int = max(0, self._run.step - 1)
 
     def epoch(self, number: int, figures: Mapping[str, float], wrong: Sequence[Wrong]) -> None:
         from wandb import Image
 
         pictures = [Image(each.pixels, caption=each.caption) for each in wrong]
-        self._run.log({**figures, **({"wrong": pictures} if pictures else {})}, step=number)
+        # committed, or it would be kept back until the next epoch
+        self._run.log({**figures, **({"wrong": pictures} if pictures else {})}, step=number, commit=True)
         self.last = number
 
     def close(self, figures: Mapping[str, float] | None) -> None:
