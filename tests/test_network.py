@@ -33,7 +33,7 @@ from train_inputs import (
 
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import PREDICTIONS, read_classes, read_target, write_table
-from pipelines.train import load_member, network, steps, train
+from pipelines.train import epochs, load_member, steps, train
 from pipelines.train.feeding import StreamedFeed
 from pipelines.train.member import read_info
 
@@ -303,7 +303,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
             raise KeyboardInterrupt
         return plain(state, *others, **named)
 
-    monkeypatch.setattr(network, "train_epoch", killed)
+    monkeypatch.setattr(epochs, "train_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, packs, made)
     assert written(tmp_path) == unbroken  # the old result stands until a new one is whole
@@ -406,7 +406,7 @@ def test_the_head_learns_first_then_all(tmp_path: Path, monkeypatch: pytest.Monk
         learning.append(sum(p.requires_grad for p in state.module.parameters()))
         return plain(state, *others, **named)
 
-    monkeypatch.setattr(network, "train_epoch", spied)
+    monkeypatch.setattr(epochs, "train_epoch", spied)
     run(tmp_path, packs, pretrained("two_stage", weights, epochs=4, head_epochs=2, head_learning_rate=0.01))
     assert learning[0] == learning[1] == 2  # weight and bias of the head
     assert learning[2] == learning[3] > 20
@@ -606,7 +606,7 @@ def test_layers_without_repeatable_arithmetic_are_said(tmp_path: Path, monkeypat
     def irregular(*_: Any, **__: Any) -> Any:
         raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation")
 
-    monkeypatch.setattr(network, "train_epoch", irregular)
+    monkeypatch.setattr(epochs, "train_epoch", irregular)
     with pytest.raises(TrainingError, match=r"no repeatable arithmetic on cpu .* set train.fast: true"):
         run(tmp_path, small_packs(tmp_path / "packs"))
 
