@@ -242,9 +242,10 @@ def _train_epochs(run: Run, parts: _Parts, lesson: Lesson, job: Job, checkpoint:
                 recipe.stopping,
             )
             _lower(run, recipe)
+            told = _figures(run.history[-1])
             tracker.epoch(
                 run.epoch,
-                _figures(run.history[-1]),
+                told,
                 partial(
                     most_confident_mistakes,
                     found.numpy(),
@@ -255,6 +256,7 @@ def _train_epochs(run: Run, parts: _Parts, lesson: Lesson, job: Job, checkpoint:
                     limit=MAX_WRONG,
                 ),
             )
+            advance(0, note=f"loss {train_loss:.4f}, {recipe.stopping.metric} {told[recipe.stopping.metric]:.4f}")
             # after the trackers: an epoch that is not trained again was told
             if job.processes.writes:
                 checkpoint.save(run.state())
