@@ -10,9 +10,15 @@ LINE_EVERY_SECONDS = 10.0
 
 
 class Advance(Protocol):
-    """Is told how many more units are done, and how many bytes they had where that is of interest."""
+    """Is told how many more units are done.
 
-    def __call__(self, more: int, num_bytes: int = 0) -> None: ...
+    Args:
+        more: units, 0 for none.
+        num_bytes: that they had, where that is of interest.
+        note: how it goes, shown from now on until another is given: "loss 0.123".
+    """
+
+    def __call__(self, more: int, num_bytes: int = 0, *, note: str | None = None) -> None: ...
 
 
 @contextmanager
@@ -37,14 +43,17 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Ad
         MofNCompleteColumn(),
         TextColumn(unit + "{task.fields[rate]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, completed=done, rate="")
+        task = bar.add_task(title, total=total, completed=done, rate="", note="")
         rate = _Rate()
 
-        def advance(more: int, num_bytes: int = 0) -> None:
+        def advance(more: int, num_bytes: int = 0, *, note: str | None = None) -> None:
             rate.add(more, num_bytes)
             bar.update(task, advance=more, rate=f", {rate}")
+            if note is not None:
+                bar.update(task, note=note)
 
         yield advance
 
@@ -73,15 +82,18 @@ class _Rate:
 def _line_now_and_then(title: str, total: int, unit: str, done: int) -> Advance:
     said = time.monotonic()
     rate = _Rate()
+    last_note = ""
 
-    def advance(more: int, num_bytes: int = 0) -> None:
-        nonlocal done, said
+    def advance(more: int, num_bytes: int = 0, *, note: str | None = None) -> None:
+        nonlocal done, said, last_note
         done += more
+        last_note = last_note if note is None else note
         rate.add(more, num_bytes)
         now = time.monotonic()
         if now - said >= LINE_EVERY_SECONDS:
             said = now
             left = (total - done) / (rate.units_a_second or 1.0)
-            print(f"{title}: {done:,} of {total:,} {unit}, {rate}, {left:,.0f} s left", file=sys.stderr)
+            line = f"{title}: {done:,} of {total:,} {unit}, {rate}, {left:,.0f} s left"
+            print(f"{line}, {last_note}" if last_note else line, file=sys.stderr)
 
     return advance

@@ -115,9 +115,11 @@ def train_epochs(run: Run, parts: Parts, lesson: Lesson, job: Job, checkpoint: C
                 recipe.stopping,
             )
             _lower(run, recipe)
+            told = figures_of(run.history[-1])
+            advance(0, note=f"loss {train_loss:.4f}, {recipe.stopping.metric} {told[recipe.stopping.metric]:.4f}")
             tracker.epoch(
                 run.epoch,
-                figures_of(run.history[-1]),
+                told,
                 partial(
                     most_confident_mistakes,
                     found.numpy(),

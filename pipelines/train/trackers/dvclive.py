@@ -1,4 +1,4 @@
-"""DVCLive: plain files that DVC's VS Code extension and `dvc plots` show. Git and DVC are left alone."""
+"""DVCLive: plain files, JSON and TSV. Git and DVC are left alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -18,7 +18,7 @@ LINE = 14
 def sheet(wrong: Sequence[Wrong]) -> "Image":
     """The pictures, four in a row, each above its number, its confidence, and both labels.
 
-    The font knows Latin letters alone: `listing` has the same numbers, and labels in any script.
+    The font knows Latin letters alone, and no arrow: `listing` has the same numbers, and labels in any script.
 
     Args:
         wrong: at least one.
@@ -35,7 +35,7 @@ def sheet(wrong: Sequence[Wrong]) -> "Image":
         enlarged = Image.Resampling.NEAREST if each.pixels.shape[0] < SIDE else Image.Resampling.LANCZOS
         tile = Image.fromarray(each.pixels).resize((SIDE - 4, SIDE - 4), enlarged)
         page.paste(tile, (x + 2, y + 2))
-        lines = (f"{number + 1}: {each.actual}", f"→ {each.predicted} ({100 * each.confidence:.1f} %)")
+        lines = (f"{number + 1}: {each.actual}", f"-> {each.predicted} ({100 * each.confidence:.1f} %)")
         for line, text in enumerate(lines):
             while draw.textlength(text, font=font) > SIDE - 4:
                 text = text[:-2] + "…"
