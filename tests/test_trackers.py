@@ -17,7 +17,7 @@ import pytest
 from train_inputs import history, run, small_packs, written
 
 from pipelines.core.errors import InputError
-from pipelines.train import network, steps, trackers
+from pipelines.train import epochs, steps, trackers
 from pipelines.train.mistakes import most_confident_mistakes
 from pipelines.train.trackers import Tracker, Wrong, open_trackers
 from pipelines.train.trackers.base import flatten
@@ -436,7 +436,7 @@ def test_a_training_that_is_killed_and_continued_is_tracked_whole_and_its_result
             raise KeyboardInterrupt
         return real(state, *rest, **more)
 
-    monkeypatch.setattr(network, "train_epoch", killed)
+    monkeypatch.setattr(epochs, "train_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         run(root, packs, trackers=[kind])
     monkeypatch.undo()
