@@ -23,7 +23,7 @@ from pipelines.core.params.recipes import SgdHead, View
 from pipelines.core.tables import read_classes
 from pipelines.train import TrainArtifact, features, frozen, load_member, probe, sgd_head
 from pipelines.train.head import LinearHead, fit_heads, mean_probabilities
-from pipelines.train.member import FrozenClassifier, read_info, save_member
+from pipelines.train.member import FrozenClassifier, read_info
 from pipelines.train.precision import has_bfloat16
 from pipelines.train.run import HISTORY_HEADER
 from pipelines.train.sgd_head import Known, fit_by_steps
@@ -543,41 +543,3 @@ def test_of_a_large_set_whole_groups_leave_features(monkeypatch: pytest.MonkeyPa
     assert len(rows) == 18
     assert all(sum(groups[row] == name for row in rows) == 3 for name in {groups[row] for row in rows})
     assert probe.probe_rows(["one"] * 21).tolist() == []
-
-
-# members ------------------------------------------------------------------------------------
-
-
-def test_a_loaded_member_refuses_what_is_no_picture(tmp_path: Path) -> None:
-    run(tmp_path, small_packs(tmp_path / "packs"))
-    member = load_member(tmp_path / "out" / "model.safetensors")
-    assert member.predict(np.zeros((0, 32, 32, 3), np.uint8)).shape == (0, 3)
-    assert member.predict(np.zeros((2, 40, 40, 3), np.uint8)).shape == (2, 3)  # resized to its own size
-    with pytest.raises(InputError, match=r"shape \(2, 16, 8, 3\) cannot be predicted"):
-        member.predict(np.zeros((2, 16, 8, 3), np.uint8))
-    with pytest.raises(InputError, match="type float32 cannot be predicted: give uint8"):
-        member.predict(np.zeros((2, 32, 32, 3), np.float32))
-
-
-def test_a_file_that_is_no_member_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    with pytest.raises(InputError, match="does not exist: run `dvc repro train`"):
-        load_member(path)
-    path.write_bytes(b"not at all")
-    with pytest.raises(InputError, match="is no whole safetensors file"):
-        load_member(path)
-    path.write_bytes(safetensors.torch.save({"a": torch.zeros(1)}))
-    with pytest.raises(InputError, match="was not written by this project"):
-        load_member(path)
-    old = safetensors.torch.save({"a": torch.zeros(1)}, metadata={"miwake": '{"format": 1, "model": "resnet18"}'})
-    path.write_bytes(old)
-    with pytest.raises(InputError, match=r"was written by another version \(format 1\): run `dvc repro train`"):
-        load_member(path)
-
-
-def test_equal_members_are_equal_bytes() -> None:
-    tensors = {"b": torch.ones(2), "a": torch.zeros(3, 2).T}
-    one = save_member(tensors, {"x": 1, "y": "琴"})
-    two = save_member(dict(reversed(tensors.items())), {"y": "琴", "x": 1})
-    assert one == two
-    assert safetensors.torch.load(one)["a"].shape == (2, 3)

@@ -43,6 +43,10 @@ def test_a_file_that_is_no_member_is_refused(tmp_path: Path) -> None:
     path.write_bytes(save_member({"a": torch.zeros(1)}, {"model": "unheard_of"}))
     with pytest.raises(InputError, match="was written by another version"):
         load_member(path)
+    old = safetensors.torch.save({"a": torch.zeros(1)}, metadata={"miwake": '{"format": 1, "model": "resnet18"}'})
+    path.write_bytes(old)
+    with pytest.raises(InputError, match=r"was written by another version \(format 1\): run `dvc repro train`"):
+        load_member(path)
 
 
 def test_what_an_earlier_run_left_goes(tmp_path: Path) -> None:

@@ -1,8 +1,4 @@
-"""Memory that numpy frees and takes again, and Python's search for cycles."""
-
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Memory that numpy frees and takes again."""
 
 import numpy as np
 
@@ -19,16 +15,3 @@ def keep_freed_memory() -> None:
     nothing changes.
     """
     np.empty(_BLOCK, np.uint8)
-
-
-@contextmanager
-def no_search_for_cycles() -> Iterator[None]:
-    """Keep Python from looking for reference cycles: it would go through a tuple, a list and a verdict for each of a
-    million pictures again and again, a fifteenth of the time, and find none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

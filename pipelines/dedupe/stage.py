@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.core.cycles import no_search_for_cycles
 from pipelines.core.decisions import read_decisions
 from pipelines.core.files import empty_folder, write_csv
 from pipelines.core.params.dedupe import DedupeParams
@@ -13,7 +14,6 @@ from pipelines.core.tables import MANIFEST, read_table, write_table
 from pipelines.dedupe.against import joined, read_reference
 from pipelines.dedupe.find import Found, Pair, find
 from pipelines.dedupe.groups import Item, Verdict, judge
-from pipelines.dedupe.memory import no_search_for_cycles
 from pipelines.dedupe.output import HEADER, ForeignRow, csv_rows, deduped
 from pipelines.dedupe.rows import Rows, open_thumbnails, pictures_of, rows_of
 

@@ -1,13 +1,11 @@
 """Ingest: sources → shards, manifest, thumbnails, rejects. Each file is opened once; none is lost without a word."""
 
 import errno
-import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.core.cycles import no_search_for_cycles
 from pipelines.core.errors import InputError
 from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
@@ -78,7 +76,7 @@ def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int |
         listings.append(list_source(entry, source=source, place=place))
     empty_folder(out_dir)
     try:
-        with _no_garbage():
+        with no_search_for_cycles():
             state = run(params, listings, cache=place.cache, out_dir=out_dir, workers=workers, side=place.side)
     except OSError as error:
         empty_folder(out_dir)
@@ -93,19 +91,6 @@ def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int |
         raise
     num_files, num_shards = state.num_images + state.num_rejected, len(list(out_dir.glob("images-*.tar")))
     return IngestArtifact(out_dir, num_files, state.num_images, state.num_rejected, state.num_classes, num_shards)
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Rest the cycle collector: it walks the records of all files again and again, a fifth of the time of 60,000
-    small ones, and finds nothing, because they hold no cycles."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _refuse_own_output(entry: Source, *, source: str, root: Path, out_dir: Path) -> None:

@@ -131,12 +131,11 @@ def choose_feature_precision(wanted: Precision, device: torch.device) -> Arithme
 
 def _load_backbone(recipe: FrozenRecipe, job: Job) -> Backbone:
     module, num_features = build_backbone(recipe.model, image_size=recipe.image_size)
-    member = None if isinstance(recipe.weights, str) or recipe.weights.kind == "file" else recipe.weights.member
     digest = load_weights(
         module,
         recipe.weights,
         model=recipe.model,
-        member_path=None if member is None else job.model_path(member),
+        member_path=job.source_path(recipe.weights),
         root=job.root,
     )
     return Backbone(

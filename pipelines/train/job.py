@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from pipelines.core.packs import FoldRows, PackReader, Rows
+from pipelines.core.params.networks import MemberWeights, Weights
 from pipelines.core.params.train import TrainParams
 from pipelines.train.processes import Processes
 
@@ -53,6 +54,10 @@ class Job:
     def model_path(self, member: str) -> Path:
         """Of a member that was trained before, on the same fold."""
         return self.members_dir / f"{member}-{self.fold}" / "model.safetensors"
+
+    def source_path(self, weights: Weights) -> Path | None:
+        """Of the member that `weights` come from; None for other weights."""
+        return self.model_path(weights.member) if isinstance(weights, MemberWeights) else None
 
     def say(self, line: str) -> None:
         """A line of the log, once for all processes."""

@@ -118,12 +118,11 @@ def _network(recipe: NetworkRecipe, job: Job) -> tuple[nn.Module, str]:
     )
     source = ""
     if not isinstance(recipe, ScratchRecipe):
-        member = None if isinstance(recipe.weights, str) or recipe.weights.kind == "file" else recipe.weights.member
         source = load_weights(
             module,
             recipe.weights,
             model=recipe.model,
-            member_path=None if member is None else job.model_path(member),
+            member_path=job.source_path(recipe.weights),
             root=job.root,
         )
     module = synchronise_norms(module, job.device, job.processes).to(job.device)

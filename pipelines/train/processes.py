@@ -62,11 +62,6 @@ def synchronise_norms(module: nn.Module, device: torch.device, processes: Proces
     return module
 
 
-def is_launched() -> bool:
-    """Whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
 def launch(arguments: Sequence[str], *, num_devices: int) -> None:
     """Run `python -m pipelines.train <arguments>` in as many processes, and wait.
 
@@ -88,7 +83,7 @@ def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     Args:
         device: of the params; on GPUs each process takes its own.
     """
-    if not is_launched():
+    if not dist.is_torchelastic_launched():
         yield Processes(), device
         return
     if device.type == "cuda":
