@@ -23,9 +23,9 @@ from torchvision import transforms
 
 from pipelines.core.augmentation import apply
 from pipelines.core.draws import draw
+from pipelines.core.memory import keep_memory
 from pipelines.core.params import load_params
 from pipelines.core.params.augment import AugmentPolicy, policy_of
-from pipelines.train.devices import keep_memory
 
 ROOT = Path(__file__).parents[1]
 BATCHES = {64: 256, 224: 64}

@@ -36,23 +36,6 @@ from pathlib import Path
 from measure import Claim, Run, claim, report, run
 
 ROOT = Path(__file__).resolve().parents[1]
-INGEST = """
-import sys
-from pathlib import Path
-
-def main():
-    from pipelines.core.stage import _NoPandas
-
-    sys.meta_path.insert(0, _NoPandas())  # as the stage's command does
-    from pipelines.core.params.ingest import IngestParams
-    from pipelines.ingest import ingest
-    out = Path(sys.argv[2])
-    params = IngestParams.model_validate_json(sys.argv[1])
-    print(ingest(params, root=Path(), cache=out.with_name("cache"), out_dir=out))
-
-if __name__ == "__main__":
-    main()
-"""
 
 
 def main() -> None:
@@ -101,12 +84,16 @@ class Bench:
 
     def ingest(self, folder: Path, *, workers: int = 1, fresh: bool = True, before: Sequence[str] = ()) -> Run:
         """One run; `fresh`: with nothing in the cache; `before`: the command that runs it."""
+        from ruamel.yaml import YAML
+
+        project = self.scratch / "project"
         if fresh:
-            shutil.rmtree(self.scratch / "cache", ignore_errors=True)
-        script = self.scratch / "run_ingest.py"  # a file: worker processes import the main module again
-        script.write_text(INGEST, encoding="utf-8")
-        what = [json.dumps(section(folder, self.label_from)), str(self.scratch / "out")]
-        command = [*before, sys.executable, str(script), *what]
+            shutil.rmtree(project, ignore_errors=True)
+        project.mkdir(exist_ok=True)
+        params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        params["ingest"] = section(folder, self.label_from)
+        (project / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
+        command = [*before, sys.executable, "-m", "pipelines.ingest"]
         # as for the loops: numpy's BLAS, of which ingest needs nothing, would start a thread for each core
         environment = {
             "MIWAKE_WORKERS": str(workers),
@@ -114,7 +101,7 @@ class Bench:
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
         }
-        return run(command, cwd=ROOT, env=environment)
+        return run(command, cwd=project, env=environment)
 
     def loop(self, name: str, folder: Path, *, path: str = "") -> Run:
         command = [sys.executable, str(ROOT / "benchmarks" / name), str(folder)]

@@ -430,20 +430,14 @@ def test_a_very_deep_folder_is_walked(tmp_path: Path) -> None:
 def test_an_unreadable_file_or_folder_is_a_reject(two_classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The super-user reads everything, so the refusal is played."""
     put(two_classes / "pictures" / "locked" / "x.jpg", picture(5))
-    scandir, open_file = os.scandir, os.open
+    really_open = os.open
 
-    def refuse_folder(path: str) -> Any:
-        if str(path).rstrip("/").endswith("locked"):
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).rstrip("/").endswith(("locked", "cat/0.jpg")):
             raise PermissionError(errno.EACCES, "Permission denied", path)
-        return scandir(path)
+        return really_open(path, *arguments, **options)
 
-    def refuse_file(path: Any, *arguments: Any, **options: Any) -> int:
-        if str(path).endswith("cat/0.jpg"):
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return open_file(path, *arguments, **options)
-
-    monkeypatch.setattr(os, "scandir", refuse_folder)
-    monkeypatch.setattr(os, "open", refuse_file)
+    monkeypatch.setattr(os, "open", refuse)
     result = run(two_classes)
     assert result.reasons == {"cat/0.jpg": "unreadable", "locked": "unreadable"}
     assert {row["detail"] for row in result.rejects} == {"Permission denied"}

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from pipelines.core.errors import ParamsError
-from pipelines.core.params import Params, load_params, params_schema
+from pipelines.core.params import Params, load_params
+from pipelines.core.params.schema import params_schema
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

@@ -86,13 +86,13 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths below the source that are opened, whatever opens them."""
+    """The files below the source that are opened, whatever opens them; folders are, to be listed."""
     found: list[str] = []
     open_file = os.open
 
     def watch(path: Any, *arguments: Any, **options: Any) -> int:
         name = os.fsdecode(path) if not isinstance(path, int) else ""
-        if "/pictures/" in name:
+        if "/pictures/" in name and not arguments[0] & os.O_DIRECTORY:
             found.append(name.split("/pictures/")[1])
         return open_file(path, *arguments, **options)
 

@@ -1,5 +1,6 @@
 """What every `python -m pipelines.<stage>` does around its stage: params in, errors out, one line of result."""
 
+import gc
 import os
 import sys
 import time
@@ -25,6 +26,8 @@ def run_stage(
     """
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
+    # what was imported stays: else every search for cycles goes through it, and the two as the process ends
+    gc.freeze()
     layout = Layout(root or Path.cwd())
     started = time.monotonic()
     try:
@@ -39,6 +42,7 @@ def run_stage(
         print(f"{name}: {what}{os.strerror(error.errno or 0)}; nothing half-written was left", file=sys.stderr)
         raise SystemExit(1) from error
     print(f"{name}: {result} [{time.monotonic() - started:.1f} s]")
+    gc.freeze()
 
 
 def allow_pandas() -> None:

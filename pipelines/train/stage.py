@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.files import empty_folder
+from pipelines.core.memory import keep_memory
 from pipelines.core.packs import FoldRows, PackReader, Rows, fold_rows, read_training_index, targets
 from pipelines.core.params.augment import AugmentPolicy
 from pipelines.core.params.train import FrozenRecipe, Recipe, TrainParams
@@ -86,7 +87,7 @@ def train(
     # left 2 threads half to a fifth of their speed (28 to 70 in place of 134 pictures a second)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # torch costs 2 s: after everything that can be refused without it
-    from pipelines.train.devices import choose_device, keep_memory, set_up
+    from pipelines.train.devices import choose_device, set_up
     from pipelines.train.job import Job
     from pipelines.train.outcome import write_outcome
     from pipelines.train.processes import joined

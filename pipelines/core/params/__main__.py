@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipelines.core.files import write_json
-from pipelines.core.params import params_schema
+from pipelines.core.params.schema import params_schema
 
 if __name__ == "__main__":
     write_json(Path("params.schema.json"), params_schema())

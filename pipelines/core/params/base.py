@@ -10,11 +10,11 @@ class Section(BaseModel):
 
     Fields have no defaults: params.yaml says everything that a run depends on. The line under a field is its
     documentation, and goes into params.schema.json.
+
+    What checks a file is built once, for all sections, when the first is read: `defer_build`.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -91,13 +91,6 @@ def load_params(path: Path) -> Params:
         raise ParamsError(f"{path.name}: {error}") from error
 
 
-def params_schema() -> dict[str, Any]:
-    """The JSON Schema of params.yaml, as editors read it."""
-    schema = Params.model_json_schema(by_alias=True)
-    schema["title"] = "miwake params.yaml"
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
 def _refuse_date(value: object) -> str:
     """YAML turns an unquoted 2026-11-21 into a date, and DVC and editors each read it their own way."""
     if isinstance(value, datetime.date):
