@@ -139,8 +139,9 @@ def run_ours(arguments: argparse.Namespace) -> None:
     """The stage; how long its features took goes to seconds.json."""
     from pipelines.core.params.train import TrainParams
     from pipelines.train import train
+    from pipelines.train.threads import wait_briefly
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the stage does, before torch is imported
+    wait_briefly()  # as the stage does, before torch is imported
     from pipelines.train import frozen
 
     recipe = {

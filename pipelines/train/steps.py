@@ -1,7 +1,7 @@
 """One epoch: pictures in, weights moved. Nothing here waits for the device before the epoch ends."""
 
-import contextlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from pipelines.train.pictures import to_float, to_input
 from pipelines.train.precision import arithmetic
 from pipelines.train.processes import Processes
 from pipelines.train.run import Run
+from pipelines.train.small_maps import small_maps
 from pipelines.train.teaching import Teachers, resize_on_device
 
 
@@ -153,7 +154,7 @@ def _try_step(
         begin, end = int(piece[0]), int(piece[-1]) + 1
         last = number == len(pieces) - 1
         # processes exchange gradients once a step
-        alone = contextlib.nullcontext() if last or lesson.processes.count == 1 else trained.no_sync()  # type: ignore[operator]
+        alone = nullcontext() if last or lesson.processes.count == 1 else trained.no_sync()  # type: ignore[operator]
         with alone:
             each, right, weights = _learn(
                 trained, lesson, pixels[begin:end], chosen[begin:end], keys[begin:end], epoch=run.epoch
@@ -189,7 +190,8 @@ def _learn(
     share = None
     if recipe.mixing is not None:
         images, share = mix(images, draw_mixture(recipe.mixing, seed=lesson.seed, epoch=epoch, pictures=keys))
-    with arithmetic(eye.precision, eye.device):
+    products = nullcontext() if recipe.compile else small_maps(eye.precision, eye.device)
+    with arithmetic(eye.precision, eye.device), products:
         logits = trained(to_input(images, eye.spec, eye.colour))
     each = losses(logits, labels, recipe.loss)
     if share is not None:
