@@ -33,7 +33,7 @@ from train_inputs import (
 
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import PREDICTIONS, read_classes, read_target, write_table
-from pipelines.train import epochs, load_member, steps, train
+from pipelines.train import epochs, feeding, load_member, steps, train
 from pipelines.train.feeding import StreamedFeed
 from pipelines.train.member import read_info
 
@@ -175,9 +175,21 @@ def test_streamed_packs_give_the_bytes_of_resident_ones(tmp_path: Path, monkeypa
     assert streamed
 
 
-def test_an_error_while_streaming_reaches_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.train import feeding
+def test_packs_of_the_recipes_size_are_read_as_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packs = small_packs(tmp_path / "packs")
+    run(tmp_path, packs, resident_bytes=0)
+    streamed = written(tmp_path)
 
+    def refused(*_: Any) -> None:
+        raise AssertionError("pictures were copied into memory, or streamed")
+
+    monkeypatch.setattr(feeding, "read_resized", refused)
+    monkeypatch.setattr(StreamedFeed, "batches", refused)
+    run(tmp_path, packs)
+    assert written(tmp_path) == streamed
+
+
+def test_an_error_while_streaming_reaches_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise InputError("the disk is gone")
 

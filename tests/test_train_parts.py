@@ -1,7 +1,9 @@
 """train, part by part: schedules, optimisers, losses, mixing, the order of an epoch, averages, phases, arithmetic."""
 
+import copy
 import json
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from pipelines.train.averaging import Average
 from pipelines.train.judging import figures
 from pipelines.train.losses import class_weights, distillation_losses, losses
 from pipelines.train.mixing import draw_mixture, mix, mix_labels
-from pipelines.train.optimizers import build_optimizer, parameter_groups, set_learning_rate
+from pipelines.train.optimizers import Optimizer, parameter_groups
 from pipelines.train.order import balanced, batches, count_turns, turn_keys
 from pipelines.train.phases import freeze, phases_of, set_training_mode
 from pipelines.train.schedules import Span, factor_at
@@ -110,13 +112,13 @@ def test_weights_decay_and_norms_and_biases_do_not() -> None:
 def test_decay_shrinks_weights_alone() -> None:
     model = network()
     before = [p.detach().clone() for p in model.parameters()]
-    optimizer = build_optimizer(
+    optimizer = Optimizer(
         Sgd.model_validate({**SGD, "momentum": 0.0, "nesterov": False}),
         parameter_groups([[model]], weight_decay=0.5, layer_decay=1.0),
     )
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
-    optimizer.step()
+    optimizer.inner.step()
     for was, p in zip(before, model.parameters(), strict=True):
         factor = 1.0 if p.ndim <= 1 else 1.0 - 0.01 * 0.5
         assert torch.allclose(p, was * factor)
@@ -125,9 +127,9 @@ def test_decay_shrinks_weights_alone() -> None:
 def test_each_stage_learns_slower_than_the_next() -> None:
     model = network()
     groups = parameter_groups([[model[0]], [model[1]], [model[3]]], weight_decay=0.0, layer_decay=0.5)
-    optimizer = build_optimizer(Sgd.model_validate(SGD), groups)
-    set_learning_rate(optimizer, 0.8)
-    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    optimizer = Optimizer(Sgd.model_validate(SGD), groups)
+    optimizer.set_learning_rate(0.8)
+    rates = {id(p): group["lr"] for group in optimizer.inner.param_groups for p in group["params"]}
     assert [rates[id(model[i].weight)] for i in (0, 1, 3)] == pytest.approx([0.2, 0.4, 0.8])
 
 
@@ -147,10 +149,59 @@ def test_frozen_parameters_are_in_no_group() -> None:
     ],
 )
 def test_each_kind_of_optimizer_is_built_as_named(params: Any, kind: type) -> None:
-    found = build_optimizer(params, parameter_groups([[network()]], weight_decay=0.0, layer_decay=1.0))
-    assert type(found) is kind
+    found = Optimizer(params, parameter_groups([[network()]], weight_decay=0.0, layer_decay=1.0))
+    assert type(found.inner) is kind
     if kind is torch.optim.SGD:
-        assert (found.defaults["momentum"], found.defaults["nesterov"]) == (0.9, True)
+        assert (found.inner.defaults["momentum"], found.inner.defaults["nesterov"]) == (0.9, True)
+
+
+@pytest.mark.parametrize(
+    ("params", "theirs"),
+    [
+        (Sgd.model_validate(SGD), partial(torch.optim.SGD, lr=0.01, momentum=0.9, nesterov=True)),
+        (Adam(kind="adam", learning_rate=0.01, weight_decay=0.1), partial(torch.optim.Adam, lr=0.01)),
+        (AdamW(kind="adamw", learning_rate=0.01, weight_decay=0.1), partial(torch.optim.AdamW, lr=0.01)),
+    ],
+)
+def test_weights_whose_channels_are_last_move_as_torch_moves_them(params: Any, theirs: Any) -> None:
+    # in eval mode, where the bias before a norm has a gradient: Adam would make steps of the noise that it else is
+    model = network().to(memory_format=torch.channels_last).eval()
+    twin = copy.deepcopy(model)
+    optimizer = Optimizer(params, parameter_groups([[model]], weight_decay=0.1, layer_decay=1.0))
+    vectors = [p for p in twin.parameters() if p.ndim <= 1]
+    plain = theirs(
+        [
+            {"params": [p for p in twin.parameters() if p.ndim > 1], "weight_decay": 0.1},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+    )
+    optimizer.set_learning_rate(0.01)
+    for step in range(3):
+        images = torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(step))
+        for module in (model, twin):
+            module.zero_grad()
+            module(images).square().sum().backward()
+        optimizer.take_gradients()
+        optimizer.inner.step()
+        plain.step()
+    for mine, its in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, its)
+    (filters,) = [p for p in model.parameters() if p.ndim == 4]
+    assert filters.is_contiguous(memory_format=torch.channels_last)
+    assert all(p.is_contiguous() for group in optimizer.inner.param_groups for p in group["params"])
+
+
+def test_gradients_are_forgotten_by_weights_and_by_what_the_optimizer_sees() -> None:
+    model = network().to(memory_format=torch.channels_last)
+    optimizer = Optimizer(Sgd.model_validate(SGD), parameter_groups([[model]], weight_decay=0.1, layer_decay=1.0))
+    model(torch.randn(2, 3, 3, 3)).sum().backward()
+    optimizer.take_gradients()
+    seen = [p for group in optimizer.inner.param_groups for p in group["params"]]
+    assert all(p.grad is not None for p in [*seen, *model.parameters()])
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in [*seen, *model.parameters()])
+    optimizer.take_gradients()
+    assert all(p.grad is None for p in seen)
 
 
 # losses -------------------------------------------------------------------------------------

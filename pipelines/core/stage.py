@@ -42,7 +42,9 @@ def run_stage(
         print(f"{name}: {what}{os.strerror(error.errno or 0)}; nothing half-written was left", file=sys.stderr)
         raise SystemExit(1) from error
     print(f"{name}: {result} [{time.monotonic() - started:.1f} s]")
-    gc.freeze()
+    # triton, of torch.compile, prints what it was not let go of
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def allow_pandas() -> None:

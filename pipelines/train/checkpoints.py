@@ -11,7 +11,7 @@ import torch
 
 from pipelines.core.files import whole_file
 
-VERSION = 1
+VERSION = 2
 """counted up when training changes, so that no run continues what another version began"""
 
 

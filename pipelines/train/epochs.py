@@ -17,7 +17,7 @@ from pipelines.train.feeding import feed_of
 from pipelines.train.job import Job
 from pipelines.train.judging import figures, probabilities
 from pipelines.train.mistakes import most_confident_mistakes
-from pipelines.train.optimizers import build_optimizer, parameter_groups
+from pipelines.train.optimizers import Optimizer, parameter_groups
 from pipelines.train.phases import Phase, freeze, phases_of, set_training_mode
 from pipelines.train.run import HISTORY_HEADER, Run
 from pipelines.train.schedules import Span, factor_at
@@ -45,7 +45,7 @@ class Parts:
     def phase(self, epoch: int) -> Phase:
         return next(phase for phase in self.phases if phase.first_epoch <= epoch <= phase.last_epoch)
 
-    def optimizer(self, epoch: int) -> torch.optim.Optimizer:
+    def optimizer(self, epoch: int) -> Optimizer:
         """A new one for the phase of `epoch`, after which only that phase's stages learn."""
         freeze(self.stages, first_stage=self.phase(epoch).first_stage)
         groups = parameter_groups(
@@ -53,7 +53,7 @@ class Parts:
             weight_decay=self.recipe.optimizer.weight_decay,
             layer_decay=getattr(self.recipe, "layer_decay", 1.0),
         )
-        return build_optimizer(self.recipe.optimizer, groups)
+        return Optimizer(self.recipe.optimizer, groups)
 
     @property
     def first_whole_epoch(self) -> int:
@@ -168,6 +168,8 @@ def _prepared(module: nn.Module, recipe: NetworkRecipe, job: Job) -> nn.Module:
     wrapped = job.processes.wrap(module)
     if not recipe.compile:
         return wrapped
+    # tells the compiler as well
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     return cast("nn.Module", torch.compile(wrapped))
 
 

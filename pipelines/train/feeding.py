@@ -44,6 +44,22 @@ class ResidentFeed:
             yield self.pixels[torch.from_numpy(part).to(self.pixels.device, non_blocking=True)]
 
 
+class MappedFeed:
+    """On a CPU: pictures are read from the packs as they are needed, which keeps none of them twice.
+
+    Args:
+        reader: of the packs.
+        rows: (N,) of its index.
+    """
+
+    def __init__(self, reader: PackReader, rows: Rows) -> None:
+        self._reader, self._rows = reader, rows
+
+    def batches(self, parts: Sequence[Rows]) -> Iterator[torch.Tensor]:
+        for part in parts:
+            yield torch.from_numpy(self._reader.read(self._rows[part]))
+
+
 class StreamedFeed:
     """Pictures are read from the packs, and resized, by a thread while the device computes.
 
@@ -95,10 +111,8 @@ class StreamedFeed:
             ready.put(error)
 
 
-def feed_of(
-    reader: PackReader, rows: Rows, *, image_size: int, device: torch.device, resident_bytes: int
-) -> ResidentFeed | StreamedFeed:
-    """Resident where the pictures fit, else streamed.
+def feed_of(reader: PackReader, rows: Rows, *, image_size: int, device: torch.device, resident_bytes: int) -> Feed:
+    """Resident where the pictures fit, or mapped where the packs already are what is wanted; else streamed.
 
     Args:
         rows: (N,) of the reader's index.
@@ -110,6 +124,8 @@ def feed_of(
         resident_bytes = min(resident_bytes, int(torch.cuda.mem_get_info(device)[0] * FREE_SHARE))
     if size > resident_bytes:
         return StreamedFeed(reader, rows, image_size=image_size, device=device)
+    if device.type == "cpu" and image_size == reader.image_size:
+        return MappedFeed(reader, rows)
     return ResidentFeed(torch.from_numpy(read_resized(reader, rows, image_size)).to(device))
 
 

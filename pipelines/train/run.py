@@ -9,6 +9,7 @@ from torch import nn
 
 from pipelines.core.params.recipes import Stopping
 from pipelines.train.averaging import Average
+from pipelines.train.optimizers import Optimizer
 
 HISTORY_HEADER = (
     "epoch",
@@ -36,7 +37,7 @@ class Run:
     """
 
     module: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     scaler: torch.amp.GradScaler
     average: Average | None
     accumulate: int

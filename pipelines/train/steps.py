@@ -19,7 +19,6 @@ from pipelines.train.feeding import Feed
 from pipelines.train.judging import Eye
 from pipelines.train.losses import class_weights, distillation_losses, losses
 from pipelines.train.mixing import draw_mixture, mix, mix_labels
-from pipelines.train.optimizers import set_learning_rate
 from pipelines.train.order import balanced, batches, count_turns, turn_keys
 from pipelines.train.pictures import to_float, to_input
 from pipelines.train.precision import arithmetic
@@ -96,7 +95,7 @@ def train_epoch(
     rates, sums = [], []
     for number, pixels in enumerate(lesson.feed.batches([chosen[part] for part in mine])):
         rates.append(rate_of(number))
-        set_learning_rate(run.optimizer, rates[-1])
+        run.optimizer.set_learning_rate(rates[-1])
         part = mine[number]
         sums.append(_step(run, trained, lesson, pixels, chosen[part], keys[part], batch_size=len(parts[number])))
         advance(len(parts[number]))
@@ -139,7 +138,7 @@ def _step(
                 f"{run.accumulate} parts from here on",
                 flush=True,
             )
-        run.optimizer.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad()
         if lesson.eye.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -147,7 +146,7 @@ def _step(
 def _try_step(
     run: Run, trained: nn.Module, lesson: Lesson, pixels: torch.Tensor, chosen: Rows, keys: Keys, *, batch_size: int
 ) -> torch.Tensor:
-    run.optimizer.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad()
     pieces = np.array_split(np.arange(len(chosen)), min(run.accumulate, len(chosen)))
     sums = torch.zeros(3, dtype=torch.float64, device=pixels.device)
     for number, piece in enumerate(pieces):
@@ -163,10 +162,11 @@ def _try_step(
             # the processes' gradients are averaged: their sum over the whole batch is meant
             run.scaler.scale(loss * (lesson.processes.count / batch_size)).backward()  # type: ignore[no-untyped-call]
         sums += torch.stack([loss.detach().double(), right.double(), weights.sum().double()])
+    run.optimizer.take_gradients()
     if lesson.recipe.max_gradient_norm is not None:
-        run.scaler.unscale_(run.optimizer)
+        run.scaler.unscale_(run.optimizer.inner)
         nn.utils.clip_grad_norm_(run.module.parameters(), lesson.recipe.max_gradient_norm)
-    run.scaler.step(run.optimizer)
+    run.scaler.step(run.optimizer.inner)
     run.scaler.update()
     if run.average is not None:
         run.average.update(run.module)
