@@ -1,5 +1,6 @@
 """Packs: memory-mapped pictures, and the rows that train and validate in a fold."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,12 @@ def test_a_test_picture_never_trains_whatever_its_fold() -> None:
     assert 0 not in rows.train
 
 
-def test_rows_of_several_packs_come_in_the_order_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_position", [True, False])
+def test_rows_of_several_packs_come_in_the_order_asked_for(
+    by_position: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not by_position:  # as on Windows
+        monkeypatch.delattr(os, "preadv")
     index = index_of([("test", -1), ("train", -1), ("train", -1), ("val", 0)])
     for subset, values in (("test", [10]), ("train", [20, 21]), ("val", [30])):
         with new_pack(tmp_path / f"{subset}.npy", num_images=len(values), image_size=2) as pack:
@@ -142,6 +148,30 @@ def test_rows_of_several_packs_come_in_the_order_asked_for(tmp_path: Path) -> No
     assert reader.read(np.array([3, 2, 0, 1]))[:, 0, 0, 0].tolist() == [30, 21, 10, 20]
     assert reader.picture(2)[0, 0, 0] == 21
     assert reader.image_size == 2
+
+
+def test_a_pack_that_becomes_shorter_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    for subset in ("train", "val", "test"):
+        with new_pack(tmp_path / f"{subset}.npy", num_images=1, image_size=2) as pack:
+            pack[:] = 7
+    reader = PackReader(tmp_path, index_of([("test", -1), ("train", -1), ("val", 0)]))
+    os.truncate(tmp_path / "val.npy", (tmp_path / "val.npy").stat().st_size - 1)
+    assert (reader.read(np.array([0, 1])) == 7).all()
+    with pytest.raises(InputError, match=r"val.npy became shorter while it was read"):
+        reader.read(np.array([1, 2]))
+
+
+def test_a_pack_replaced_while_it_is_read_stays_the_old_one_and_is_closed_at_the_end(tmp_path: Path) -> None:
+    for subset in ("train", "val", "test"):
+        with new_pack(tmp_path / f"{subset}.npy", num_images=1, image_size=2) as pack:
+            pack[:] = 7
+    before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else set()
+    reader = PackReader(tmp_path, index_of([("test", -1), ("train", -1), ("val", 0)]))
+    with new_pack(tmp_path / "val.npy", num_images=1, image_size=2) as pack:
+        pack[:] = 8
+    assert (reader.read(np.array([2])) == 7).all()
+    del reader
+    assert not before or set(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_pack_that_does_not_fit_its_index_is_refused(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 Rows follow `index.parquet` (tables.PACK_INDEX): `position` is the row of `<subset>.npy`. Two more packs, each with a
 table of its own, are for training alone: `copies`, changed for ever, of the pictures of rare classes, and `unlabelled`,
-pictures that have no class. Training never opens a picture file: it reads rows of a pack, from the page cache, without
-a copy.
+pictures that have no class. Training never opens a picture file: it reads rows of a pack, from the page cache.
 """
 
 import json
+import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -269,6 +270,14 @@ class PackReader:
                 "run `dvc checkout --force`, or `dvc repro augment`"
             )
         self.image_size = sizes.pop()
+        # subset to descriptor, and where in the file the pixels begin
+        self._files: dict[str, tuple[int, int]] = {}
+        if hasattr(os, "preadv"):
+            for subset, pack in self._packs.items():
+                path = folder / f"{subset}.npy"
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                weakref.finalize(self, os.close, descriptor)
+                self._files[subset] = descriptor, path.stat().st_size - pack.nbytes
 
     def picture(self, row: int) -> Pixels:
         """(S, S, 3) uint8, a view into the pack."""
@@ -280,5 +289,14 @@ class PackReader:
         batch = np.empty((len(rows), self.image_size, self.image_size, 3), np.uint8)
         for subset, pack in self._packs.items():
             here = np.flatnonzero(self.index.subset[rows] == subset)
-            batch[here] = pack[self.index.position[rows[here]]]
+            positions = self.index.position[rows[here]]
+            if subset not in self._files:
+                batch[here] = pack[positions]
+                continue
+            # pages that are mapped would count as memory of this process: the whole pack, after an epoch
+            descriptor, begin = self._files[subset]
+            for row, position in zip(here.tolist(), positions.tolist(), strict=True):
+                picture = batch[row].data
+                if os.preadv(descriptor, [picture], begin + position * picture.nbytes) != picture.nbytes:
+                    raise InputError(f"{subset}.npy became shorter while it was read: run `dvc repro augment` again")
         return batch

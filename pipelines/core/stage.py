@@ -48,7 +48,10 @@ def run_stage(
 
 
 def allow_pandas() -> None:
-    """Let pandas be found again: torch cannot be imported while a finder refuses it."""
+    """Let pandas be found again: torch's compiler, which torchvision imports, ends where a finder refuses it.
+
+    pyarrow looked for it once, and does not again.
+    """
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _NoPandas)]
 
 

@@ -41,8 +41,4 @@ if __name__ == "__main__":
     parser.add_argument("member", help="one of train.members or train.students")
     parser.add_argument("fold", type=int, help="one of train.folds")
     arguments = parser.parse_args()
-    run_stage(
-        "train",
-        lambda params, layout: run(params, layout, member=arguments.member, fold=arguments.fold),
-        needs_pandas=True,  # torch looks for it
-    )
+    run_stage("train", lambda params, layout: run(params, layout, member=arguments.member, fold=arguments.fold))

@@ -100,7 +100,7 @@ class Stored:
 
 def hash_pictures(reader: PackReader, rows: Rows) -> list[bytes]:
     """The sha256 of each packed picture."""
-    return [hashlib.sha256(reader.picture(int(row)).data).digest() for row in rows]
+    return [hashlib.sha256(reader.read(rows[i : i + 1]).data).digest() for i in range(len(rows))]
 
 
 def cached_features(
