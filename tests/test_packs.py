@@ -181,7 +181,7 @@ def test_a_pack_replaced_while_it_is_read_stays_the_old_one_and_is_closed_at_the
         pack[:] = 8
     assert (reader.read(np.array([2])) == 7).all()
     assert descriptors(tmp_path)
-    del reader
+    del reader, pack
     assert not descriptors(tmp_path)
 
 
