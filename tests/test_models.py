@@ -27,7 +27,6 @@ from pipelines.train.models import (
     build_backbone,
     build_network,
     fold_batch_norms,
-    is_depthwise_heavy,
     load_weights,
     min_image_size,
     spec_for,
@@ -725,9 +724,3 @@ def test_a_backbone_may_be_another_members(tmp_path: Path) -> None:
         head = taught.get_submodule("fc")
         torch.testing.assert_close(head(module(images)), taught(images), rtol=1e-4, atol=1e-4)
     assert num_features == 512
-
-
-def test_networks_of_single_channel_filters_are_known() -> None:
-    heavy = ["efficientnet_lite0", "mobilenet_v2", "mnasnet1_0", "shufflenet_v2_x1_0", "efficientnet_b0"]
-    assert all(is_depthwise_heavy(cast(NetworkName, model)) for model in heavy)
-    assert not any(is_depthwise_heavy(model) for model in (MLP, "resnet18", "vgg11", "vit_b_16", "nin"))

@@ -54,7 +54,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
     eye = Eye(
         spec=spec_for(recipe.model, getattr(recipe, "weights", None)),
         colour=recipe.colour,
-        precision=choose_precision(recipe.precision, model=recipe.model, device=device),
+        precision=choose_precision(recipe.precision, device=device),
         device=device,
     )
     teachers = _teachers(recipe, job, examples)

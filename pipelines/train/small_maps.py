@@ -7,15 +7,9 @@ channels, 3x3, batch 64, forward and back, takes 16.5 ms on maps of 2x2 and 22.7
 five such layers.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
-
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch.autograd.function import FunctionCtx
-from torch.overrides import TorchFunctionMode
-
-from pipelines.train.precision import Arithmetic
 
 MAX_POSITIONS = 9
 """of a map that is computed as a product"""
@@ -25,47 +19,27 @@ MIN_WEIGHTS = 1 << 17
 Pair = tuple[int, int]
 
 
-def small_maps(precision: Arithmetic, device: torch.device) -> AbstractContextManager[object]:
-    """Within it, bfloat16 convolutions on a CPU, of large filters to maps of few pixels, are matrix products.
+class Context(FunctionCtx):
+    """What a convolution keeps for its gradients."""
 
-    They are the same sums in another order. To be entered inside of the autocast; not for what torch.compile traces.
-    """
-    if device.type != "cpu" or precision != "bfloat16":
-        return nullcontext()
-    return _Products()
-
-
-class _Products(TorchFunctionMode):
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.conv2d:
-            return _convolve(*args, **kwargs)
-        return func(*args, **kwargs)
+    saved_tensors: tuple[torch.Tensor, torch.Tensor]
+    needs_input_grad: tuple[bool, ...]
+    stride: Pair
+    padding: Pair
 
 
-def _convolve(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> torch.Tensor:
-    """conv2d, by its own arguments."""
-    plain = input.ndim == 4 and groups == 1 and not isinstance(padding, str) and _pair(dilation) == (1, 1)
-    if plain and weight.numel() >= MIN_WEIGHTS:
-        step, border = _pair(stride), _pair(padding)
-        height, width = _map_size(input, weight, step, border)
-        if height * width <= MAX_POSITIONS:
-            half = torch.bfloat16
-            product: torch.Tensor = _Product.apply(input.to(half), weight.to(half), step, border)
-            return product if bias is None else product + bias.to(half)[:, None, None]
-    return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+def applies(images: torch.Tensor, weight: torch.Tensor, *, stride: Pair, padding: Pair, groups: int) -> bool:
+    """Whether such a convolution, (B, C, h, w) by (O, C, taps, taps), is faster as a product."""
+    if groups != 1 or weight.numel() < MIN_WEIGHTS:
+        return False
+    height, width = _map_size(images, weight, stride, padding)
+    return height * width <= MAX_POSITIONS
 
 
-def _pair(value: int | tuple[int, ...]) -> Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+def convolve(images: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair) -> torch.Tensor:
+    """(B, C, h, w) → (B, O, H, W), channels last."""
+    found: torch.Tensor = _Product.apply(images, weight, stride, padding)
+    return found
 
 
 def _map_size(images: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair) -> Pair:
@@ -83,20 +57,9 @@ def _columns(images: torch.Tensor, taps: Pair, stride: Pair, padding: Pair) -> t
     return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, taps[0] * taps[1] * images.shape[1])
 
 
-if TYPE_CHECKING:
-
-    class _Context(FunctionCtx):
-        saved_tensors: tuple[torch.Tensor, torch.Tensor]
-        needs_input_grad: tuple[bool, ...]
-        stride: Pair
-        padding: Pair
-
-
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: "_Context", images: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair
-    ) -> torch.Tensor:
+    def forward(ctx: Context, images: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair) -> torch.Tensor:
         """(B, O, H, W), channels last.
 
         Args:
@@ -111,9 +74,7 @@ class _Product(torch.autograd.Function):
         return product.view(len(images), height, width, len(weight)).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(
-        ctx: "_Context", gradient: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+    def backward(ctx: Context, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
         images, weight = ctx.saved_tensors
         outputs, channels, rows, columns = weight.shape
         flat = gradient.permute(0, 2, 3, 1).reshape(-1, outputs)

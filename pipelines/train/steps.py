@@ -14,6 +14,7 @@ from pipelines.core.errors import TrainingError
 from pipelines.core.packs import Rows
 from pipelines.core.params.augment import AugmentPolicy
 from pipelines.core.params.recipes import NetworkRecipe
+from pipelines.train.convolutions import quick_convolutions
 from pipelines.train.examples import Examples
 from pipelines.train.feeding import Feed
 from pipelines.train.judging import Eye
@@ -24,7 +25,6 @@ from pipelines.train.pictures import to_float, to_input
 from pipelines.train.precision import arithmetic
 from pipelines.train.processes import Processes
 from pipelines.train.run import Run
-from pipelines.train.small_maps import small_maps
 from pipelines.train.teaching import Teachers, resize_on_device
 
 
@@ -190,8 +190,8 @@ def _learn(
     share = None
     if recipe.mixing is not None:
         images, share = mix(images, draw_mixture(recipe.mixing, seed=lesson.seed, epoch=epoch, pictures=keys))
-    products = nullcontext() if recipe.compile else small_maps(eye.precision, eye.device)
-    with arithmetic(eye.precision, eye.device), products:
+    quick = nullcontext() if recipe.compile else quick_convolutions(eye.precision, eye.device)
+    with arithmetic(eye.precision, eye.device), quick:
         logits = trained(to_input(images, eye.spec, eye.colour))
     each = losses(logits, labels, recipe.loss)
     if share is not None:

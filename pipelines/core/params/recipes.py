@@ -144,7 +144,7 @@ class TrainedRecipe(Section):
     stopping: Stopping
     precision: Precision
     compile: bool
-    """torch.compile: pays from minutes of training on a GPU on, costs about one to begin with"""
+    """torch.compile: pays from minutes of training on a GPU on, costs about one to begin with; slower on most CPUs"""
     views: Annotated[tuple[View, ...], Field(min_length=1)]
     """test-time augmentation: a prediction is the mean over these"""
     distillation: Distillation | None

@@ -8,7 +8,7 @@ from pipelines.train.models.backbones import backbone, build_backbone, fold_batc
 from pipelines.train.models.building import Stem, build_network, min_image_size
 from pipelines.train.models.loading import load_weights
 from pipelines.train.models.sources import weights_file
-from pipelines.train.models.specs import ModelSpec, Triple, is_depthwise_heavy, spec_for
+from pipelines.train.models.specs import ModelSpec, Triple, spec_for
 from pipelines.train.models.stages import stages
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "build_network",
     "fold_batch_norm",
     "fold_batch_norms",
-    "is_depthwise_heavy",
     "load_weights",
     "min_image_size",
     "spec_for",
