@@ -18,4 +18,4 @@ def run(params: Params, layout: Layout) -> AugmentArtifact:
 
 
 if __name__ == "__main__":
-    run_stage("augment", run, needs_pandas=True)  # torch may look for it
+    run_stage("augment", run)

@@ -54,7 +54,7 @@ def draw_sheet(blocks: Sequence[Block], labels: Sequence[str]) -> bytes:
         pixels = np.asarray(image).astype(np.uint16)
         rounded = ((pixels + STEP // 2) // STEP * STEP).clip(0, 255).astype(np.uint8)
         buffer = io.BytesIO()
-        Image.fromarray(rounded).save(buffer, "PNG", optimize=True)
+        Image.fromarray(rounded).save(buffer, "PNG", compress_level=5)  # the tightest takes 1.7 s for 5 % less
         size = buffer.tell()
         if size <= MAX_BYTES or cell <= MIN_CELL:
             return buffer.getvalue()
