@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -206,6 +207,25 @@ def test_a_scheduler_without_workers_or_with_strange_ones_is_refused(
             ),
         ):
             list(dask.map_over_dask(number_and_process, [1], address=address))
+
+
+def test_a_client_that_had_no_time_to_start_is_tried_once_more() -> None:
+    tries: list[str] = []
+
+    def client(address: str, **_: object) -> str:
+        tries.append(address)
+        if len(tries) < enough:
+            raise AssertionError
+        return "connected"
+
+    enough = 2
+    assert dask._connect(SimpleNamespace(Client=client), "tcp://host:8786") == "connected"
+    tries.clear()
+    enough = 3
+    with pytest.raises(
+        MiwakeError, match=r"MIWAKE_DASK=tcp://host:8786: the Dask client could not start, .* run again"
+    ):
+        dask._connect(SimpleNamespace(Client=client), "tcp://host:8786")
 
 
 def test_workers_of_another_version_are_refused(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,8 +70,19 @@ def map_over_dask(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], 
 
 
 def _connect(distributed: Any, address: str) -> Any:
-    try:
+    def client() -> Any:
         return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+
+    try:
+        try:
+            return client()
+        except AssertionError:  # its own thread had no turn for 10 s, which a machine at full load was seen to do once
+            return client()
+    except AssertionError as error:
+        raise MiwakeError(
+            f"MIWAKE_DASK={address}: the Dask client could not start, most likely because this machine has no time for "
+            "it; run again when less else runs here"
+        ) from error
     except (OSError, ValueError) as error:  # a timeout is an OSError; an address of another form a ValueError
         raise MiwakeError(
             f"MIWAKE_DASK={address}: no scheduler answers there ({error}); start one (`dask scheduler`), correct the "
