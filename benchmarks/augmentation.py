@@ -17,6 +17,7 @@ from pathlib import Path
 
 import measure
 import numpy as np
+import project  # noqa: F401  (finds pipelines)
 import torch
 from PIL import Image
 from torchvision import transforms

@@ -26,6 +26,7 @@ from typing import Any
 
 import measure
 import numpy as np
+import project  # noqa: F401  (finds pipelines)
 import pyarrow as pa
 from PIL import Image, ImageOps
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import project  # noqa: F401  (finds pipelines)
 import pyarrow as pa
 
 from pipelines.core.files import write_csv

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import measure
 import numpy as np
+import project  # noqa: F401  (finds pipelines)
 import pyarrow as pa
 
 from pipelines.core.files import write_csv

@@ -1,7 +1,10 @@
 """What the documentation shows is what the code takes."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +55,18 @@ def test_every_part_of_a_recipe_that_is_shown_is_valid(example: str) -> None:
     field = FullRecipe.model_fields[name]
     annotation: Any = field.annotation
     TypeAdapter(annotation).validate_json(json.dumps(part))
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "benchmarks").glob("*.py")))
+def test_every_benchmark_says_how_it_is_run(script: str) -> None:
+    """By path, from any folder, with nothing on Python's path: as their first lines say."""
+    path = ROOT / "benchmarks" / script
+    text = path.read_text(encoding="utf-8")
+    if "argparse" not in text or "__main__" not in text:
+        pytest.skip("no command")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(path), "--help"], cwd="/", env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: {script}")
