@@ -34,7 +34,7 @@ def set_up(device: torch.device, *, seed: int, num_threads: int, fast: bool) -> 
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(num_threads)
     torch.manual_seed(seed)
-    # the same as use_deterministic_algorithms, which imports the compiler: 2 s and 170 MB
+    # the same as use_deterministic_algorithms, which imports the compiler: 2 s and 170 MB, unless torchvision has
     torch.set_deterministic_debug_mode("default" if relaxed else "error")
     # deterministic, and filling new memory is a pass over it that nothing here reads
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

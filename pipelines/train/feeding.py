@@ -46,7 +46,7 @@ class ResidentFeed:
             yield self.pixels[torch.from_numpy(part).to(self.pixels.device, non_blocking=True)]
 
 
-class MappedFeed:
+class PackFeed:
     """On a CPU: pictures are read from the packs as they are needed, which keeps none of them twice.
 
     Args:
@@ -114,7 +114,7 @@ class StreamedFeed:
 
 
 def feed_of(reader: PackReader, rows: Rows, *, image_size: int, device: torch.device, resident_bytes: int) -> Feed:
-    """Resident where the pictures fit, or mapped where the packs already are what is wanted; else streamed.
+    """Resident where the pictures fit, on a CPU straight from packs of the wanted size; else streamed.
 
     Args:
         rows: (N,) of the reader's index.
@@ -127,7 +127,7 @@ def feed_of(reader: PackReader, rows: Rows, *, image_size: int, device: torch.de
     if size > resident_bytes:
         return StreamedFeed(reader, rows, image_size=image_size, device=device)
     if device.type == "cpu" and image_size == reader.image_size:
-        return MappedFeed(reader, rows)
+        return PackFeed(reader, rows)
     return ResidentFeed(torch.from_numpy(read_resized(reader, rows, image_size)).to(device))
 
 
