@@ -9,3 +9,13 @@ train     a folder per member and fold: weights, history, predictions
 evaluate  what the members know together: metrics with intervals, confusion counts, suspects
 report    one HTML page that says what was learnt, how well, and what to fix
 """
+
+import gc
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:  # what Python has there while it looks for the module of `python -m pipelines.<stage>`
+    # a command: nothing that it imports becomes garbage, for which Python would search again and again until
+    # `search_from_now_on`; and pydantic would ask every installed package whether it extends pydantic
+    gc.disable()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

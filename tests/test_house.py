@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, what is light, and what dvc.yaml, code and Makefile must agree on."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -112,6 +113,30 @@ def test_a_light_stage_imports_nothing_heavy(stage: str) -> None:
     look = f"import sys, pipelines.{stage}.__main__; print(*[m for m in {HEAVY_PACKAGES} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("command", "searches"),
+    [
+        (["-c", "import pipelines.core.params"], True),
+        (["-m", "pipelines.core.params"], False),  # one that ends before there is garbage
+        (["-m", "pipelines.ingest"], True),
+        (["-m", "pipelines.cli", "validate"], True),
+    ],
+)
+def test_a_command_imports_without_a_search_for_cycles_and_then_has_one(
+    tmp_path: Path, command: list[str], searches: bool
+) -> None:
+    text = "import atexit, gc; atexit.register(lambda: print('searches', gc.isenabled(), gc.get_stats()[2]))"
+    (tmp_path / "sitecustomize.py").write_text(text)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    found = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert f"searches {searches}" in found.stdout
+    if "-m" in command:
+        assert "'collections': 0" in found.stdout
 
 
 def test_nothing_unfinished_is_committed() -> None:

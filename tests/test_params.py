@@ -1,15 +1,18 @@
 """params.yaml is complete, typed and closed; every mistake is named with its path, the rule and the remedy."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipelines.core.errors import ParamsError
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import Params, load, load_params
 from pipelines.core.params.schema import params_schema
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +120,27 @@ def test_1e_minus_4_is_a_number_as_it_is_to_dvc(tmp_path: Path) -> None:
     path.write_text(TEXT.replace("learning_rate: 0.01", "learning_rate: 1e-4", 1))
     recipe = load_params(path).train.recipes["resnet18_scratch"]
     assert recipe.model_dump()["optimizer"]["learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1e-4", "010", "0o10", "yes", "1_000", "12:30", ".5", "0x1F", "~", "-0", "+1", "1.", ".inf", "2026-11-21", "x#c",
+     "{a:1}", "[b:c, d]", "[http://host, e]", "{http://host}", '"\\u00e9"', "😀", "x # c", '{"a":1,"b":[1.0,null]}',
+     "&r {b: 1}", ">\n  folded\n  text", "a\tb", "\t- b", "b: c", "@x", "!!python/object:os.system x", "1\na: 2"],
+)  # fmt: skip
+def test_yaml_reads_as_it_does_to_dvc_whoever_cuts_it_up(value: str) -> None:
+    assert made_of(load._parse, f"a: {value}\n") == made_of(YAML(typ="safe", pure=True).load, f"a: {value}\n")
+
+
+def test_a_file_that_asks_for_yaml_1_1_gets_it() -> None:
+    assert load._parse("%YAML 1.1\n---\na: yes\n") == {"a": True}
+
+
+def made_of(parse: Callable[[str], Any], text: str) -> str:
+    try:
+        return repr(parse(text))
+    except YAMLError as error:
+        return str(error)
 
 
 def test_the_committed_schema_is_that_of_the_models_and_accepts_params_yaml() -> None:

@@ -1,8 +1,14 @@
-"""Python's search for reference cycles, at rest while a stage holds many records that have none."""
+"""Python's search for reference cycles, at rest while a command imports, and while a stage holds many records."""
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def search_from_now_on() -> None:
+    """Begin to search, and leave what was imported out: else every search goes through it."""
+    gc.freeze()
+    gc.enable()  # a command starts without (`pipelines`)
 
 
 @contextmanager

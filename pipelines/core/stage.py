@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines.core.cycles import search_from_now_on
 from pipelines.core.errors import MiwakeError
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params, load_params
@@ -26,8 +27,7 @@ def run_stage(
     """
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
-    # what was imported stays: else every search for cycles goes through it, and the two as the process ends
-    gc.freeze()
+    search_from_now_on()
     layout = Layout(root or Path.cwd())
     started = time.monotonic()
     try:
@@ -42,7 +42,8 @@ def run_stage(
         print(f"{name}: {what}{os.strerror(error.errno or 0)}; nothing half-written was left", file=sys.stderr)
         raise SystemExit(1) from error
     print(f"{name}: {result} [{time.monotonic() - started:.1f} s]")
-    # triton, of torch.compile, prints what it was not let go of
+    # nothing that is left is searched twice as the process ends; triton, of torch.compile, prints what it was not let
+    # go of
     if "triton" not in sys.modules:
         gc.freeze()
 
