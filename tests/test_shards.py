@@ -1,6 +1,7 @@
 """Shards: what is written is what tarfile would write, and what is read is what was written."""
 
 import hashlib
+import os
 import tarfile
 from pathlib import Path
 
@@ -122,3 +123,18 @@ def test_a_missing_or_short_shard_is_an_error_with_a_remedy(tmp_path: Path) -> N
             reader.read("images-00000.tar", 1, 3)
         with pytest.raises(InputError, match="is missing: run `dvc checkout`"):
             reader.read("images-00001.tar", 0, 1)
+
+
+def test_parts_are_appended_whole_though_a_write_may_take_but_some_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(1)
+    writev = os.writev
+    monkeypatch.setattr(os, "writev", lambda file, parts: writev(file, [parts[0][: 1 + len(parts[0]) // 2]]))
+    expected = b""
+    for number in (1, 3, 40):
+        sizes = random.integers(0, 50, number)
+        parts = [random.bytes(size) if size % 2 else random.integers(0, 9, (size, 3)).data for size in sizes]
+        append(tmp_path / "spool", parts)
+        expected += b"".join(parts)
+    assert (tmp_path / "spool").read_bytes() == expected

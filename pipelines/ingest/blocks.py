@@ -6,14 +6,18 @@ copying rows of an array, and a piece of a shard can be written by any process t
 
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.core.write_back import begin_write_back
+
 BLOCK = 512
+# beyond this, joining costs less than what the kernel takes for each
+_FEW_PARTS = 16
 _PADDING = [bytes(-size % BLOCK) for size in range(BLOCK)]
 
 Blocks = npt.NDArray[np.uint8]
@@ -101,20 +105,27 @@ def write_runs(what: tuple[Path, int, Runs]) -> None:
 
 
 def write_at(path: Path, position: int, data: Blocks) -> None:
-    """Write `data` at `position` of a file that is there, all of it."""
+    """Write `data` at `position` of a file that is there, all of it, and let it go to the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        rest = data.data.cast("B")
+        rest, place = data.data.cast("B"), position
         while rest:  # a write may take only a part, and says so
-            written = os.pwrite(descriptor, rest, position)
-            rest, position = rest[written:], position + written
+            written = os.pwrite(descriptor, rest, place)
+            rest, place = rest[written:], place + written
+        begin_write_back(descriptor, position, data.nbytes)
     finally:
         os.close(descriptor)
 
 
-def append(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+def append(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     """Write `parts` one after the other to the end of `path`."""
+    if len(parts) > _FEW_PARTS:
+        parts = [b"".join(parts)]
+    rest = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
     with path.open("ab", buffering=0) as file:
-        rest = memoryview(b"".join(parts))
         while rest:  # see write_at
-            rest = rest[file.write(rest) :]
+            written = os.writev(file.fileno(), rest)
+            while rest and written >= len(rest[0]):
+                written -= len(rest.pop(0))
+            if rest:
+                rest[0] = rest[0][written:]
