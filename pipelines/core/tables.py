@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,8 +31,9 @@ from pipelines.core.files import whole_file
 _WRITER_VERSION = "2.6"
 LABEL = "label"
 """the target of members that tell labels apart, not one factor of them"""
-ROW_GROUP = 1 << 17
-"""rows of a table that is written in parts; about 30 MB of a manifest"""
+ROW_GROUP = 1 << 14
+"""rows of a table that is written in parts; about 4 MB of a manifest"""
+_NEARLY_UNIQUE = ("image_id", "source_path", "url")
 
 MANIFEST = pa.schema(
     [
@@ -140,11 +143,28 @@ def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None
     table = table.replace_schema_metadata(None)
     with (
         whole_file(path) as file,
-        pq.ParquetWriter(file, table.schema, version=_WRITER_VERSION, compression="zstd", store_schema=False) as writer,
+        _writer(file, table.schema) as writer,
     ):
         writer.write_table(table)
         # without arrow's own schema the table's metadata would not be written
         writer.add_key_value_metadata(metadata)
+
+
+def numbers(values: npt.NDArray[Any]) -> pa.Array:
+    """Numbers or truth values (N,) as arrow's, as `pa.array` makes them after it has imported numpy.ma."""
+    kind = pa.from_numpy_dtype(values.dtype)
+    data = np.packbits(values, bitorder="little") if pa.types.is_boolean(kind) else np.ascontiguousarray(values)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(data)])
+
+
+def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    """Without dictionaries of values that hardly repeat: a manifest is an eighth smaller, and takes a quarter less."""
+    with_dictionary = [
+        field.name for field in schema if pa.types.is_string(field.type) and field.name not in _NEARLY_UNIQUE
+    ]
+    return pq.ParquetWriter(
+        file, schema, version=_WRITER_VERSION, compression="zstd", store_schema=False, use_dictionary=with_dictionary
+    )
 
 
 class TableWriter:
@@ -160,7 +180,7 @@ class TableWriter:
         self._schema = schema
         self._held: list[pa.RecordBatch] = []
         self._num_held = 0
-        self._writer = pq.ParquetWriter(file, schema, version=_WRITER_VERSION, compression="zstd", store_schema=False)
+        self._writer = _writer(file, schema)
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipelines.core.tables import numbers
 from pipelines.ingest.listing import UNKNOWN, UNKNOWN_STAMP, Listing
 
 STAMP = ("size", "mtime", "inode", "origin")
@@ -31,8 +32,8 @@ def listing_table(listing: Listing) -> pa.Table:
         {
             "path": _as_bytes(listing.paths),
             "label": pa.array(listing.labels, pa.large_string()),
-            **{name: pa.array(stamps[:, column].copy()) for column, name in enumerate(STAMP[:3])},
-            "origin": pa.array(_origins(listing)),
+            **{name: numbers(stamps[:, column]) for column, name in enumerate(STAMP[:3])},
+            "origin": numbers(_origins(listing)),
         }
     )
 
@@ -66,7 +67,8 @@ def listing_digest(tables: Iterable[pa.Table], listings: Iterable[Listing]) -> s
 
 def _as_bytes(paths: Sequence[str]) -> pa.Array:
     try:
-        return pa.array(paths, pa.large_string()).cast(pa.large_binary())
+        # a cast would import pyarrow.compute, which most runs do without
+        return pa.array(paths, pa.large_string()).view(pa.large_binary())
     except UnicodeEncodeError:  # names that are not UTF-8
         return pa.array([path.encode("utf-8", "surrogateescape") for path in paths], pa.large_binary())
 

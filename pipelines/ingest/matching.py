@@ -45,7 +45,6 @@ def match_base(finished: Finished, tables: Sequence[pa.Table], sources: Sequence
         taken[matches[-1].rows] = True
     ranges = _label_ranges(manifest)
     del manifest
-    pa.default_memory_pool().release_unused()  # arrow would keep what the joins took
     return Base(finished, matches, names, ranges, taken)
 
 

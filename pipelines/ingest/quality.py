@@ -48,7 +48,8 @@ def quality(thumbnails: Pixels) -> Quality:
 
 def _quality(thumbnails: Pixels) -> Quality:
     num_rows, num_pixels = len(thumbnails), THUMBNAIL_SIDE**2
-    places = thumbnails.reshape(num_rows, num_pixels) + 256 * np.arange(num_rows)[:, None]  # (N, 1024)
+    first = 256 * np.arange(num_rows, dtype=np.uint16)  # up to 256 rows
+    places = thumbnails.reshape(num_rows, num_pixels) + first[:, None]  # (N, 1024)
     counts = np.bincount(places.ravel(), minlength=256 * num_rows).reshape(num_rows, 256)  # of each grey level
     # products of whole numbers whose sums stay below 2^53: float64 rounds none
     levels = np.arange(256.0)
@@ -56,7 +57,7 @@ def _quality(thumbnails: Pixels) -> Quality:
     total, squares = sums[:, 0], sums[:, 1]
     mean = total / num_pixels
     deviation = np.sqrt(squares * num_pixels - total * total) / num_pixels
-    bits = np.round(_entropy_terms()[counts].sum(axis=1), 4)
+    bits = np.round(_entropy_terms().take(counts).sum(axis=1), 4)
     return Quality(mean.astype(np.float32), deviation.astype(np.float32), bits.astype(np.float32))
 
 
@@ -100,6 +101,11 @@ def _at_once(shape: tuple[int, ...]) -> int:
     return max(1, _STACK_PIXELS // max(1, shape[0] * shape[1]))
 
 
+@lru_cache(maxsize=64)
+def _ones(number: int) -> npt.NDArray[np.float64]:
+    return np.ones(number)
+
+
 def _variance_of_laplacian(grey: Pixels) -> npt.NDArray[np.float64]:
     """(N, H, W) → (N,)."""
     num_rows, height, width = grey.shape
@@ -112,8 +118,9 @@ def _variance_of_laplacian(grey: Pixels) -> npt.NDArray[np.float64]:
     for start in (1, 2 * width + 1, width, width + 2):  # above, below, left, right
         inner += levels[:, start : start + inner.shape[1]]
     edges.reshape(num_rows, height - 2, width)[:, :, -2:] = 0
-    flat = edges.astype(np.float64)  # whole numbers, whose sums stay below 2^53
-    total, squares = flat.sum(axis=1), np.einsum("np,np->n", flat, flat)
+    flat = edges.astype(np.float64)  # whole numbers, whose sums stay below 2^53, whoever adds them in which order
+    total = flat @ _ones(flat.shape[1])
+    squares = np.matmul(flat[:, None, :], flat[:, :, None])[:, 0, 0]
     num_pixels = (height - 2) * (width - 2)
     found: npt.NDArray[np.float64] = (squares * num_pixels - total * total) / num_pixels**2
     return found

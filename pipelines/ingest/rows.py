@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.images import THUMBNAIL_SIDE
-from pipelines.core.tables import MANIFEST
+from pipelines.core.tables import MANIFEST, numbers
 from pipelines.ingest.base import Places
 from pipelines.ingest.blocks import BLOCK, Runs, num_blocks
 from pipelines.ingest.labels import printable
@@ -76,10 +76,10 @@ class LabelRows:
             "image_id": _fixed_width(characters),
             "label": pa.repeat(label, num_rows),
             "shard": _strings(shards),
-            "offset": offsets,
+            "offset": numbers(offsets),
             "source": self._sources,
             "source_path": self._paths,
-            **{name: self.figures[name] for name in ROW.names or () if name not in ("format", "mode")},
+            **{name: numbers(self.figures[name]) for name in ROW.names or () if name not in ("format", "mode")},
             **{name: _strings(self.figures[name]) for name in ("format", "mode")},
             **self._provenance(),
         }

@@ -59,7 +59,6 @@ def run(
         for entry, listing in zip(params.sources, listings, strict=True)
     )
     job = Job(params, listings, sources, listing_digest(_tables(listings), listings), workers, side)
-    pa.default_memory_pool().release_unused()  # arrow would keep what the tables took
     code = made_by(params)
     finished = find_base(cache, snapshot=params.snapshot, made_by=code)
     if finished and job.digest and (job.digest, sources) == (finished.state.listing, finished.state.sources):
