@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import MiwakeError, ParamsError
-from pipelines.core.executor import CHUNKS_IN_FLIGHT, Side, _container_cores, map_chunks, num_workers
+from pipelines.core.executor import CHUNKS_IN_FLIGHT, SHARED_IN_FLIGHT, Side, _container_cores, map_chunks, num_workers
 
 
 def square(number: int) -> int:
@@ -109,6 +109,19 @@ def test_processes_that_a_side_already_has_do_the_chunks_from_the_first_on() -> 
             ready.result()
         found = list(map_chunks(slow_process_of, range(10), workers=2, side=side))
         assert len(set(found)) == 2
+
+
+def test_work_is_shared_up_to_what_the_others_have_waiting() -> None:
+    with Side(2) as side:
+        assert side.share(process_of, 0).result() == os.getpid()  # there are none yet
+        for ready in side.start(__name__):
+            ready.result()
+        found = [side.share(slow_process_of, 0) for _ in range(SHARED_IN_FLIGHT + 1)]
+        assert [one.done() for one in found[-2:]] == [False, True]
+        processes = [one.result() for one in found]
+        assert set(processes[:-1]) == {processes[0]}
+        assert processes[0] != processes[-1] == os.getpid()
+        assert side.share(process_of, 0).result() == processes[0]
 
 
 def test_a_process_killed_beside_the_chunks_is_an_error_with_a_remedy() -> None:

@@ -210,6 +210,17 @@ def test_folders_that_other_processes_list_change_no_byte(tmp_path: Path, monkey
     assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "two/rejected.csv").read_bytes()
 
 
+@pytest.mark.parametrize(("most", "many"), [(0, True), (5, True), (6, False)])
+def test_many_files_are_known_by_the_first_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, many: bool
+) -> None:
+    for name in ("a/0", "a/1", "b/c/2"):  # six names, with those of the folders
+        put(tmp_path / name, b"")
+    monkeypatch.setattr(folder_source, "_MANY_FILES", most)
+    assert folder_source._holds_many(str(tmp_path)) == many
+    assert not folder_source._holds_many(str(tmp_path / "gone"))
+
+
 def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     formats = ("JPEG", "PNG", "TIFF", "WEBP")
     for index in range(48):
@@ -460,6 +471,26 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) ->
         read("folder")
     with pytest.raises(ImageError, match="not-a-file: a device"):
         file_reader.FolderReader("/dev", 100, False)("zero")
+    found = list(file_reader.FolderReader(str(tmp_path), 100, False).each(["gone.jpg", "pipe", "folder"]))
+    assert [getattr(one, "reason", one) for one in found] == ["unreadable", "not-a-file", "not-a-file"]
+
+
+def test_files_of_several_folders_are_read_in_turn(tmp_path: Path) -> None:
+    names = ["top", "a/0", "a/1", "a/2", "b/0", "a/3", "a/b/0", "a/b/1", "b/1", "b/2"]
+    for name in names[:-1]:
+        put(tmp_path / name, name.encode())
+    (tmp_path / "b/2").symlink_to(tmp_path / "top")
+    num_open = len(list(Path("/proc/self/fd").iterdir()))
+    reader = file_reader.FolderReader(str(tmp_path), 100, follow=False)
+    *found, link, gone, gone_too = reader.each([*names, "c/0", "c/1"])
+    assert found == [name.encode() for name in names[:-1]]
+    assert "symbolic links" in str(link)
+    assert str(gone) == str(gone_too) == "unreadable: No such file or directory"
+    assert next(file_reader.FolderReader(str(tmp_path), 100, follow=True).each(["b/2"])) == b"top"
+    stopped = reader.each(names[1:3])
+    assert [next(stopped), next(stopped)] == [b"a/0", b"a/1"]
+    del stopped
+    assert len(list(Path("/proc/self/fd").iterdir())) == num_open
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, 50_000])

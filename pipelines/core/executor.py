@@ -33,6 +33,10 @@ POOL_PAYS_SECONDS = 2.0
 CHUNKS_IN_FLIGHT = 2
 # where this process does chunks too, and cannot hand over the next one meanwhile
 HELPED_IN_FLIGHT = 3
+# results that then may wait for an earlier one, for each that is in flight
+HELPED_WAITING = 4
+# pieces of work that wait for each process before the one that has them does the next itself
+SHARED_IN_FLIGHT = 3
 
 
 def num_workers() -> int:
@@ -66,13 +70,17 @@ class Side:
 
     Args:
         workers: processes, this one included; `num_workers()` when None. A Dask cluster is not used, and leaves none.
+
+    Attributes:
+        num_others: processes beside this one that `start` starts at most.
     """
 
     def __init__(self, workers: int | None = 1) -> None:
-        self._num_others = 0 if dask_address() else (num_workers() if workers is None else workers) - 1
+        self.num_others = 0 if dask_address() else (num_workers() if workers is None else workers) - 1
         self._stack = ExitStack()
         self._processes: Executor | None = None
         self._starting: list[Future[Any]] = []
+        self._shared: list[Future[Any]] = []
 
     @property
     def has_processes(self) -> bool:
@@ -89,7 +97,7 @@ class Side:
         Returns:
             For each process what ends when it is ready; nothing where there is to be none.
         """
-        num_processes = self._num_others if most is None else min(self._num_others, most)
+        num_processes = self.num_others if most is None else min(self.num_others, most)
         if self._processes is None and num_processes > 0:
             import multiprocessing
             from concurrent.futures import ProcessPoolExecutor
@@ -108,6 +116,20 @@ class Side:
         future: Future[Result] = Future()
         future.set_result(function(argument))
         return future
+
+    def share(self, function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
+        """As `submit`, but at once where the others have enough of such work waiting; for one thread of this process.
+
+        Without an end to what waits, chunks would wait behind it, and this process for them.
+        """
+        self._shared = [one for one in self._shared if not one.done()]
+        if self._processes is not None and len(self._shared) < SHARED_IN_FLIGHT * self.num_others:
+            future = self._processes.submit(function, argument)
+            self._shared.append(future)
+            return future
+        done: Future[Result] = Future()
+        done.set_result(function(argument))
+        return done
 
     def __enter__(self) -> Self:
         return self
@@ -212,7 +234,7 @@ def _ordered(
 ) -> Iterator[Result]:
     waiting: collections.deque[Future[Result]] = collections.deque()
     left = collections.deque(chunks)
-    most = 2 * in_flight if helps else in_flight
+    most = HELPED_WAITING * in_flight if helps else in_flight
     try:
         while left or waiting:
             while left and len(waiting) < most and sum(not one.done() for one in waiting) < in_flight:

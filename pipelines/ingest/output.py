@@ -139,6 +139,7 @@ class Output:
         rows = LabelRows(waiting)
         old = None if self._base is None else self._base.label(label)
         batch = pa.RecordBatch.from_pylist([], MANIFEST)
+        shards: Strings = np.empty(0, np.object_)
         pieces: list[Future[None]] = []
         if len(rows):
             shards, offsets, pieces = self._pack(label, rows, old)
@@ -147,7 +148,7 @@ class Output:
             self._merge(rows, batch, old)
         elif len(rows):
             pieces += self._write_thumbnails(rows)
-            self._end_label(batch)
+            self._end_label(batch, set(shards.tolist()))
         self._in_pieces.append((pieces, [visited.content for _, visited in waiting]))
 
     def _write_thumbnails(self, rows: LabelRows) -> list[Future[None]]:
@@ -155,7 +156,7 @@ class Output:
         for start in range(0, len(rows), _PIECE_ROWS):
             part = rows.thumbnails.take(slice(start, start + _PIECE_ROWS))
             what = (Path(self._thumbnails.name), self._num_thumbnail_bytes, part)
-            pieces.append(self._side.submit(write_runs, what))
+            pieces.append(self._side.share(write_runs, what))
             self._num_thumbnail_bytes += int(part.lengths.sum()) * BLOCK
         return pieces
 
@@ -197,11 +198,12 @@ class Output:
             thumbnails[~fresh] = self._base.thumbnails(old.start + old.taken[block[~fresh]])
             write_at(Path(self._thumbnails.name), self._num_thumbnail_bytes, thumbnails)
             self._num_thumbnail_bytes += thumbnails.nbytes
-        self._end_label(both.take(pa.array(merged)).combine_chunks().to_batches()[0])
+        whole = both.take(pa.array(merged)).combine_chunks().to_batches()[0]
+        self._end_label(whole, set(whole["shard"].unique().to_pylist()))
 
-    def _end_label(self, batch: pa.RecordBatch) -> None:
+    def _end_label(self, batch: pa.RecordBatch, shards: set[str]) -> None:
         self._manifest.write(batch)
-        self.shards |= set(batch["shard"].unique().to_pylist())
+        self.shards |= shards
         self.num_classes += 1
 
     def __enter__(self) -> Self:

@@ -104,7 +104,7 @@ class ShardWriter:
             for rows in _cut(ends, first, stop):
                 position = self._position + int(starts[rows.start]) - before
                 entries = Entries(label, digests[rows], extensions[rows], sizes[rows], files.take(rows))
-                writing.append(self._side.submit(write_entries, (partial, position, entries)))
+                writing.append(self._side.share(write_entries, (partial, position, entries)))
             self._position += int(ends[stop - 1]) - before
             self._writing += writing
         return shards, offsets, writing

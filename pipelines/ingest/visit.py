@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pipelines.core.batches import Sketched, sketch_many
 from pipelines.core.errors import ImageError
 from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch
 from pipelines.ingest.blocks import BLOCK, Content, Numbers, append, padded
+from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.listing import Origin, Reader
 from pipelines.ingest.quality import Quality, quality, sharpness
 
@@ -175,15 +177,13 @@ def _visit(chunk: Chunk) -> Visited:
 
 def _read(chunk: Chunk, rejects: dict[int, ImageError]) -> Iterator[tuple[list[int], list[bytes]]]:
     """Places and bytes of a few small files, or one large one, at a time; those that cannot be read go to `rejects`."""
-    read = chunk.read
     places: list[int] = []
     files: list[bytes] = []
     num_bytes = 0
-    for place, path in enumerate(chunk.paths):
-        try:
-            data = read(path)
-        except ImageError as error:
-            rejects[place] = error
+    each = chunk.read.each if isinstance(chunk.read, FolderReader) else partial(_one_by_one, chunk.read)
+    for place, data in enumerate(each(chunk.paths)):
+        if isinstance(data, ImageError):
+            rejects[place] = data
             continue
         places.append(place)
         files.append(data)
@@ -193,6 +193,14 @@ def _read(chunk: Chunk, rejects: dict[int, ImageError]) -> Iterator[tuple[list[i
             places, files, num_bytes = [], [], 0
     if files:
         yield places, files
+
+
+def _one_by_one(read: Reader, paths: Sequence[str]) -> Iterator[bytes | ImageError]:
+    for path in paths:
+        try:
+            yield read(path)
+        except ImageError as error:
+            yield error
 
 
 def _look_at(
