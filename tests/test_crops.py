@@ -292,7 +292,7 @@ def test_worker_processes_find_the_same_crops(people: Path, tmp_path: Path) -> N
     listing = list_folder(folder_source(people), source="0-folder", root=tmp_path, max_file_bytes=1 << 20)
     crop = face_crop()
     chunks = [
-        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, None, os.getpid())
+        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, None, os.getpid(), False)
         for number, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True))
     ]
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -219,6 +220,29 @@ def test_many_files_are_known_by_the_first_ones(
     monkeypatch.setattr(folder_source, "_MANY_FILES", most)
     assert folder_source._holds_many(str(tmp_path)) == many
     assert not folder_source._holds_many(str(tmp_path / "gone"))
+
+
+def test_reading_ahead_changes_no_byte_and_ends_with_the_visit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(40):
+        put(tmp_path / "pictures" / f"c{index % 2}" / f"{index}.jpg", picture(index) if index % 7 else b"no picture")
+    whole = run(tmp_path)
+    read_ahead = visit._read_ahead
+    monkeypatch.setattr(visit, "BATCH_BYTES", 1000)  # a file or two at a time
+    for way in (read_ahead, visit._read):
+        monkeypatch.setattr(visit, "_read_ahead", way)
+        shutil.rmtree(tmp_path / "cache")
+        assert run(tmp_path, out="other").bytes == whole.bytes
+
+    def stop(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(visit, "_read_ahead", read_ahead)
+    monkeypatch.setattr(visit, "_look_at", stop)
+    shutil.rmtree(tmp_path / "cache")
+    num_open = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(InputError, match="No space left"):
+        run(tmp_path, out="stopped")
+    assert len(list(Path("/proc/self/fd").iterdir())) == num_open
 
 
 def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

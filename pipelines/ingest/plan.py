@@ -59,9 +59,8 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
             paths = [listing.paths[place] for place in some]
             crop = params.crop if asks_for_crop(params.crop) else None
             limits = (params.max_pixels, params.min_side, crop)
-            chunk = Chunk(
-                len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, os.getpid(), origins
-            )
+            where = (spool, os.getpid(), not found.threads)
+            chunk = Chunk(len(found.chunks), listing.source, label, paths, listing.read, *limits, *where, origins)
             found.chunks.append(chunk)
             found.where.append((index, some))
     return found

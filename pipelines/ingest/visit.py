@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,8 @@ class Chunk:
         spool: the folder for bytes that do not fit in memory; None where this process does not share it with the one
             that packs, so that all come back.
         home: the process that packs.
+        read_ahead: whether the next files are read while the last ones are looked at; visits in threads, which do not
+            keep each other waiting, need none.
         origins: N origins, where anything is known beside path and label.
     """
 
@@ -78,6 +81,7 @@ class Chunk:
     crop: "CropParams | None"
     spool: Path | None
     home: int
+    read_ahead: bool
     origins: list[Origin] | None = None
 
 
@@ -148,7 +152,7 @@ def _visit(chunk: Chunk) -> Visited:
     num_held = 0
     spool = None if chunk.spool is None else chunk.spool / f"{chunk.number}.bin"
     spilled = False
-    for places, files in _read(chunk, rejects):
+    for places, files in (_read_ahead if chunk.read_ahead else _read)(chunk, rejects):
         _look_at(chunk, places, files, rows, thumbnails, rejects)
         if rejects:
             files = [data for place, data in zip(places, files, strict=True) if place not in rejects]
@@ -175,7 +179,30 @@ def _visit(chunk: Chunk) -> Visited:
     return Visited(accepted, found, rows, content, words)
 
 
-def _read(chunk: Chunk, rejects: dict[int, ImageError]) -> Iterator[tuple[list[int], list[bytes]]]:
+def _read_ahead(chunk: Chunk, rejects: dict[int, ImageError]) -> Iterator[tuple[list[int], list[bytes]]]:
+    """What `_read` gives, each part read while the one before is looked at, so that neither disk nor processor waits.
+
+    Even where all lies in memory, reading small files is a quarter of a visit; a second core has that to do meanwhile.
+    """
+    batches = _read(chunk, rejects)
+    reader = _reader()
+    coming = reader.submit(next, batches, None)
+    try:
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+    finally:
+        wait([coming])
+        batches.close()
+
+
+@lru_cache(maxsize=1)
+def _reader() -> ThreadPoolExecutor:
+    """The thread that reads ahead; one for all visits of this process."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
+
+
+def _read(chunk: Chunk, rejects: dict[int, ImageError]) -> Generator[tuple[list[int], list[bytes]]]:
     """Places and bytes of a few small files, or one large one, at a time; those that cannot be read go to `rejects`."""
     places: list[int] = []
     files: list[bytes] = []
