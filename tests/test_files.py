@@ -6,11 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.core import write_back
 from pipelines.core.files import empty_folder, whole_file, write_csv, write_json, write_text
 from pipelines.core.write_back import begin_write_back
+from pipelines.ingest.blocks import write_at
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -69,6 +71,12 @@ def test_writing_back_may_begin_early_and_is_but_a_hint(tmp_path: Path, monkeypa
     begin_write_back(writing, 0, 10)  # which no file is
     os.close(reading)
     os.close(writing)
+    assert (write_back._sync_file_range() is not None) == sys.platform.startswith("linux")
+    begun: list[tuple[int, ...]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(write_back, "_sync_file_range", lambda: lambda *what: begun.append(what))
+        write_at(tmp_path / "file", 512, np.ones((3, 512), np.uint8))
+    assert [what[1:] for what in begun] == [(512, 1536, 2)]  # 2: SYNC_FILE_RANGE_WRITE
     write_back._sync_file_range.cache_clear()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert write_back._sync_file_range() is None

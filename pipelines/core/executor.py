@@ -113,9 +113,7 @@ class Side:
         """`function(argument)`; both must pickle."""
         if self._processes is not None:
             return self._processes.submit(function, argument)
-        future: Future[Result] = Future()
-        future.set_result(function(argument))
-        return future
+        return _at_once(function, argument)
 
     def share(self, function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
         """As `submit`, but at once where the others have enough of such work waiting; for one thread of this process.
@@ -123,13 +121,10 @@ class Side:
         Without an end to what waits, chunks would wait behind it, and this process for them.
         """
         self._shared = [one for one in self._shared if not one.done()]
-        if self._processes is not None and len(self._shared) < SHARED_IN_FLIGHT * self.num_others:
-            future = self._processes.submit(function, argument)
-            self._shared.append(future)
-            return future
-        done: Future[Result] = Future()
-        done.set_result(function(argument))
-        return done
+        if len(self._shared) >= SHARED_IN_FLIGHT * self.num_others:
+            return _at_once(function, argument)
+        self._shared.append(self.submit(function, argument))
+        return self._shared[-1]
 
     def __enter__(self) -> Self:
         return self
@@ -209,6 +204,12 @@ def map_chunks(
             yield from _ordered(keeper.submit, function, chunks[done:], in_flight, helps=helps)
 
 
+def _at_once(function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
+    done: Future[Result] = Future()
+    done.set_result(function(argument))
+    return done
+
+
 def _settle_in() -> None:
     """Begin as a worker process: chunk after chunk takes the same blocks, and leaves no cycles."""
     gc.disable()
@@ -240,9 +241,7 @@ def _ordered(
             while left and len(waiting) < most and sum(not one.done() for one in waiting) < in_flight:
                 waiting.append(submit(function, left.popleft()))
             if helps and left and len(waiting) < most and not (waiting and waiting[0].done()):
-                own: Future[Result] = Future()
-                own.set_result(function(left.popleft()))
-                waiting.append(own)
+                waiting.append(_at_once(function, left.popleft()))
             else:
                 yield waiting.popleft().result()
     finally:

@@ -35,7 +35,7 @@ from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, R
 if TYPE_CHECKING:  # other processes read folders without importing what params are made of
     from pipelines.core.params.sources import FolderSource, LabelFrom
 
-# other processes take longer to start than half of this many take to list
+# other processes take longer to start than this many take to list
 _MANY_FILES = 50_000
 # folders that each is given at a time
 _FOLDERS_APART = 3
