@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import MiwakeError, ParamsError
-from pipelines.core.executor import CHUNKS_IN_FLIGHT, SHARED_IN_FLIGHT, Side, _container_cores, map_chunks, num_workers
+from pipelines.core.executor import (
+    CHUNKS_IN_FLIGHT,
+    SHARED_IN_FLIGHT,
+    Side,
+    _container_cores,
+    map_chunks,
+    num_workers,
+    works_alone,
+)
 
 
 def square(number: int) -> int:
@@ -122,6 +130,21 @@ def test_work_is_shared_up_to_what_the_others_have_waiting() -> None:
         assert set(processes[:-1]) == {processes[0]}
         assert processes[0] != processes[-1] == os.getpid()
         assert side.share(process_of, 0).result() == processes[0]
+
+
+def test_a_process_knows_whether_others_work_beside_it() -> None:
+    assert works_alone()
+    with Side(2) as side:
+        assert works_alone()
+        assert side.submit(is_alone, 0).result()
+        side.start(__name__)
+        assert not works_alone()
+        assert not side.submit(is_alone, 0).result()
+    assert works_alone()
+
+
+def is_alone(_: int) -> bool:
+    return works_alone()
 
 
 def test_a_process_killed_beside_the_chunks_is_an_error_with_a_remedy() -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.core import executor
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.executor import Side, map_chunks
 from pipelines.core.params.ingest import IngestParams
@@ -243,6 +244,25 @@ def test_reading_ahead_changes_no_byte_and_ends_with_the_visit(tmp_path: Path, m
     with pytest.raises(InputError, match="No space left"):
         run(tmp_path, out="stopped")
     assert len(list(Path("/proc/self/fd").iterdir())) == num_open
+
+
+@pytest.mark.parametrize(("beside", "thread"), [(set(), "read-ahead"), ({1}, "MainThread")])
+def test_who_works_beside_others_reads_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: set[object], thread: str
+) -> None:
+    for index in range(6):
+        put(tmp_path / "pictures" / "c" / f"{index}.jpg", picture(index))
+    readers = set()
+    read = file_reader.FolderReader._read
+
+    def watched(*arguments: Any) -> Any:
+        readers.add(threading.current_thread().name)
+        return read(*arguments)
+
+    monkeypatch.setattr(file_reader.FolderReader, "_read", watched)
+    monkeypatch.setattr(executor, "_beside", beside)
+    run(tmp_path)
+    assert [name.rpartition("_")[0] or name for name in readers] == [thread]
 
 
 def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Shards: what is written is what tarfile would write, and what is read is what was written."""
 
 import hashlib
-import os
 import tarfile
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import pytest
 
 from pipelines.core.errors import InputError
 from pipelines.core.shards import ShardReader
-from pipelines.ingest.blocks import BLOCK, Runs, append, num_blocks, padded, read_runs
+from pipelines.ingest.blocks import BLOCK, Runs, num_blocks, padded, read_runs
 from pipelines.ingest.packing import ShardWriter, tar_headers
+from pipelines.ingest.spool import append, make_spool, spool_file, write
 
 
 def pack(folder: Path, label: str, contents: list[bytes], *, shard_bytes: int = 1 << 20) -> list[tuple[str, int, int]]:
@@ -94,8 +94,8 @@ def test_nothing_half_written_stays(tmp_path: Path) -> None:
 def test_files_in_memory_and_on_disk_under_two_suffixes_are_packed_in_order(tmp_path: Path) -> None:
     files = [b"a" * 700, b"b" * 512, b"c" * 3]
     held = np.frombuffer(b"".join(padded([files[2], files[0]])), np.uint8).reshape(-1, BLOCK)
-    spool = tmp_path / "spool.bin"
-    append(spool, padded([files[1]]))
+    spool = spool_file(make_spool(tmp_path / "spool"), 0)
+    write(spool, padded([files[1]]))
     append(spool, [b"what else is known"])  # ends inside a block
     runs = Runs([held, spool], *np.array([[0, 1, 0], [1, 0, 0], [2, 1, 1]]))
     digests = [bytes([number]) * 32 for number in range(3)]
@@ -123,18 +123,3 @@ def test_a_missing_or_short_shard_is_an_error_with_a_remedy(tmp_path: Path) -> N
             reader.read("images-00000.tar", 1, 3)
         with pytest.raises(InputError, match="is missing: run `dvc checkout`"):
             reader.read("images-00001.tar", 0, 1)
-
-
-def test_parts_are_appended_whole_though_a_write_may_take_but_some_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    random = np.random.default_rng(1)
-    writev = os.writev
-    monkeypatch.setattr(os, "writev", lambda file, parts: writev(file, [parts[0][: 1 + len(parts[0]) // 2]]))
-    expected = b""
-    for number in (1, 3, 40):
-        sizes = random.integers(0, 50, number)
-        parts = [random.bytes(size) if size % 2 else random.integers(0, 9, (size, 3)).data for size in sizes]
-        append(tmp_path / "spool", parts)
-        expected += b"".join(parts)
-    assert (tmp_path / "spool").read_bytes() == expected

@@ -38,6 +38,9 @@ HELPED_WAITING = 4
 # pieces of work that wait for each process before the one that has them does the next itself
 SHARED_IN_FLIGHT = 3
 
+# the processes beside this one: those it started, or, in one of these, the one that did
+_beside: set[object] = set()
+
 
 def num_workers() -> int:
     """The number of processes to use: MIWAKE_WORKERS, or the cores that this process may use.
@@ -61,6 +64,11 @@ def _container_cores(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return math.ceil(int(quota) / int(period))
     except (OSError, ValueError):  # no such limit ("max"), or another system
         return 1 << 16
+
+
+def works_alone() -> bool:
+    """Whether no processes were started beside this one, so that other cores may have nothing to do."""
+    return not _beside
 
 
 class Side:
@@ -106,6 +114,7 @@ class Side:
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(num_processes, mp_context=context, initializer=_settle_in)
             self._processes = self._stack.enter_context(pool)
+            _beside.add(pool)
             self._starting = [pool.submit(_import, module) for _ in range(num_processes)]
         return self._starting
 
@@ -134,6 +143,7 @@ class Side:
     ) -> None:
         if self._processes is not None and error is not None:
             self._processes.shutdown(wait=False, cancel_futures=True)
+        _beside.discard(self._processes)
         self._processes = None
         self._stack.__exit__(kind, error, trace)
         if isinstance(error, BrokenExecutor):
@@ -214,6 +224,7 @@ def _settle_in() -> None:
     """Begin as a worker process: chunk after chunk takes the same blocks, and leaves no cycles."""
     gc.disable()
     keep_memory()
+    _beside.add(os.getppid())
 
 
 def _import(module: str) -> None:

@@ -16,8 +16,6 @@ import numpy.typing as npt
 from pipelines.core.write_back import begin_write_back
 
 BLOCK = 512
-# beyond this, joining costs less than what the kernel takes for each
-_FEW_PARTS = 16
 _PADDING = [bytes(-size % BLOCK) for size in range(BLOCK)]
 
 Blocks = npt.NDArray[np.uint8]
@@ -115,17 +113,3 @@ def write_at(path: Path, position: int, data: Blocks) -> None:
         begin_write_back(descriptor, position, data.nbytes)
     finally:
         os.close(descriptor)
-
-
-def append(path: Path, parts: Sequence[bytes | memoryview]) -> None:
-    """Write `parts` one after the other to the end of `path`."""
-    if len(parts) > _FEW_PARTS:
-        parts = [b"".join(parts)]
-    rest = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
-    with path.open("ab", buffering=0) as file:
-        while rest:  # see write_at
-            written = os.writev(file.fileno(), rest)
-            while rest and written >= len(rest[0]):
-                written -= len(rest.pop(0))
-            if rest:
-                rest[0] = rest[0][written:]

@@ -18,10 +18,11 @@ from pipelines.core.files import whole_file
 from pipelines.core.images import THUMBNAIL_SIDE
 from pipelines.core.tables import MANIFEST, TableWriter
 from pipelines.ingest.base import Base, Label, Places
-from pipelines.ingest.blocks import BLOCK, Content, append, read_runs, write_at, write_runs
+from pipelines.ingest.blocks import BLOCK, Content, read_runs, write_at, write_runs
 from pipelines.ingest.packing import EXTENSIONS, ShardWriter, shard_number
 from pipelines.ingest.rows import LabelRows, Strings
 from pipelines.ingest.snapshots import link
+from pipelines.ingest.spool import release, remove_spool, spool_file, write
 from pipelines.ingest.visit import Chunk, Stored, Visited
 
 # files of one label beyond this wait on disk, not in memory
@@ -75,8 +76,8 @@ class Output:
         content = visited.content
         if not isinstance(content, Path):
             if self._side.has_processes or self._num_held + content.nbytes > HELD_BYTES:
-                spool = self._spool / f"{chunk.number}.bin"
-                append(spool, [content.data])
+                spool = spool_file(self._spool, chunk.number)
+                write(spool, [content.data])
                 visited = replace(visited, content=spool)
             else:
                 self._num_held += content.nbytes
@@ -132,7 +133,7 @@ class Output:
             self._in_pieces.popleft()
             for content in contents:
                 if isinstance(content, Path):
-                    content.unlink()
+                    release(content)
 
     def _write_label(self, label: str, waiting: Sequence[tuple[Chunk, Visited]]) -> None:
         """Sort the rows of one label, pack each content once, and forget them."""
@@ -216,4 +217,4 @@ class Output:
         # an error must reach the files, or half of one would take its name
         self._stack.__exit__(kind, error, trace)
         if error is None:
-            self._spool.rmdir()
+            remove_spool(self._spool)

@@ -23,6 +23,7 @@ from pipelines.ingest.listing import Listing, Reject
 from pipelines.ingest.output import SPOOL, Output
 from pipelines.ingest.plan import plan
 from pipelines.ingest.snapshots import Finished, SourceState, State, find_base, keep, link, made_by, source_key
+from pipelines.ingest.spool import make_spool
 from pipelines.ingest.visit import visit
 
 _RECORDS, _TRUTH = "sources.jsonl", "truth.csv"
@@ -127,7 +128,7 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
     matches = _nothing_known(job) if base is None else base.matches
     accepted = Counter({one.source: len(match.rows) for one, match in zip(job.listings, matches, strict=True)})
     refused = [dict(match.refused) for match in matches]
-    spool = empty_folder(out_dir / SPOOL)
+    spool = make_spool(out_dir / SPOOL)
     work = plan(job.params, job.listings, [match.todo for match in matches], None if dask_address() else spool)
     side = job.side
     with (

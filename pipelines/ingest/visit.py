@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from pipelines.core.batches import Sketched, sketch_many
 from pipelines.core.errors import ImageError
+from pipelines.core.executor import works_alone
 from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch
-from pipelines.ingest.blocks import BLOCK, Content, Numbers, append, padded
+from pipelines.ingest.blocks import BLOCK, Content, Numbers, padded
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.listing import Origin, Reader
 from pipelines.ingest.quality import Quality, quality, sharpness
+from pipelines.ingest.spool import append, spool_file, write
 
 DIGEST_BYTES = 32
 if TYPE_CHECKING:  # workers start in half of the time without what params are made of
@@ -66,8 +68,8 @@ class Chunk:
         spool: the folder for bytes that do not fit in memory; None where this process does not share it with the one
             that packs, so that all come back.
         home: the process that packs.
-        read_ahead: whether the next files are read while the last ones are looked at; visits in threads, which do not
-            keep each other waiting, need none.
+        read_ahead: whether the next files may be read while the last ones are looked at; visits in threads, which do
+            not keep each other waiting, need none.
         origins: N origins, where anything is known beside path and label.
     """
 
@@ -137,9 +139,12 @@ def visit(chunk: Chunk) -> Visited | Stored:
     if chunk.spool is None or chunk.home == os.getpid():
         return found
     # sending costs more than writing and reading, and the packing process does not need most of it
-    path = chunk.spool / f"{chunk.number}.bin"
+    path = spool_file(chunk.spool, chunk.number)
     parts = [found.places.data, found.digests.data, found.rows.view(np.uint8).data]
-    append(path, [found.content.data, *parts] if isinstance(found.content, np.ndarray) else parts)
+    if isinstance(found.content, np.ndarray):
+        write(path, [found.content.data, *parts])
+    else:
+        append(path, parts)
     return Stored(path, len(found.places), found.rejects)
 
 
@@ -150,9 +155,10 @@ def _visit(chunk: Chunk) -> Visited:
     digests: list[bytes] = []
     held: list[bytes | memoryview] = []
     num_held = 0
-    spool = None if chunk.spool is None else chunk.spool / f"{chunk.number}.bin"
+    spool = None if chunk.spool is None else spool_file(chunk.spool, chunk.number)
     spilled = False
-    for places, files in (_read_ahead if chunk.read_ahead else _read)(chunk, rejects):
+    ahead = chunk.read_ahead and works_alone()
+    for places, files in (_read_ahead if ahead else _read)(chunk, rejects):
         _look_at(chunk, places, files, rows, thumbnails, rejects)
         if rejects:
             files = [data for place, data in zip(places, files, strict=True) if place not in rejects]
@@ -160,7 +166,7 @@ def _visit(chunk: Chunk) -> Visited:
         held += padded(files)
         num_held += sum(map(len, files))
         if spool is not None and num_held > INLINE_BYTES:
-            append(spool, held)
+            (append if spilled else write)(spool, held)
             held, num_held, spilled = [], 0, True
     accepted = np.arange(len(chunk.paths))
     if rejects:
@@ -183,6 +189,8 @@ def _read_ahead(chunk: Chunk, rejects: dict[int, ImageError]) -> Iterator[tuple[
     """What `_read` gives, each part read while the one before is looked at, so that neither disk nor processor waits.
 
     Even where all lies in memory, reading small files is a quarter of a visit; a second core has that to do meanwhile.
+    Where each core has a process of its own, handing the files over costs a fourteenth and gains nothing, even if they
+    come from a disk.
     """
     batches = _read(chunk, rejects)
     reader = _reader()
