@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.ImageCms import ImageCmsProfile, createProfile
 
 from pipelines.core import batches
 from pipelines.core.batches import Alike, sketch_many
@@ -91,6 +92,27 @@ def test_one_damaged_file_costs_no_other(joined: list[int]) -> None:
         found = sketch_many(files, max_pixels=9999, min_side=1).one_by_one()
         assert sum(isinstance(one, Sketch) for one in found) >= 7
     assert set(joined) <= {0, 8}
+
+
+def test_large_files_among_others_are_what_they_are_alone() -> None:
+    large = [jpeg(index, size=(640, 300 + 90 * index)) for index in range(7)]
+    turned = Image.Exif()
+    turned[0x0112] = 8
+    others = [
+        jpeg(7, size=(500, 400), progressive=True),
+        jpeg(8, size=(500, 400), mode="L"),
+        jpeg(8, size=(500, 400), mode="L", stored="RGB"),
+        jpeg(9, size=(500, 400), exif=turned.tobytes()),
+        jpeg(9, size=(500, 400), stored="CMYK"),
+        jpeg(10, size=(500, 400), icc_profile=ImageCmsProfile(createProfile("LAB")).tobytes()),
+        jpeg(11, size=(1200, 1000)),  # more pixels than are allowed
+        jpeg(12, size=(300, 6)),  # too few rows
+        large[0][:5000],
+        large[1][:4000] + bytes(300) + large[1][4300:],
+        b"no picture",
+        b"",
+    ]
+    assert_same([*large[:4], *others, *large[4:]])
 
 
 def test_what_cannot_be_joined_is_looked_at_alone(joined: list[int]) -> None:

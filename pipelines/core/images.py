@@ -101,7 +101,7 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
         ImageError: with reason `empty-file`, `not-an-image`, `unsupported-format`, `unsupported-depth`,
             `too-many-pixels`, `truncated` or `broken`.
     """
-    header = _plain_jpeg(data, max_pixels=max_pixels)
+    header = plain_jpeg(data, max_pixels=max_pixels)
     if header is not None:
         try:
             pixels = simplejpeg.decode_jpeg(data, "RGB" if header.profile is None else header.space)  # (H, W, 1 or 3)
@@ -128,7 +128,7 @@ def decode_reduced(data: bytes, *, max_pixels: int, width: float, height: float)
     Raises:
         ImageError: as `decode`.
     """
-    header = _plain_jpeg(data, max_pixels=max_pixels)
+    header = plain_jpeg(data, max_pixels=max_pixels)
     if header is not None:
         stored = (height, width) if header.orientation >= 5 else (width, height)
         n = eighths_for(header, *stored)
@@ -167,7 +167,7 @@ def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
     Raises:
         ImageError: as `decode`, or `too-small`: a side is shorter than `min_side` pixels.
     """
-    header = _plain_jpeg(data, max_pixels=max_pixels)
+    header = plain_jpeg(data, max_pixels=max_pixels)
     if header is not None:
         _check_side(header.width, header.height, min_side)
         try:
@@ -259,7 +259,7 @@ def _refuse_lost_pixels(error: ValueError) -> None:
         raise ImageError("broken", message) from error
 
 
-def _plain_jpeg(data: bytes, *, max_pixels: int) -> Header | None:
+def plain_jpeg(data: bytes, *, max_pixels: int) -> Header | None:
     """The header of a JPEG that simplejpeg can decode, with its profile only if that matters; None for anything else.
 
     Raises:

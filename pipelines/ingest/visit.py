@@ -28,8 +28,9 @@ if TYPE_CHECKING:  # workers start in half of the time without what params are m
 
 # files of one chunk beyond this wait on disk, not in memory
 INLINE_BYTES = 24 << 20
-# files up to this are looked at together
+# files up to this are looked at together; of large ones a few
 BATCH_BYTES = 1 << 18
+_BATCH_FILES, _MOST_BATCH_BYTES = 8, 1 << 21
 
 CROP = ("crop_left", "crop_top", "crop_right", "crop_bottom")
 ROW = np.dtype(
@@ -211,7 +212,7 @@ def _reader() -> ThreadPoolExecutor:
 
 
 def _read(chunk: Chunk, rejects: dict[int, ImageError]) -> Generator[tuple[list[int], list[bytes]]]:
-    """Places and bytes of a few small files, or one large one, at a time; those that cannot be read go to `rejects`."""
+    """Places and bytes of some files at a time, many small or few large ones; what cannot be read goes to `rejects`."""
     places: list[int] = []
     files: list[bytes] = []
     num_bytes = 0
@@ -223,7 +224,7 @@ def _read(chunk: Chunk, rejects: dict[int, ImageError]) -> Generator[tuple[list[
         places.append(place)
         files.append(data)
         num_bytes += len(data)
-        if num_bytes > BATCH_BYTES:
+        if num_bytes > BATCH_BYTES and (len(files) >= _BATCH_FILES or num_bytes > _MOST_BATCH_BYTES):
             yield places, files
             places, files, num_bytes = [], [], 0
     if files:
@@ -251,17 +252,20 @@ def _look_at(
         _fill(rows, at, *group.size, "JPEG", header.mode, header.orientation, 1, False)
         rows["greyscale"][at] = group.greyscale
         rows["sharpness"][at] = sharpness(group.details)
+    seen, details = [], []
     for row, one in found.alone.items():
         place = places[row]
         if isinstance(one, ImageError):
             rejects[place] = one
             continue
+        seen.append(place)
+        details.append(one.detail)
         thumbnails[place] = one.thumbnail
         _fill(
             rows, place, one.width, one.height, one.format, one.mode, one.orientation, one.num_frames, one.transparent
         )
         rows["greyscale"][place] = one.greyscale
-        rows["sharpness"][place] = sharpness([one.detail])[0]
+    rows["sharpness"][seen] = sharpness(details)
     rows["size"][where] = [len(data) for data in files]
     _fill_crops(chunk, places, files, found, rows, rejects)
 
