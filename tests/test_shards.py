@@ -91,16 +91,19 @@ def test_nothing_half_written_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_in_memory_and_on_disk_under_two_suffixes_are_packed_in_order(tmp_path: Path) -> None:
-    files = [b"a" * 700, b"b" * 512, b"c" * 3]
+@pytest.mark.parametrize("longer", [0, 100_000])
+def test_files_in_memory_and_on_disk_under_two_suffixes_are_packed_in_order(tmp_path: Path, longer: int) -> None:
+    random = np.random.default_rng(longer)
+    files = [random.bytes(longer + 700), random.bytes(longer - longer % 512 + 512), random.bytes(longer + 3)]
     held = np.frombuffer(b"".join(padded([files[2], files[0]])), np.uint8).reshape(-1, BLOCK)
     spool = spool_file(make_spool(tmp_path / "spool"), 0)
     write(spool, padded([files[1]]))
     append(spool, [b"what else is known"])  # ends inside a block
-    runs = Runs([held, spool], *np.array([[0, 1, 0], [1, 0, 0], [2, 1, 1]]))
+    lengths = num_blocks(np.array([*map(len, files)]))
+    runs = Runs([held, spool], *np.array([[0, 1, 0], [lengths[2], 0, 0], lengths]))
     digests = [bytes([number]) * 32 for number in range(3)]
     with ShardWriter(tmp_path, 1 << 20) as writer:
-        writer.pack("é", rows_of(digests), ["jpg", "png", "jpg"], np.array([700, 512, 3]), runs)
+        writer.pack("é", rows_of(digests), ["jpg", "png", "jpg"], np.array([*map(len, files)]), runs)
     with tarfile.open(tmp_path / "images-00000.tar") as tar:
         found = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
     suffixes = ["jpg", "png", "jpg"]
