@@ -255,9 +255,9 @@ def test_who_works_beside_others_reads_for_itself(
     readers = set()
     read = file_reader.FolderReader._read
 
-    def watched(*arguments: Any) -> Any:
+    def watched(*arguments: Any, **more: Any) -> Any:
         readers.add(threading.current_thread().name)
-        return read(*arguments)
+        return read(*arguments, **more)
 
     monkeypatch.setattr(file_reader.FolderReader, "_read", watched)
     monkeypatch.setattr(executor, "_beside", beside)
@@ -517,6 +517,32 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) ->
         file_reader.FolderReader("/dev", 100, False)("zero")
     found = list(file_reader.FolderReader(str(tmp_path), 100, False).each(["gone.jpg", "pipe", "folder"]))
     assert [getattr(one, "reason", one) for one in found] == ["unreadable", "not-a-file", "not-a-file"]
+
+
+def test_what_follows_a_large_file_may_be_anything(tmp_path: Path) -> None:
+    sizes = {"large": 50_000, "larger": 60_000, "small": 5, "empty": 0, "too-large": 70_000}
+    for name, size in sizes.items():
+        put(tmp_path / name, np.random.default_rng(size).bytes(size))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    names = [
+        "large",
+        "pipe",
+        "large",
+        "folder",
+        "large",
+        "gone",
+        "large",
+        "too-large",
+        "large",
+        "empty",
+        "larger",
+        "small",
+    ]
+    found = list(file_reader.FolderReader(str(tmp_path), 60_000, False).each(names))
+    refused = {"pipe": "not-a-file", "folder": "not-a-file", "gone": "unreadable", "too-large": "too-large"}
+    for name, one in zip(names, found, strict=True):
+        assert getattr(one, "reason", one) == (refused.get(name) or (tmp_path / name).read_bytes()), name
 
 
 def test_files_of_several_folders_are_read_in_turn(tmp_path: Path) -> None:

@@ -41,9 +41,10 @@ class FolderReader:
     def each(self, source_paths: Iterable[str]) -> Iterator[bytes | ImageError]:
         """Every whole file in turn, or why it cannot be had.
 
-        Faster than one at a time: files that lie in one folder are looked up from there, not from the root.
+        Faster than one at a time: files that lie in one folder are looked up from there, not from the root, and after
+        a large file another is expected.
         """
-        flags = self._flags()
+        flags, large = self._flags(), False
         last, within = "", None
         try:
             for path in source_paths:
@@ -54,7 +55,9 @@ class FolderReader:
                     last, within = folder, None
                 elif within is None:
                     within = self._enter(folder)
-                yield self._read(f"{self.root}/{path}" if within is None else name, flags, within)
+                data = self._read(f"{self.root}/{path}" if within is None else name, flags, within, large=large)
+                large = isinstance(data, bytes) and len(data) >= _SMALL_BYTES
+                yield data
         finally:
             if within is not None:
                 os.close(within)
@@ -70,12 +73,14 @@ class FolderReader:
         except OSError:
             return None
 
-    def _read(self, path: str, flags: int, within: int | None) -> bytes | ImageError:
+    def _read(self, path: str, flags: int, within: int | None, *, large: bool = False) -> bytes | ImageError:
         try:
             descriptor = os.open(path, flags, dir_fd=within)
         except OSError as error:
             return unreadable(error)
         try:
+            if large:
+                return self._whole(descriptor)
             # a regular file gives less than it is asked for at its end alone, and nothing but a file can be read at a
             # place: a short answer that is not empty needs no further question
             data = os.pread(descriptor, _SMALL_BYTES, 0)

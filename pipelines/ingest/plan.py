@@ -19,6 +19,8 @@ from pipelines.ingest.visit import Chunk
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
 FILES_PER_CHUNK = 1024
 BYTES_PER_CHUNK = 4 << 20
+# threads hand nothing over, and hold less memory at a time
+BYTES_PER_THREADS_CHUNK = 1 << 20
 # where sizes are not known
 FILES_OF_ANY_SIZE = 64
 # reading, hashing and decoding files of this size on average lets other threads run nearly all the time
@@ -54,7 +56,7 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
     found = Plan([], [], _suits_threads(params, listings, todo))
     for label, index, places in _groups(listings, todo):
         listing = listings[index]
-        for some in _cut(listing, places):
+        for some in _cut(listing, places, BYTES_PER_THREADS_CHUNK if found.threads else BYTES_PER_CHUNK):
             origins = None if listing.origins is None else [listing.origins[place] for place in some]
             paths = [listing.paths[place] for place in some]
             crop = params.crop if asks_for_crop(params.crop) else None
@@ -75,13 +77,13 @@ def _suits_threads(params: IngestParams, listings: Sequence[Listing], todo: Sequ
     return float(np.concatenate(known).mean()) >= THREADS_FROM_BYTES
 
 
-def _cut(listing: Listing, places: Places) -> Iterator[Places]:
-    """Places of one chunk each, of about `BYTES_PER_CHUNK` together where sizes are known."""
+def _cut(listing: Listing, places: Places, num_bytes: int) -> Iterator[Places]:
+    """Places of one chunk each, of about `num_bytes` together where sizes are known."""
     sizes = _sizes(listing, places)
     if sizes is None:
         ends, most = [], min(FILES_PER_CHUNK, FILES_OF_ANY_SIZE)
     else:
-        ends, most = (np.flatnonzero(np.diff(np.cumsum(sizes) // BYTES_PER_CHUNK)) + 1).tolist(), FILES_PER_CHUNK
+        ends, most = (np.flatnonzero(np.diff(np.cumsum(sizes) // num_bytes)) + 1).tolist(), FILES_PER_CHUNK
     for start, stop in pairwise([0, *ends, len(places)]):
         for first in range(start, stop, most):
             yield places[first : min(stop, first + most)]
