@@ -32,6 +32,8 @@ INLINE_BYTES = 24 << 20
 BATCH_BYTES = 1 << 18
 _BATCH_FILES, _MOST_BATCH_BYTES = 8, 1 << 21
 
+_SHOWN = ("width", "height", "format", "mode", "orientation", "num_frames", "greyscale", "transparent")
+"""what a sketch tells"""
 CROP = ("crop_left", "crop_top", "crop_right", "crop_bottom")
 ROW = np.dtype(
     [
@@ -249,38 +251,21 @@ def _look_at(
         at = where[group.rows]
         thumbnails[at] = group.thumbnails
         header = group.header
-        _fill(rows, at, *group.size, "JPEG", header.mode, header.orientation, 1, False)
-        rows["greyscale"][at] = group.greyscale
+        shown = (*group.size, "JPEG", header.mode, header.orientation, 1, group.greyscale, False)
+        for name, values in zip(_SHOWN, shown, strict=True):
+            rows[name][at] = values
         rows["sharpness"][at] = sharpness(group.details)
-    seen, details = [], []
-    for row, one in found.alone.items():
-        place = places[row]
-        if isinstance(one, ImageError):
-            rejects[place] = one
-            continue
-        seen.append(place)
-        details.append(one.detail)
-        thumbnails[place] = one.thumbnail
-        _fill(
-            rows, place, one.width, one.height, one.format, one.mode, one.orientation, one.num_frames, one.transparent
-        )
-        rows["greyscale"][place] = one.greyscale
-    rows["sharpness"][seen] = sharpness(details)
+    alone = {places[row]: one for row, one in found.alone.items()}
+    rejects |= {place: one for place, one in alone.items() if isinstance(one, ImageError)}
+    seen = {place: one for place, one in alone.items() if isinstance(one, Sketch)}
+    if seen:
+        some = list(seen)
+        thumbnails[some] = [one.thumbnail for one in seen.values()]
+        for name in _SHOWN:
+            rows[name][some] = [getattr(one, name) for one in seen.values()]
+        rows["sharpness"][some] = sharpness([one.detail for one in seen.values()])
     rows["size"][where] = [len(data) for data in files]
     _fill_crops(chunk, places, files, found, rows, rejects)
-
-
-def _fill(
-    rows: Rows, at: npt.NDArray[np.int64] | int, width: int, height: int, format_: str, mode: str, orientation: int,
-    num_frames: int, transparent: bool,
-) -> None:  # fmt: skip
-    rows["width"][at] = width
-    rows["height"][at] = height
-    rows["format"][at] = format_
-    rows["mode"][at] = mode
-    rows["orientation"][at] = orientation
-    rows["num_frames"][at] = num_frames
-    rows["transparent"][at] = transparent
 
 
 def _fill_crops(
