@@ -83,10 +83,14 @@ class Output:
                 self._num_held += content.nbytes
         self._waiting.append((chunk, visited))
 
-    def finish(self) -> None:
-        """Write what is left, and what was only known now; link the base's shards that still hold a row."""
+    def hand_over(self) -> None:
+        """Let the last label be written; `finish` waits for it."""
         if self._waiting:
             self._write_behind()
+
+    def finish(self) -> None:
+        """Write what is left, and what was only known now; link the base's shards that still hold a row."""
+        self.hand_over()
         self._write_behind()  # with no label waiting: what is taken over after the last one visited
         self._wait()
         header = io.BytesIO()

@@ -37,7 +37,6 @@ class Job:
         params: of ingest.
         listings: one for each source.
         sources: name and key of each.
-        digest: of all listings; None where a stamp says nothing.
         workers: processes.
         side: those beside this one.
     """
@@ -45,7 +44,6 @@ class Job:
     params: IngestParams
     listings: Sequence[Listing]
     sources: tuple[SourceState, ...]
-    digest: str | None
     workers: int | None
     side: Side | None
 
@@ -59,13 +57,15 @@ def run(
         SourceState(name=listing.source, key=source_key(entry), num_files=len(listing.paths))
         for entry, listing in zip(params.sources, listings, strict=True)
     )
-    job = Job(params, listings, sources, listing_digest(_tables(listings), listings), workers, side)
+    job = Job(params, listings, sources, workers, side)
     code = made_by(params)
     finished = find_base(cache, snapshot=params.snapshot, made_by=code)
-    if finished and job.digest and (job.digest, sources) == (finished.state.listing, finished.state.sources):
-        return _take_over(job, finished, cache=cache, out_dir=out_dir)
-    state, refused = _read(job, finished, made_by=code, out_dir=out_dir)
-    keep(cache, state, out_dir=out_dir, listing=finished_table(_tables(listings), refused))
+    if finished and finished.state.sources == sources:
+        digest = listing_digest(_tables(listings), listings)
+        if digest and digest == finished.state.listing:
+            return _take_over(job, finished, cache=cache, out_dir=out_dir)
+    state, listing = _read(job, finished, made_by=code, out_dir=out_dir)
+    keep(cache, state, out_dir=out_dir, listing=listing)
     return state
 
 
@@ -87,8 +87,8 @@ def _take_over(job: Job, finished: Finished, *, cache: Path, out_dir: Path) -> S
     return state
 
 
-def _read(job: Job, finished: Finished | None, *, made_by: str, out_dir: Path) -> tuple[State, list[Refused]]:
-    """Read what the base does not have, without one all."""
+def _read(job: Job, finished: Finished | None, *, made_by: str, out_dir: Path) -> tuple[State, pa.Table]:
+    """Read what the base does not have, without one all; the state, and the table of what was listed."""
     if finished is not None:
         from pipelines.ingest.matching import match_base
 
@@ -124,7 +124,7 @@ def _say(job: Job, base: Base) -> None:
         print(f"ingest: {num_taken:,} files as in snapshot {snapshot}, {num_left:,} to read", file=sys.stderr)
 
 
-def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path) -> tuple[State, list[Refused]]:
+def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path) -> tuple[State, pa.Table]:
     matches = _nothing_known(job) if base is None else base.matches
     accepted = Counter({one.source: len(match.rows) for one, match in zip(job.listings, matches, strict=True)})
     refused = [dict(match.refused) for match in matches]
@@ -145,6 +145,9 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
         for listing in job.listings:
             if not accepted[listing.source]:
                 raise InputError(_nothing_usable(listing, rejects))
+        output.hand_over()  # the last label is written while all that was listed becomes a table
+        tables = _tables(job.listings)
+        digest, listed = listing_digest(tables, job.listings), finished_table(tables, refused)
         output.finish()
     header = ("source", "source_path", "label", "reason", "detail")
     write_csv(
@@ -152,10 +155,10 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
     )
     _write_sources(job, out_dir)
     state = State(
-        snapshot=job.params.snapshot, made_by=made_by, sources=job.sources, listing=job.digest, files={},
+        snapshot=job.params.snapshot, made_by=made_by, sources=job.sources, listing=digest, files={},
         num_images=accepted.total(), num_rejected=len(rejects), num_classes=output.num_classes,
     )  # fmt: skip
-    return state, list(refused)
+    return state, listed
 
 
 def _nothing_known(job: Job) -> list[Match]:
