@@ -37,6 +37,7 @@ class Job:
         params: of ingest.
         listings: one for each source.
         sources: name and key of each.
+        digest: of all listings, where it was held against that of an earlier run; None where it is not known.
         workers: processes.
         side: those beside this one.
     """
@@ -44,6 +45,7 @@ class Job:
     params: IngestParams
     listings: Sequence[Listing]
     sources: tuple[SourceState, ...]
+    digest: str | None
     workers: int | None
     side: Side | None
 
@@ -57,13 +59,13 @@ def run(
         SourceState(name=listing.source, key=source_key(entry), num_files=len(listing.paths))
         for entry, listing in zip(params.sources, listings, strict=True)
     )
-    job = Job(params, listings, sources, workers, side)
     code = made_by(params)
     finished = find_base(cache, snapshot=params.snapshot, made_by=code)
-    if finished and finished.state.sources == sources:
-        digest = listing_digest(_tables(listings), listings)
-        if digest and digest == finished.state.listing:
-            return _take_over(job, finished, cache=cache, out_dir=out_dir)
+    comparable = finished is not None and finished.state.sources == sources
+    digest = listing_digest(_tables(listings), listings) if comparable else None
+    job = Job(params, listings, sources, digest, workers, side)
+    if finished and digest and digest == finished.state.listing:
+        return _take_over(job, finished, cache=cache, out_dir=out_dir)
     state, listing = _read(job, finished, made_by=code, out_dir=out_dir)
     keep(cache, state, out_dir=out_dir, listing=listing)
     return state
@@ -147,7 +149,7 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
                 raise InputError(_nothing_usable(listing, rejects))
         output.hand_over()  # the last label is written while all that was listed becomes a table
         tables = _tables(job.listings)
-        digest, listed = listing_digest(tables, job.listings), finished_table(tables, refused)
+        digest, listed = job.digest or listing_digest(tables, job.listings), finished_table(tables, refused)
         output.finish()
     header = ("source", "source_path", "label", "reason", "detail")
     write_csv(
