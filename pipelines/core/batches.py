@@ -5,8 +5,8 @@ wrote them, at one size) therefore become one tall JPEG: their data one after th
 the standard has for this between them. Each picture decodes to the same bits as alone. If the decoder finds any fault,
 each file is looked at alone.
 
-Other JPEGs go through each step together: what comes after decoding is Python's, which runs in half of the time where
-it ran a moment ago.
+Other files go through each step together: what comes after decoding is Python's, which takes two thirds of the time
+where it ran a moment ago.
 """
 
 from collections.abc import Iterator, Sequence
