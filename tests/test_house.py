@@ -139,6 +139,43 @@ def test_a_command_imports_without_a_search_for_cycles_and_then_has_one(
         assert "'collections': 0" in found.stdout
 
 
+BLAS_AT_EXIT = """
+import atexit, os
+
+def say():
+    from threadpoolctl import threadpool_info
+    found = [one["num_threads"] for one in threadpool_info() if one["internal_api"] == "openblas"]
+    print(f"threads {os.environ.get('OPENBLAS_NUM_THREADS')}; numpy's {found}")
+
+atexit.register(say)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "command", "threads"),
+    [
+        (None, ["-m", "pipelines.ingest"], "1"),
+        ("3", ["-m", "pipelines.ingest"], "3"),  # who sets it knows why
+        (None, ["-m", "pipelines.evaluate"], None),  # has products worth sharing
+        (None, ["-c", "import pipelines.ingest.stage"], None),  # someone else's process
+    ],
+)
+def test_ingest_as_a_command_leaves_all_cores_to_the_decoders(
+    tmp_path: Path, given: str | None, command: list[str], threads: str | None
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BLAS_AT_EXIT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    environment.pop("OPENBLAS_NUM_THREADS", None)
+    if given:
+        environment["OPENBLAS_NUM_THREADS"] = given
+    found = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+    )
+    assert f"threads {threads};" in found.stdout
+    if threads == "1":  # it was set before numpy was imported
+        assert "numpy's [1]" in found.stdout or "numpy's []" in found.stdout  # another BLAS, such as Apple's
+
+
 def test_nothing_unfinished_is_committed() -> None:
     marks = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" * 3, "NotImplemented" + "Error"]))
     for folder in ("pipelines", "flows", "tests", "benchmarks"):
