@@ -10,6 +10,9 @@ be installed into a temporary folder (pip or uv). Measured are
 - one process beside Pillow and opencv, on the small pictures;
 - one thread beside them on the large ones, where decoding alone, at a quarter of the size, is more than half of what
   Pillow's whole loop takes; and ingest as it comes, in threads on all cores, which has the goal;
+- the same with the files and free memory at hand before each run. A virtual machine that returns free memory to its
+  host pays several times as much for every page that it touches first, and of all these only ingest writes; the last
+  line says whether this is such a machine;
 - two processes beside one, on the small pictures and on five times as many, hard-linked. What a process takes to start
   and import is a sixth of what all of 60,000 files take: only the larger set can show how the rest scales, and has the
   goal; on the smaller one a second process must do no harm. One process writes while it reads, in a thread of its own,
@@ -31,11 +34,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from measure import Claim, Run, claim, report, run
 
 ROOT = Path(__file__).resolve().parents[1]
+_TOUCH = """
+import mmap, time
+with mmap.mmap(-1, 1 << 30) as memory:
+    started = time.perf_counter()
+    for place in range(0, 1 << 30, mmap.PAGESIZE):
+        memory[place] = 1
+    print((time.perf_counter() - started) * 1e6 * mmap.PAGESIZE / (1 << 30))
+"""
 
 
 def main() -> None:
@@ -58,6 +70,8 @@ def main() -> None:
         claims = bench.loops(name, small, goal=0.5)
         claims |= bench.loops("1,000 drawn of 1024x768, one thread", large, goal=1.0)
         claims |= bench.loops("1,000 drawn of 1024x768, all cores", large, goal=0.6, workers=all_cores())
+        name_at_hand = "1,000 drawn of 1024x768, all cores, memory at hand"
+        claims |= bench.loops(name_at_hand, large, goal=0.6, workers=all_cores(), at_hand=True)
         claims |= bench.cores(name, small, goal=1.0)
         # 1.6 times as fast is 0.625 of the time
         claims |= bench.cores(f"{name}, five times", link_tree(small, scratch / "fivefold", times=5), goal=0.625)
@@ -66,7 +80,9 @@ def main() -> None:
             claims |= bench.tenfold(name, small)
         if options.million:
             claims |= bench.once("1,000,000 drawn of 32 px", draw(scratch / "million", 1_000_000, (32, 32)))
+        first, again = first_touch(), first_touch()
     report(claims)
+    print(f"a page of memory, touched first: {first:.1f} us; touched first a moment later: {again:.1f} us")
 
 
 class Bench:
@@ -94,27 +110,31 @@ class Bench:
         params["ingest"] = section(folder, self.label_from)
         (project / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
         command = [*before, sys.executable, "-m", "pipelines.ingest"]
-        # as for the loops: numpy's BLAS, of which ingest needs nothing, would start a thread for each core
-        environment = {
-            "MIWAKE_WORKERS": str(workers),
-            "MIWAKE_DASK": "",
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-        }
+        environment = {"MIWAKE_WORKERS": str(workers), "MIWAKE_DASK": "", "PYTHONPATH": str(ROOT)}
         return run(command, cwd=project, env=environment)
 
     def loop(self, name: str, folder: Path, *, path: str = "") -> Run:
         command = [sys.executable, str(ROOT / "benchmarks" / name), str(folder)]
-        return run(command, cwd=ROOT, env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+        return run(command, cwd=ROOT, env={"PYTHONPATH": path})
 
-    def loops(self, name: str, folder: Path, *, goal: float, workers: int = 1) -> dict[str, Claim]:
-        """Ingest beside the plain loops."""
-        ours, pillow, cv = [], [], []
+    def loops(
+        self, name: str, folder: Path, *, goal: float, workers: int = 1, at_hand: bool = False
+    ) -> dict[str, Claim]:
+        """Ingest beside the plain loops; `at_hand`: with files and free memory at hand before each run."""
+        ours: list[Run] = []
+        pillow: list[Run] = []
+        cv: list[Run] = []
+        turns = [
+            (ours, partial(self.ingest, folder, workers=workers)),
+            (pillow, partial(self.loop, "pillow_loop.py", folder)),
+        ]
+        if self.site:
+            turns.append((cv, partial(self.loop, "opencv_loop.py", folder, path=str(self.site))))
         for _ in range(self.runs + 1):
-            ours.append(self.ingest(folder, workers=workers))
-            pillow.append(self.loop("pillow_loop.py", folder))
-            if self.site:
-                cv.append(self.loop("opencv_loop.py", folder, path=str(self.site)))
+            for found, start in turns:
+                if at_hand:
+                    take_to_hand(folder)
+                found.append(start())
         seconds = [r.seconds for r in ours[1:]]
         claims = {
             f"{name}: beside Pillow": claim(seconds, peer=[r.seconds for r in pillow[1:]], goal=goal, unit="s"),
@@ -193,6 +213,21 @@ def all_cores() -> int:
     from pipelines.core.executor import num_workers
 
     return num_workers()
+
+
+def take_to_hand(folder: Path) -> None:
+    """Read every file, and touch as much memory as any of the runs needs."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.read_bytes()
+    first_touch()
+
+
+def first_touch() -> float:
+    """Touch 1 GiB and give it back: microseconds a page. In a process of its own: the peak memory of a process that is
+    started here would never be below this one's."""
+    found = subprocess.run([sys.executable, "-c", _TOUCH], capture_output=True, text=True, check=True)
+    return float(found.stdout)
 
 
 def section(folder: Path, label_from: str) -> dict[str, object]:
