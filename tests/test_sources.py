@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from archives import comparable, files_of, without_manifest
 from hostile_server import Answer, Hit, HostileServer
 from hostile_server import picture as served
 from search_pages import Picture, openverse_page
-from test_archive import comparable, files_of, without_manifest
 from test_ingest import DOWNLOAD, SHARED, params, picture, put, run
 
 FOLDER = {"kind": "folder", "path": "folder", "label_from": "last_folder", "symlinks": "skip", "hidden": "skip"}
