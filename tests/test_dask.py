@@ -1,13 +1,13 @@
 """A Dask cluster in place of processes: the same bytes, and clear words where it cannot be used."""
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,23 +209,23 @@ def test_a_scheduler_without_workers_or_with_strange_ones_is_refused(
             list(dask.map_over_dask(number_and_process, [1], address=address))
 
 
-def test_a_client_that_had_no_time_to_start_is_tried_once_more() -> None:
-    tries: list[str] = []
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x:1"])
+def test_a_client_that_could_not_connect_is_not_left_to_the_garbage_collector(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would close it at any time, such as while the next one holds the lock that closing needs."""
+    import distributed
 
-    def client(address: str, **_: object) -> str:
-        tries.append(address)
-        if len(tries) < enough:
-            raise AssertionError
-        return "connected"
-
-    enough = 2
-    assert dask._connect(SimpleNamespace(Client=client), "tcp://host:8786") == "connected"
-    tries.clear()
-    enough = 3
-    with pytest.raises(
-        MiwakeError, match=r"MIWAKE_DASK=tcp://host:8786: the Dask client could not start, .* run again"
-    ):
-        dask._connect(SimpleNamespace(Client=client), "tcp://host:8786")
+    monkeypatch.setattr(dask, "CONNECT_SECONDS", 1)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(MiwakeError, match="no scheduler answers there"):
+            list(dask.map_over_dask(number_and_process, [1], address=address))
+        left = [thing for thing in gc.get_objects() if isinstance(thing, distributed.Client)]
+        assert [client.status for client in left] == ["closed"] * len(left)
+    finally:
+        gc.enable()
 
 
 def test_workers_of_another_version_are_refused(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:

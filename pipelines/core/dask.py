@@ -70,24 +70,29 @@ def map_over_dask(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], 
 
 
 def _connect(distributed: Any, address: str) -> Any:
-    def client() -> Any:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-
     try:
-        try:
-            return client()
-        except AssertionError:  # its own thread had no turn for 10 s, which a machine at full load was seen to do once
-            return client()
-    except AssertionError as error:
-        raise MiwakeError(
-            f"MIWAKE_DASK={address}: the Dask client could not start, most likely because this machine has no time for "
-            "it; run again when less else runs here"
-        ) from error
+        return _client(distributed, address)
     except (OSError, ValueError) as error:  # a timeout is an OSError; an address of another form a ValueError
         raise MiwakeError(
             f"MIWAKE_DASK={address}: no scheduler answers there ({error}); start one (`dask scheduler`), correct the "
             "address (tcp://host:8786), or unset MIWAKE_DASK"
         ) from error
+
+
+def _client(distributed: Any, address: str) -> Any:
+    """A client that is connected; one that could not connect is closed before its error is raised.
+
+    `distributed.Client(address)` would leave that one to the garbage collector, which closes it whenever it finds it.
+    Closing takes the lock under which a client starts: found while the next one starts, in the same thread, both wait
+    for ever, and in the thread of the next one's event loop, that one gives up after 10 s with an AssertionError.
+    """
+    client = distributed.Client.__new__(distributed.Client)
+    try:
+        client.__init__(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 def _check_workers(client: Any, address: str) -> None:
