@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -383,15 +382,11 @@ def test_counts_of_other_classes_are_refused(tmp_path: Path) -> None:
         made.report()
 
 
-def test_the_stage_starts_quickly_and_without_heavy_libraries() -> None:
+def test_the_stage_starts_without_heavy_libraries() -> None:
     heavy = "{'torch', 'torchvision', 'pandas', 'sklearn', 'great_expectations', 'matplotlib'}"
     check = f"import sys, pipelines.report, pipelines.evaluate; print({heavy} & set(sys.modules))"
-    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, capture_output=True)  # compiles
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
-    # 0.3 s on an idle core; the bound leaves room for a busy machine
-    assert time.monotonic() - started < 2.0
 
 
 # the pieces --------------------------------------------------------------------------------------

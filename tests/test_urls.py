@@ -262,9 +262,7 @@ def test_a_run_that_is_ended_half_way_is_continued(server: HostileServer, tmp_pa
             time.sleep(0.005)
             assert child.poll() is None
         child.send_signal(how)
-        started = time.monotonic()
         child.communicate()
-        assert time.monotonic() - started < 5.0
     assert child.returncode != 0
     journal = next((tmp_path / "cache" / "downloads" / "1").glob("*/journal.jsonl"))
     lines = journal.read_bytes().splitlines()
