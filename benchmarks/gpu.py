@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpu_recipes import FULL, SMOKE, Sizes, best, extras, fine_tuning, large, policies, small
-from measure import Claim, claim, report
+from measure import Claim, claim, made_folder, report
 from training import (
     Json,
     Project,
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="of the extras")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--scratch", type=made_folder)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if not options.cifar and not options.smoke:

@@ -37,7 +37,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from measure import Claim, Run, claim, report, run
+from measure import Claim, Run, claim, made_folder, report, run
 
 ROOT = Path(__file__).resolve().parents[1]
 _TOUCH = """
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--million", action="store_true")
-    parser.add_argument("--scratch", type=Path, help="where to work; hard links need FOLDER's file system")
+    parser.add_argument("--scratch", type=made_folder, help="where to work; hard links need FOLDER's file system")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as temporary:
         scratch = Path(temporary)

@@ -94,6 +94,13 @@ def claim(ours: Sequence[float], *, goal: float, unit: str, peer: Sequence[float
     )
 
 
+def made_folder(path: str) -> Path:
+    """For argparse: the folder there, made where it is missing."""
+    found = Path(path)
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
 def machine() -> str:
     """The processor, cores and versions that a figure belongs to."""
     name = platform.processor() or platform.machine()

@@ -26,7 +26,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from measure import Claim, claim, report
+from measure import Claim, claim, made_folder, report
 from training import choose, cifar_folder, history, policy, prepare, recipe, train, write_project
 from watching import ROOT, watch
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=9000, help="pictures to train on")
     parser.add_argument("--val", type=int, default=1000, help="pictures to validate on")
     parser.add_argument("--peers", nargs="*", choices=PACKAGES, default=list(PACKAGES))
-    parser.add_argument("--scratch", type=Path, help="where to work; hard links need CIFAR's file system")
+    parser.add_argument("--scratch", type=made_folder, help="where to work; hard links need CIFAR's file system")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as temporary:
         scratch = Path(temporary).resolve()
