@@ -183,7 +183,7 @@ def test_a_scheduler_that_goes_away_is_an_error(tmp_path: Path) -> None:
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask, "CONNECT_SECONDS", 1)
-    for address in ("tcp://127.0.0.1:1", "nonsense://x:1", "127.0.0.1:99999"):
+    for address in ("tcp://127.0.0.1:1", "nonsense://x:1", "127.0.0.1:99999", "tls://127.0.0.1:1"):
         with pytest.raises(MiwakeError) as caught:
             list(dask.map_over_dask(number_and_process, [1], address=address))
         assert str(caught.value).startswith(f"MIWAKE_DASK={address}: no scheduler answers there (")

@@ -482,7 +482,7 @@ def test_a_host_that_asks_for_an_hour_is_left_alone(server: HostileServer, make:
 def test_a_list_does_not_wait_an_hour_for_its_host(server: HostileServer, make: Make, tmp_path: Path) -> None:
     urls = [server.url("/429-hour")] + [server.url(f"/picture/{number}.jpg") for number in range(20)]
     with Journal(tmp_path / "journal", objects=tmp_path / "objects", source="0-urls") as journal:
-        downloader = make(connections=1)
+        downloader = make(connections=1, max_wait_seconds=600.0)  # a wait would be seen
         records = fetch_all([Request(url, "cat") for url in urls], downloader=downloader, journal=journal, title="test")
     assert [record.outcome for record in records] == ["http-429"] + ["retry-later"] * 20
     assert server.total == 1

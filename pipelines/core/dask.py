@@ -72,7 +72,8 @@ def map_over_dask(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], 
 def _connect(distributed: Any, address: str) -> Any:
     try:
         return _client(distributed, address)
-    except (OSError, ValueError) as error:  # a timeout is an OSError; an address of another form a ValueError
+    # a timeout is an OSError; an address of another form a ValueError; tls:// without a certificate a TypeError
+    except (OSError, ValueError, TypeError) as error:
         raise MiwakeError(
             f"MIWAKE_DASK={address}: no scheduler answers there ({error}); start one (`dask scheduler`), correct the "
             "address (tcp://host:8786), or unset MIWAKE_DASK"
