@@ -1,216 +1,37 @@
 """The crawl source: exactly the wanted pictures, in the order of the answers, and nothing lost or believed."""
 
 import json
-import logging
 import os
-import queue
 import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import icrawler
 import pytest
-from hostile_server import Answer, Hit, HostileServer, at_first, picture
-from icrawler.storage import BaseStorage
-from icrawler.utils import CachedQueue, Signal
+from crawling import Web, outcomes, reasons
+from hostile_server import Answer, Hit, HostileServer, picture
 from search_pages import BAIDU_FORBIDDEN, BING_CHALLENGE, GOOGLE_SORRY, Picture, SearchSite, flickr_refusal
-from test_crawl_engines import BAIDU, BING, FLICKR, GOOGLE, JSON
-from test_ingest import DOWNLOAD
+from test_crawl_engines import BAIDU, BING, FLICKR, GOOGLE
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.ingest import DownloadParams, IngestParams
-from pipelines.core.params.sources import CrawlSource
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.ingest import ingest
-from pipelines.ingest.crawl import list_crawl
 from pipelines.ingest.crawl.answers import Item
-from pipelines.ingest.crawl.crew import Crew, Job
 from pipelines.ingest.crawl.engines import Result
-from pipelines.ingest.crawl.run import Fetcher
-from pipelines.ingest.crawl.search import Ask, Fetch, Search
-from pipelines.ingest.listing import Listing, Place
 
 ROOT = Path(__file__).parents[1]
-
-
-# --- the search for one class ------------------------------------------------------------------------------------
-
-Pages = Mapping[tuple[int, int], Sequence[Sequence[str]]]
-"""(engine, word) to its pages of URLs"""
-
-
-def play(pages: Pages, bytes_of: Mapping[str, str], *, wanted: int, at_once: int, seed: int, words: int = 2) -> Search:
-    """Run a search against answers that come in an order drawn at random."""
-    drawn = random.Random(seed)
-    search = Search("label", [f"w{word}" for word in range(words)], 2, wanted, 3)
-    flying: list[Ask | Fetch] = []
-    while not search.ended:
-        while len(flying) < at_once and (step := search.step()) is not None:
-            flying.append(step)
-        step = flying.pop(drawn.randrange(len(flying)))
-        if isinstance(step, Fetch):
-            search.came(step, bytes_of.get(search.found[step.number].url, ""))
-            continue
-        given = pages.get((step.engine, step.word), ())
-        urls = given[step.page] if step.page < len(given) else []
-        items = tuple(Item(url) for url in urls)
-        search.answered(step, Result(items, step.page + 1 < len(given), "ok" if items else "no-results", "", 200))
-    return search
-
-
-def taken(search: Search) -> list[str]:
-    return [search.found[number].url for number in search.taken()]
-
-
-def u(*names: str) -> list[str]:
-    return [f"http://h/{name}" for name in names]
-
-
-def all_good(pages: Pages) -> dict[str, str]:
-    return {url: url for one in pages.values() for page in one for url in page}
-
-
-def test_the_searches_of_a_class_take_turns() -> None:
-    pages = {(0, 0): [u("a1", "a2", "a3")], (0, 1): [u("b1", "b2", "b3")]}
-    assert taken(play(pages, all_good(pages), wanted=4, at_once=3, seed=0)) == u("a1", "b1", "a2", "b2")
-
-
-def test_every_search_of_an_engine_comes_before_the_next_engine_and_pages_before_pages() -> None:
-    pages = {(0, 0): [u("a1"), u("a2")], (0, 1): [u("b1"), u("b2")], (1, 0): [u("c1")], (1, 1): [u("d1")]}
-    order = u("a1", "b1", "a2", "b2", "c1", "d1")
-    for wanted in range(1, 7):
-        assert taken(play(pages, all_good(pages), wanted=wanted, at_once=3, seed=wanted)) == order[:wanted]
-
-
-def test_a_search_that_ends_leaves_its_turns_to_the_others() -> None:
-    pages = {(0, 0): [u("a1")], (0, 1): [u("b1", "b2"), u("b3")]}
-    assert taken(play(pages, all_good(pages), wanted=9, at_once=2, seed=0)) == u("a1", "b1", "b2", "b3")
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_the_answers_alone_decide_whatever_their_timing(seed: int) -> None:
-    """Against one answer after the other: the same pictures, and not one more asked for."""
-    drawn = random.Random(1000 + seed)
-    names = [f"n{number}" for number in range(40)]
-    pages = {
-        (engine, word): [u(*drawn.choices(names, k=drawn.randint(0, 8))) for _ in range(drawn.randint(0, 4))]
-        for engine in range(2)
-        for word in range(2)
-    }
-    # a fifth of the URLs give nothing, others share their bytes
-    bytes_of = {url: str(drawn.randint(1, 30)) for url in u(*names) if drawn.random() < 0.8}
-    wanted = drawn.randint(1, 15)
-    alone = play(pages, bytes_of, wanted=wanted, at_once=1, seed=0)
-    together = play(pages, bytes_of, wanted=wanted, at_once=drawn.randint(2, 16), seed=seed)
-    assert taken(together) == taken(alone)
-    assert together.good == alone.good
-    assert together.next == alone.next
-    assert together.found == alone.found
-    assert together.failures == alone.failures
-    assert len({bytes_of[url] for url in taken(alone)}) == len(taken(alone)) == alone.num_good <= wanted
-
-
-def test_an_engine_that_gives_the_same_page_for_ever_is_left() -> None:
-    pages = {(0, 0): [u("a1")] * 3, (0, 1): [u("a1")] * 3}
-    search = play(pages, all_good(pages), wanted=5, at_once=1, seed=0)
-    assert taken(search) == u("a1")
-    assert len(search.found) == 4  # two searches, two pages each: the second had nothing new
-
-
-# --- whole crawls ------------------------------------------------------------------------------------------------
-
-
-class Web:
-    """A server of pictures and of all engines, and crawls of it."""
-
-    def __init__(self, server: HostileServer, folder: Path) -> None:
-        self.server, self.folder = server, folder
-        self.index: dict[str, list[Picture]] = {}
-        self.site = SearchSite(self.index)
-        routes: dict[str, Any] = {
-            "/picture/*": lambda hit: picture(int(hit.path.split("/")[2].split(".")[0])),
-            "/same/*": picture(1),
-            "/403": Answer(b"no", 403, "text/plain"),
-            "/410": Answer(b"gone", 410, "text/plain"),
-            "/500-once": at_first(1, Answer(b"", 500), picture(1)),
-            "/html": Answer(b"<html><body>Not found</body></html>"),
-            "/empty": Answer(b""),
-        }
-        for path, handler in routes.items():
-            server.add(path, handler)
-        for engine in ("bing", "google", "baidu", "flickr", "json"):
-            server.add(f"/{engine}", self._answer(engine))
-
-    def _answer(self, engine: str) -> Callable[[Hit], Answer]:
-        def answer(hit: Hit) -> Answer:
-            query = {name: values[0] for name, values in hit.query.items()}
-            return Answer(self.site.answer(engine, query), type="text/html")
-
-        return answer
-
-    def picture(self, path: str, **about: Any) -> Picture:
-        return Picture(self.server.url(path), **about)
-
-    def pictures(self, *numbers: int) -> list[Picture]:
-        return [self.picture(f"/picture/{number}.jpg") for number in numbers]
-
-    def json(self, name: str = "own", path: str = "/json") -> dict[str, Any]:
-        return {**JSON, "name": name, "url": self.server.url(path) + "?q={words}&page={page}"}
-
-    def entry(self, classes: Mapping[str, Sequence[str]], *engines: dict[str, Any], **more: Any) -> CrawlSource:
-        settings = {
-            "kind": "crawl", "classes": classes, "images_per_class": 3, "max_pages": 3, "engines": engines,
-            "fail_when": "any", "gone": "drop", **more,
-        }  # fmt: skip
-        return CrawlSource.model_validate_json(json.dumps(settings))
-
-    def params(self, entry: CrawlSource, *, snapshot: str = "1", **download: Any) -> IngestParams:
-        rules = {**DOWNLOAD, "open_hosts": ["127.0.0.1"], "tries": 2, **download}
-        given = {
-            "snapshot": snapshot, "sources": [entry.model_dump(mode="json")], "download": rules,
-            "crop": {"kind": "none"}, "max_file_bytes": 1 << 20, "max_pixels": 1_000_000, "min_side": 8,
-            "shard_bytes": 1 << 20,
-        }  # fmt: skip
-        return IngestParams.model_validate_json(json.dumps(given))
-
-    def crawl(self, entry: CrawlSource, **more: Any) -> Listing:
-        place = Place(self.folder, self.folder / "cache", self.params(entry, **more))
-        home = {name: self.server.url(f"/{name}") for name in ("bing", "google", "baidu", "flickr")}
-        return list_crawl(entry, source="0-crawl", place=place, addresses=home)
-
-    def paths(self, listing: Listing) -> list[str]:
-        """Paths of the pictures, in the order in which the engines named them."""
-        rows = [row for row in listing.records or [] if row["outcome"] == "ok"]
-        assert sorted((row["url"], row["label"]) for row in rows) == sorted(
-            zip(listing.paths, listing.labels, strict=True)
-        )
-        return [row["url"].removeprefix(self.server.url("")) for row in rows]
-
-    def asked(self, prefix: str = "/picture/") -> dict[str, int]:
-        return {path: count for path, count in self.server.hits.items() if path.startswith(prefix)}
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Web]:
     with HostileServer() as server:
         yield Web(server, tmp_path)
-
-
-def outcomes(listing: Listing) -> Counter[str]:
-    return Counter(row["outcome"] for row in listing.records or [])
-
-
-def reasons(listing: Listing) -> Counter[str]:
-    return Counter(reject.reason for reject in listing.rejects)
 
 
 @pytest.mark.parametrize("engine", ["bing", "google", "baidu", "flickr", "json"])
@@ -346,93 +167,6 @@ def test_a_host_that_must_wait_holds_up_no_other(web: Web) -> None:
         quick = [time for path in web.asked() for time in web.server.times[path]]
         waited = [max(times) for path, times in other.times.items() if path.startswith("/slow")]
         assert max(quick[:10]) < max(waited) - 0.5
-
-
-@dataclass
-class OpenGate:
-    """Lets everybody through; `held` hosts must wait until a time."""
-
-    held: dict[str, float] = field(default_factory=dict)
-
-    def ready_at(self, host: str) -> float:
-        return self.held.get(host, 0.0)
-
-    def delay(self, host: str) -> float:  # noqa: ARG002
-        return 0.0
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-
-def crew_of(connections: int, per_host: int, *, gate: OpenGate | None = None, stopped: list[int] | None = None) -> Any:
-    rules = {**DOWNLOAD, "connections": connections, "connections_per_host": per_host}
-    params = DownloadParams.model_validate_json(json.dumps(rules))
-    stop = (lambda: stopped.append(1)) if stopped is not None else (lambda: None)
-    return Crew[str](params, gate=gate or OpenGate(), stop=stop)  # type: ignore[arg-type]  # a gate without a network
-
-
-def test_a_crew_keeps_to_its_connections_and_to_those_of_each_host() -> None:
-    lock, now, most = threading.Lock(), Counter[str](), Counter[str]()
-
-    def work(host: str, tries: int) -> str:  # noqa: ARG001
-        with lock:
-            now.update([host, "all"])
-            most[host], most["all"] = max(most[host], now[host]), max(most["all"], now.total() // 2)
-        time.sleep(0.01)
-        with lock:
-            now.subtract([host, "all"])
-        return host
-
-    with crew_of(5, 2) as crew:
-        for number in range(20):
-            host = "abcd"[number % 4]
-            crew.add(Job(host, partial(work, host)))
-        assert crew.full
-        came: Counter[str] = Counter()
-        while crew.busy:
-            came.update(result for _, result in crew.land())
-    assert came == dict.fromkeys("abcd", 5)
-    assert most["all"] == 5
-    assert all(most[host] <= 2 for host in "abcd")
-
-
-def test_a_job_that_asks_for_another_try_gets_it_later_and_the_others_go_first() -> None:
-    order: list[str] = []
-
-    def work(name: str, tries: int) -> str | float:
-        order.append(f"{name}{tries}")
-        return 0.05 * (2 - tries) if name == "b" and tries < 2 else name
-
-    with crew_of(1, 1, gate=OpenGate({"c": time.monotonic() + 0.3})) as crew:
-        for name in "bca":
-            crew.add(Job(name, partial(work, name)))
-        landed = []
-        while crew.busy:
-            landed += [result for _, result in crew.land()]
-    assert order == ["b0", "a0", "b1", "b2", "c0"]
-    assert landed == ["a", "b", "c"]
-
-
-def test_an_error_in_a_crew_stops_what_is_under_way_and_drops_what_waits() -> None:
-    stopped: list[int] = []
-    done: list[int] = []
-
-    def work(number: int, tries: int) -> str:  # noqa: ARG001
-        if number == 0:
-            raise RuntimeError("lost")
-        done.append(number)
-        return "x"
-
-    def run() -> None:
-        with crew_of(1, 1, stopped=stopped) as crew:
-            for number in range(9):
-                crew.add(Job("a", partial(work, number)))
-            while crew.busy:
-                crew.land()
-
-    with pytest.raises(RuntimeError, match="lost"):
-        run()
-    assert (stopped, done) == ([1], [])
 
 
 # --- engines that fail -------------------------------------------------------------------------------------------
@@ -703,154 +437,6 @@ def test_the_manifest_knows_where_each_picture_comes_from(web: Web) -> None:
     )
     rows = [json.loads(line) for line in (web.folder / "out" / "sources.jsonl").read_text().splitlines()]
     assert [(one["source"], one["outcome"]) for one in rows] == [("0-crawl", "ok"), ("0-crawl", "not-an-image")]
-
-
-# --- what icrawler's threads lose --------------------------------------------------------------------------------
-
-
-def quiet(parts: Any) -> Any:
-    """One of icrawler's parts, told that nothing has ended."""
-    parts.signal.set(feeder_exited=False, parser_exited=False, reach_max_num=False)
-    return parts
-
-
-class Kept(BaseStorage):  # type: ignore[misc]  # icrawler has no types
-    """Names of files in the order in which icrawler stores them."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def write(self, id: str, data: bytes) -> None:  # noqa: ARG002
-        self.names.append(id)
-
-    def exists(self, id: str) -> bool:  # noqa: ARG002
-        return False
-
-
-class Always:
-    """A session that gives the same answer to everybody."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.status, self.num_asked = status, 0
-
-    def get(self, url: str, **_: Any) -> Any:  # noqa: ARG002
-        self.num_asked += 1
-        return type("Response", (), {"status_code": self.status, "content": picture(1)})()
-
-
-def stock_downloader(session: Any, *, kind: Any = icrawler.Downloader, threads: int = 1) -> Any:
-    downloader = quiet(kind(threads, Signal(), session, Kept()))
-    downloader.max_num = 9
-    return downloader
-
-
-def test_icrawler_takes_more_than_was_wanted() -> None:
-    """Here: see that not one more is fetched, above."""
-    together = threading.Barrier(4)
-
-    class Slow(icrawler.Downloader):  # type: ignore[misc]
-        def keep_file(self, task: Any, response: Any, **_: Any) -> bool:  # noqa: ARG002
-            together.wait(5)
-            return True
-
-        def get_filename(self, task: Any, default_ext: str) -> str:  # noqa: ARG002
-            return str(self.fetched_num)
-
-    downloader = stock_downloader(Always(), kind=Slow, threads=4)
-    for number in range(4):
-        downloader.in_queue.put({"file_url": f"http://h/{number}"})
-    downloader.start(max_num=1, queue_timeout=0.05)
-    for worker in downloader.workers:
-        worker.join()
-    assert len(downloader.storage.names) == 4
-
-
-def test_icrawler_leaves_while_pages_are_still_read(web: Web) -> None:
-    downloader = stock_downloader(Always(), kind=icrawler.ImageDownloader)
-    downloader.fetched_num = 1
-    downloader.worker_exec(max_num=9, queue_timeout=0.01)  # returns, though the parser has not exited
-    assert not downloader.signal.get("parser_exited")
-    good = web.server.routes["/json"]
-
-    def slow(hit: Hit) -> Answer | bytes:
-        time.sleep(0.5 if hit.query["page"] == ["2"] else 0.0)
-        return good(hit)
-
-    web.server.add("/json", slow)
-    web.index["x"] = web.pictures(*range(12))
-    assert len(web.crawl(web.entry({"a": ["x"]}, web.json(), images_per_class=12)).paths) == 12
-
-
-def test_icrawler_tries_no_error_again(web: Web) -> None:
-    session = Always(500)
-    downloader = stock_downloader(session, kind=icrawler.ImageDownloader)
-    downloader.download({"file_url": "http://h/a.jpg"}, "jpg", max_retry=3, overwrite=True)
-    assert session.num_asked == 1
-    web.index["x"] = [web.picture("/500-once")]
-    assert len(web.crawl(web.entry({"a": ["x"]}, web.json(), images_per_class=1)).paths) == 1
-
-
-def test_icrawler_drops_what_comes_twice_without_a_word() -> None:
-    """Here: rejects duplicate-url and duplicate-content, above."""
-    tasks = CachedQueue(5)
-    tasks.put({"file_url": "http://h/a.jpg"})
-    tasks.put({"file_url": "http://h/a.jpg"})
-    assert tasks.qsize() == 1
-
-
-def test_icrawler_names_files_by_their_arrival() -> None:
-    """Here: by their content; and the same rows at any speed, above."""
-    downloader = stock_downloader(Always(), kind=icrawler.ImageDownloader)
-    for url in ("http://h/b.jpg", "http://h/a.png"):
-        downloader.download({"file_url": url}, "jpg", overwrite=True)
-    assert downloader.storage.names == ["000001.jpg", "000002.png"]
-
-
-def test_an_error_in_a_thread_ends_icrawlers_crawl_in_silence_and_ours_with_that_error(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Broken(icrawler.Downloader):  # type: ignore[misc]
-        def download(self, task: Any, *_: Any, **__: Any) -> Any:
-            raise RuntimeError(f"lost {task}")
-
-    downloader = stock_downloader(Always(), kind=Broken)
-    downloader.in_queue.put({"file_url": "http://h/a.jpg"})
-    died: list[str] = []
-    monkeypatch.setattr(threading, "excepthook", lambda about: died.append(str(about.exc_value)))
-    downloader.start(max_num=1, queue_timeout=0.05)
-    downloader.workers[0].join()
-    assert len(died) == 1
-    assert not downloader.is_alive()  # all that icrawler's crawl() waits for
-
-    def broken(self: Fetcher, task: Any, tries: int) -> Any:  # noqa: ARG001
-        raise RuntimeError(f"lost {task.url}")
-
-    monkeypatch.setattr(Fetcher, "download", broken)
-    web.index["x"] = web.pictures(1, 2, 3)
-    with pytest.raises(RuntimeError, match="lost http://127.0.0.1"):
-        web.crawl(web.entry({"a": ["x"]}, web.json()))
-
-
-def test_a_crawl_leaves_no_thread_and_no_logging_behind(web: Web) -> None:
-    threads = set(threading.enumerate())
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    web.index["x"] = web.pictures(1, 2, 3)
-    web.crawl(web.entry({"a": ["x"]}, BING, web.json()))
-    with pytest.raises(InputError):
-        web.crawl(web.entry({"a": ["nothing"]}, web.json()))
-    left = {thread for thread in threading.enumerate() if "crawl" in thread.name or "parser" in thread.name}
-    assert not left - threads
-    assert (root.handlers, root.level) == (handlers, level)
-
-
-def test_icrawlers_queues_block_a_feeder_that_nobody_reads() -> None:
-    """Which is why nothing here waits in them: `Search` says one step at a time."""
-    feeder = quiet(icrawler.Feeder(1, Signal(), None))
-    for number in range(5):
-        feeder.output(f"http://h/{number}", block=False)
-    with pytest.raises(queue.Full):
-        feeder.output("http://h/6", block=False)
 
 
 def test_a_row_survives_the_journal() -> None:
