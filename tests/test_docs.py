@@ -1,5 +1,6 @@
 """What the documentation shows is what the code takes."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
@@ -70,3 +72,10 @@ def test_every_benchmark_says_how_it_is_run(script: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: {script}")
+
+
+def test_the_picture_of_the_readme_is_of_the_committed_run() -> None:
+    """`python docs/picture.py` makes it anew after a run whose figures are other ones."""
+    metrics = (ROOT / "data" / "evaluate" / "metrics.json").read_bytes()
+    with Image.open(ROOT / "docs" / "report.png") as picture:
+        assert picture.info.get("metrics-sha256") == hashlib.sha256(metrics).hexdigest()
