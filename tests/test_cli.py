@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -169,10 +170,51 @@ def test_the_makefile_puts_the_command_into_the_environment(tmp_path: Path) -> N
     put(tmp_path / "a project/.venv/bin/python", b'#!/bin/sh\necho "$PYTHONPATH" "$@"\n').chmod(0o755)
     for name in ("Makefile", "requirements.lock"):
         put(tmp_path / "a project" / name, (ROOT / name).read_bytes())
-    put(tmp_path / "a project/.venv/.installed-cuda", b"")
+    put(tmp_path / "a project/.venv/.installed-auto", b"")
     subprocess.run(["make", "env"], cwd=tmp_path / "a project", check=True, env={"PATH": os.environ["PATH"]})
     found = subprocess.run(
         ["a project/.venv/bin/miwake", "ingest", "diff", "a b", "c"],
         cwd=tmp_path, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]},
     )  # fmt: skip
     assert found.stdout == f"{tmp_path}/a project -P -m pipelines.cli ingest diff a b c\n"
+
+
+FAKE_UV = r"""#!/bin/sh
+case "$*" in
+  venv*) mkdir -p .venv/bin ;;
+  *--torch-backend*)
+    echo "$*" | sed -E 's/.*--torch-backend ([a-z]*) torch==.* torchvision==.*/\1/' >> asked
+    test -n "$REACHED" || { echo refused >&2; exit 1; } ;;
+  *--require-hashes*requirements.lock) echo whole >> asked ;;
+  *--require-hashes*) if grep -qE '^(torch|nvidia-cublas|triton)=='; then echo torch; else echo rest; fi >> asked ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("torch", "reached", "asked", "said"),
+    [
+        ("auto", True, ["rest", "auto"], ""),
+        ("cpu", True, ["rest", "cpu"], ""),
+        ("auto", False, ["rest", "auto", "whole"], "cannot be reached: taking those of the package index"),
+        ("cpu", False, ["rest", "cpu"], "refused"),
+        ("cuda", True, ["whole"], ""),
+    ],
+)
+def test_pytorch_comes_in_the_builds_that_were_asked_for(
+    tmp_path: Path, torch: str, reached: bool, asked: list[str], said: str
+) -> None:
+    """A stand-in for uv writes down what it was asked for: hashes are kept for all but PyTorch's own builds."""
+    for name in ("Makefile", "requirements.lock"):
+        put(tmp_path / name, (ROOT / name).read_bytes())
+    put(tmp_path / "bin/uv", FAKE_UV.encode()).chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["make", "env", f"TORCH={torch}"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"PATH": path, "REACHED": "yes" if reached else ""},
+    )  # fmt: skip
+    assert (tmp_path / "asked").read_text().split() == asked
+    assert said in done.stdout + done.stderr
+    assert (done.returncode == 0) is (reached or torch == "auto")
+    assert re.search(r"about [0-9.]+ GB to fetch, [0-9.]+ GB on disk", done.stdout)
+    assert (tmp_path / f".venv/.installed-{torch}").exists() is (done.returncode == 0)

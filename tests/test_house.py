@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -202,13 +203,24 @@ def test_readme_and_contributing_name_only_targets_of_the_makefile() -> None:
         assert named <= targets, name
 
 
-def test_the_lock_pins_every_dependency_with_hashes_and_names_no_host() -> None:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    pins = re.findall(r"^([a-z0-9][a-z0-9._-]*)==\S+.*\\\n    --hash=sha256:", lock, flags=re.MULTILINE)
+def pins_of(name: str) -> dict[str, str]:
+    """Package to version of a lock, in which every one has hashes and nothing names a host."""
+    lock = (ROOT / name).read_text(encoding="utf-8")
+    pins = re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+).*\\\n    --hash=sha256:", lock, flags=re.MULTILINE)
     assert len(pins) == len(re.findall(r"^[a-z0-9]", lock, flags=re.MULTILINE))
     assert "://" not in lock
-    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    block = pyproject.split("dependencies = [")[1].split("\n]")[0]
-    for name in re.findall(r'^    "([a-z0-9-]+)', block, flags=re.MULTILINE):
-        assert name in pins, f"{name} of pyproject.toml is not in requirements.lock: run `make lock`"
+    return dict(pins)
+
+
+def test_the_locks_pin_every_dependency_with_hashes_and_agree() -> None:
+    run, dev = pins_of("requirements.lock"), pins_of("requirements-dev.lock")
+    assert run.items() <= dev.items()
+    assert not {"pytest", "ruff", "mypy", "playwright", "wandb"} & run.keys()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    wanted = {"requirements.lock": project["dependencies"], "requirements-dev.lock": extras}
+    for name, lines in wanted.items():
+        names = {re.split(r"[^a-z0-9-]", line)[0] for line in lines} - {"miwake", "dvc-s3"}
+        missing = names - pins_of(name).keys()
+        assert not missing, f"{missing} of pyproject.toml are not in {name}: run `make lock`"
     assert not (ROOT / "uv.lock").exists()
