@@ -9,17 +9,3 @@ train     a folder per member and fold: weights, history, predictions
 evaluate  what the members know together: metrics with intervals, confusion counts, suspects
 report    one HTML page that says what was learnt, how well, and what to fix
 """
-
-import gc
-import os
-import sys
-
-if sys.argv[:1] == ["-m"]:  # what Python has there while it looks for the module of `python -m pipelines.<stage>`
-    # a command: nothing that it imports becomes garbage, for which Python would search again and again until
-    # `search_from_now_on`; and pydantic would ask every installed package whether it extends pydantic
-    gc.disable()
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    if "pipelines.ingest" in sys.orig_argv:
-        # numpy's BLAS keeps a thread for each core, which holds that core a while after every product; beside the small
-        # ones of ingest, and the decoders that need all cores, photographs took 1.6 times as long
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -16,7 +16,6 @@ from typing import Annotated
 
 import typer
 
-from pipelines.core.cycles import search_from_now_on
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.layout import Layout
 
@@ -35,7 +34,6 @@ app.add_typer(ingest_app, name="ingest")
 @app.callback()
 def _miwake() -> None:
     """Image classification that can be reproduced: what to ask of data and models."""
-    search_from_now_on()
 
 
 @ingest_app.command("diff")

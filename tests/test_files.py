@@ -2,17 +2,11 @@
 
 import errno
 import json
-import os
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pipelines.core import write_back
 from pipelines.core.files import empty_folder, whole_file, write_csv, write_json, write_text
-from pipelines.core.write_back import begin_write_back
-from pipelines.ingest.blocks import write_at
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -58,27 +52,3 @@ def test_an_emptied_folder_holds_nothing_of_an_earlier_run(tmp_path: Path) -> No
     (folder / "old").mkdir(parents=True)
     assert list(empty_folder(folder).iterdir()) == []
     assert empty_folder(tmp_path / "new" / "deep").is_dir()
-
-
-def test_writing_back_may_begin_early_and_is_but_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (tmp_path / "file").open("wb") as file:
-        file.write(b"x" * 10_000)
-        file.flush()
-        begin_write_back(file.fileno(), 0, 10_000)
-        begin_write_back(file.fileno(), 1 << 40, 10)
-    assert (tmp_path / "file").read_bytes() == b"x" * 10_000
-    reading, writing = os.pipe()
-    begin_write_back(writing, 0, 10)  # which no file is
-    os.close(reading)
-    os.close(writing)
-    assert (write_back._sync_file_range() is not None) == sys.platform.startswith("linux")
-    begun: list[tuple[int, ...]] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(write_back, "_sync_file_range", lambda: lambda *what: begun.append(what))
-        write_at(tmp_path / "file", 512, np.ones((3, 512), np.uint8))
-    assert [what[1:] for what in begun] == [(512, 1536, 2)]  # 2: SYNC_FILE_RANGE_WRITE
-    write_back._sync_file_range.cache_clear()
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert write_back._sync_file_range() is None
-    begin_write_back(0, 0, 10)
-    write_back._sync_file_range.cache_clear()

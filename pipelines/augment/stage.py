@@ -16,7 +16,6 @@ from pipelines.core.packs import COPIES, SUBSETS, UNLABELLED
 from pipelines.core.params.augment import AugmentParams
 from pipelines.core.params.ingest import CropParams, FileCrop
 from pipelines.core.progress import progress
-from pipelines.core.stage import allow_pandas
 from pipelines.core.tables import PACK_INDEX, write_table
 
 MAX_NAMED = 10
@@ -94,7 +93,6 @@ def augment(
     # what a person's own picture needs to become like these
     write_json(out_dir / "pack.json", {"image_size": params.image_size, "fit": params.fit})
 
-    allow_pandas()
     from pipelines.augment.preview import write_preview  # imports torch, since it runs what training runs
 
     write_preview(params, augment_dir=out_dir, path=out_dir / "preview.png")

@@ -9,7 +9,6 @@ MIWAKE_DASK=tcp://host:8786 names the scheduler of a Dask cluster, which then do
 """
 
 import collections
-import gc
 import math
 import os
 import time
@@ -22,7 +21,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pipelines.core.errors import MiwakeError, ParamsError
-from pipelines.core.memory import keep_memory
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
@@ -221,9 +219,7 @@ def _at_once(function: Callable[[Chunk], Result], argument: Chunk) -> Future[Res
 
 
 def _settle_in() -> None:
-    """Begin as a worker process: chunk after chunk takes the same blocks, and leaves no cycles."""
-    gc.disable()
-    keep_memory()
+    """Begin as a worker process."""
     _beside.add(os.getppid())
 
 

@@ -1,11 +1,9 @@
 """Plain JPEGs: their headers, and as much of their pixels as a sketch needs, by simplejpeg.
 
-A header is walked here, not by a library: it says in one pass what is needed, bounds what a hostile file may cost,
-and files of one maker share headers, so that for small files walking it is remembering it.
+A header is walked here, not by a library: it says in one pass what is needed, and bounds what a hostile file may cost.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +23,6 @@ _MAX_SCAN_PASSES = 40
 _MAX_SCANS = 1000
 # photographs have about 20, with depth maps or long XMP some hundreds
 _MAX_SEGMENTS = 10_000
-_SHARED_HEAD_BYTES = 2048
 # what a piece of a file may show beyond the one block, of at most 32 pixels at 1/8, that its cut end garbles
 _SURE_PIXELS = 64
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -54,14 +51,6 @@ class Header(NamedTuple):
     """of EXIF, 1 to 8"""
     profile: bytes | None
     """ICC"""
-    block_columns: int
-    """pixels of the smallest unit that is coded together"""
-    block_rows: int | None
-    """likewise; None: of another kind than files that can be joined have"""
-
-    @property
-    def baseline(self) -> bool:
-        return self.coding in (0xC0, 0xC1) and self.plain
 
     @property
     def space(self) -> str:
@@ -82,28 +71,6 @@ def read_header(data: bytes) -> Header | None:
     Raises:
         ImageError: `broken`, for a file made to take for ever.
     """
-    end = data.find(b"\xff\xda", 0, _SHARED_HEAD_BYTES)
-    found = None if end < 0 else _remembered(data[:end])
-    if found is None:  # the two bytes may also stand inside a segment, such as the thumbnail of EXIF
-        found = _walk(data)
-    return found
-
-
-def read_shared_header(data: bytes) -> tuple[bytes, Header] | None:
-    """All of a small file before its data, by which files of one maker are told, and what it says."""
-    end = data.find(b"\xff\xda", 0, _SHARED_HEAD_BYTES)
-    found = None if end < 0 else _remembered(data[:end])
-    if found is None:
-        return None
-    return data[: end + 2 + int.from_bytes(data[end + 2 : end + 4], "big")], found
-
-
-@lru_cache(maxsize=256)
-def _remembered(head: bytes) -> Header | None:
-    return _walk(head + b"\xff\xda")
-
-
-def _walk(data: bytes) -> Header | None:
     if data[:2] != b"\xff\xd8":
         return None
     position, size_at, exif = 2, 0, b""
@@ -136,22 +103,9 @@ def _header(data: bytes, size_at: int, end: int, exif: bytes, profile: dict[int,
     )
     joined = b"".join(part for _, part in sorted(profile.items()))
     mode = _MODES.get(data[size_at + 4], "")
-    columns, rows = _block(data, size_at, end)
     return Header(
-        width, height, mode, data[size_at - 1], data[size_at - 4], size_at, end, read_orientation(exif), joined or None,
-        columns, rows,
-    )  # fmt: skip
-
-
-def _block(data: bytes, size_at: int, end: int) -> tuple[int, int | None]:
-    """Width and height of what is coded together: by the sampling of the first component, if it is the finest."""
-    num_components = data[size_at + 4]
-    samplings = [data[size_at + 6 + 3 * index] for index in range(num_components) if size_at + 6 + 3 * index < end]
-    first = samplings[0] if samplings else 0
-    usual = samplings == [0x11] or (num_components == 3 and samplings[1:] == [0x11, 0x11])
-    if not usual or not first >> 4 or not first & 15 or b"\xff\xdd" in data[:end]:
-        return 8, None
-    return 8 * (first >> 4), 8 * (first & 15)
+        width, height, mode, data[size_at - 1], data[size_at - 4], size_at, end, read_orientation(exif), joined or None
+    )
 
 
 def bare(data: bytes, header: Header) -> bytes:

@@ -11,7 +11,6 @@ from pipelines.core.params.dedupe import DedupeParams
 from pipelines.dedupe.detail import SMALLEST_LARGE, look_closer
 from pipelines.dedupe.hashes import Chosen
 from pipelines.dedupe.kinds import NOTHING, Sizes, kinds_of, slack_of
-from pipelines.dedupe.memory import keep_freed_memory
 from pipelines.dedupe.near import MIN_CONTRAST, contrast, near_pairs, threshold
 from pipelines.dedupe.rows import Pictures, Rows
 
@@ -64,7 +63,6 @@ def find(params: DedupeParams, rows: Rows, standing: list[int], pictures: Pictur
         pictures: of all rows.
         foreign: pictures that only their copies among the rows make interesting.
     """
-    keep_freed_memory()
     blank = contrast(pictures.thumbnails) < MIN_CONTRAST
     found = _nodes(rows, standing, pictures, None if not params.near else blank)
     by_id: dict[str, list[int]] = defaultdict(list)

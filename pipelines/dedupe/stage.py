@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.core.cycles import no_search_for_cycles
 from pipelines.core.decisions import read_decisions
 from pipelines.core.files import empty_folder, write_csv
 from pipelines.core.params.dedupe import DedupeParams
@@ -62,7 +61,6 @@ class DedupeArtifact:
         )
 
 
-@no_search_for_cycles()
 def dedupe(
     params: DedupeParams,
     *,

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.write_back import begin_write_back
-
 BLOCK = 512
 # runs of so many blocks are copied one by one
 _LONG_RUN = 32
@@ -127,6 +125,5 @@ def write_at(path: Path, position: int, data: Blocks) -> None:
         while rest:  # a write may take only a part, and says so
             written = os.pwrite(descriptor, rest, place)
             rest, place = rest[written:], place + written
-        begin_write_back(descriptor, position, data.nbytes)
     finally:
         os.close(descriptor)

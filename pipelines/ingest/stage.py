@@ -5,13 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from pipelines.core.cycles import no_search_for_cycles
 from pipelines.core.errors import InputError
 from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
-from pipelines.core.memory import keep_memory
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import ArchiveSource, FolderSource, Source, TableSource, UrlsSource
 from pipelines.ingest.cropping import check_crop
@@ -70,10 +66,7 @@ def ingest(
             full.
     """
     check_crop(params.crop)
-    keep_memory()
-    # one allocator for all: arrow's own takes and clears pieces of 2 MB
-    pa.set_memory_pool(pa.system_memory_pool())
-    with no_search_for_cycles(), Side(workers) as side:
+    with Side(workers) as side:
         return _ingest(params, Place(root, cache, params, side), out_dir=out_dir, workers=workers)
 
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.batches import Sketched, sketch_many
 from pipelines.core.errors import ImageError
 from pipelines.core.executor import works_alone
-from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch
+from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
 from pipelines.ingest.blocks import BLOCK, Content, Numbers, padded
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.listing import Origin, Reader
@@ -245,47 +244,39 @@ def _look_at(
     chunk: Chunk, places: list[int], files: list[bytes], rows: Rows, thumbnails: Pixels, rejects: dict[int, ImageError]
 ) -> None:
     """Fill in what `files` show at their `places`."""
-    found = sketch_many(files, max_pixels=chunk.max_pixels, min_side=chunk.min_side)
-    where = np.array(places)
-    for group in found.alike:
-        at = where[group.rows]
-        thumbnails[at] = group.thumbnails
-        header = group.header
-        shown = (*group.size, "JPEG", header.mode, header.orientation, 1, group.greyscale, False)
-        for name, values in zip(_SHOWN, shown, strict=True):
-            rows[name][at] = values
-        rows["sharpness"][at] = sharpness(group.details)
-    alone = {places[row]: one for row, one in found.alone.items()}
-    rejects |= {place: one for place, one in alone.items() if isinstance(one, ImageError)}
-    seen = {place: one for place, one in alone.items() if isinstance(one, Sketch)}
+    seen: dict[int, Sketch] = {}
+    for place, data in zip(places, files, strict=True):
+        try:
+            seen[place] = sketch(data, max_pixels=chunk.max_pixels, min_side=chunk.min_side)
+        except ImageError as error:
+            rejects[place] = error
     if seen:
         some = list(seen)
         thumbnails[some] = [one.thumbnail for one in seen.values()]
         for name in _SHOWN:
             rows[name][some] = [getattr(one, name) for one in seen.values()]
         rows["sharpness"][some] = sharpness([one.detail for one in seen.values()])
-    rows["size"][where] = [len(data) for data in files]
-    _fill_crops(chunk, places, files, found, rows, rejects)
+    rows["size"][places] = [len(data) for data in files]
+    rows["crop_right"][places] = rows["crop_bottom"][places] = 1.0
+    _fill_crops(chunk, dict(zip(places, files, strict=True)), seen, rows, rejects)
 
 
 def _fill_crops(
-    chunk: Chunk, places: list[int], files: list[bytes], found: Sketched, rows: Rows, rejects: dict[int, ImageError]
+    chunk: Chunk, files: dict[int, bytes], seen: dict[int, Sketch], rows: Rows, rejects: dict[int, ImageError]
 ) -> None:
-    rows["crop_right"][places] = rows["crop_bottom"][places] = 1.0
-    boxes = {} if chunk.origins is None else {place: chunk.origins[place].box for place in places}
+    boxes = {} if chunk.origins is None else {place: chunk.origins[place].box for place in seen}
     if chunk.crop is None and not any(boxes.values()):
         return
     from pipelines.ingest.cropping import find_crop
 
-    for place, data, sketch in zip(places, files, found.one_by_one(), strict=True):
-        if isinstance(sketch, Sketch):
-            try:
-                crop = find_crop(chunk.crop, data, sketch, boxes.get(place), max_pixels=chunk.max_pixels)
-            except ImageError as error:
-                rejects[place] = error
-                continue
-            for name, value in zip(CROP, crop, strict=True):
-                rows[name][place] = value
+    for place, one in seen.items():
+        try:
+            crop = find_crop(chunk.crop, files[place], one, boxes.get(place), max_pixels=chunk.max_pixels)
+        except ImageError as error:
+            rejects[place] = error
+            continue
+        for name, value in zip(CROP, crop, strict=True):
+            rows[name][place] = value
 
 
 def _fill_figures(rows: Rows, thumbnails: Pixels) -> None:

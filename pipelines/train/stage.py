@@ -14,7 +14,6 @@ from pipelines.core.memory import keep_memory
 from pipelines.core.packs import FoldRows, PackReader, Rows, fold_rows, read_training_index, targets
 from pipelines.core.params.augment import AugmentPolicy
 from pipelines.core.params.train import FrozenRecipe, Recipe, TrainParams
-from pipelines.core.stage import allow_pandas
 from pipelines.core.tables import PACK_INDEX, read_table
 from pipelines.train.probe import probe_rows
 from pipelines.train.threads import wait_briefly
@@ -84,7 +83,6 @@ def train(
     _check(member, recipe, policies, reader, rows, fold, labels, classes)
     check_installed(params.trackers)
 
-    allow_pandas()
     # before torch starts its threads
     wait_briefly()
     # torch costs 2 s: after everything that can be refused without it

@@ -14,5 +14,4 @@ if __name__ == "__main__":
             cache=layout.cache,
             unlabelled=params.split.unlabelled,
         ),
-        needs_pandas=True,
     )

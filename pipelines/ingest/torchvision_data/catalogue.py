@@ -4,7 +4,6 @@ import difflib
 from typing import Any
 
 from pipelines.core.errors import InputError
-from pipelines.core.stage import allow_pandas
 
 FILES = {
     "CLEVRClassification", "Caltech101", "Caltech256", "Country211", "DTD", "EuroSAT", "FGVCAircraft", "Flowers102",
@@ -32,7 +31,6 @@ def find_class(name: str, where: str) -> Any:
     Raises:
         InputError: there is none, it is not about classification, or torchvision cannot be imported.
     """
-    allow_pandas()
     try:
         from torchvision import datasets
     except ImportError as error:
