@@ -35,6 +35,15 @@ class Mlp(Section):
 
 
 Network = NetworkName | Mlp
+WITHOUT_BATCH_NORM = ("alexnet", "convnext", "squeezenet", "swin", "vgg", "vit")
+"""how the names of such networks begin, but for the vgg that end with _bn; a test looks at the networks"""
+
+
+def has_batch_norm(model: Network) -> bool:
+    """Whether the network has layers that normalise by the other pictures of a step."""
+    if isinstance(model, Mlp):
+        return False
+    return model.endswith("_bn") or not model.startswith(WITHOUT_BATCH_NORM)
 
 
 class FileWeights(Section):
