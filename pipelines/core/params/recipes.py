@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.core.params.base import Count, Fraction, Name, PositiveFloat, PositiveInt, Section
+from pipelines.core.params.base import Count, Fraction, Name, PathText, PositiveFloat, PositiveInt, Section
 from pipelines.core.params.networks import Mlp, Network, NetworkName, Weights, has_batch_norm
 from pipelines.core.params.optimizers import Optimizer, Schedule
 
@@ -103,7 +103,7 @@ class Distillation(Section):
 class PseudoLabels(Section):
     """Unlabelled pictures, labelled by a former run where it was sure."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: PathText
     """of that run's predictions.parquet"""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """of the file: another one is refused, and the message gives what it should say"""
