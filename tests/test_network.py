@@ -266,7 +266,8 @@ def test_no_part_holds_one_picture_where_batch_norms_learn(
 
 
 def test_parts_are_halved_for_memory_down_to_two_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, seen = steps._learn, []
+    plain = steps._learn
+    seen: list[int] = []
 
     def hungry(trained: nn.Module, lesson: Any, pixels: torch.Tensor, *others: Any, **named: Any) -> Any:
         if len(pixels) > limit:
@@ -319,7 +320,8 @@ def test_parts_on_several_devices_are_counted_too() -> None:
 def test_without_batch_norms_that_learn_steps_of_one_picture_are_taken(
     tmp_path: Path, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, plain = [], steps._learn
+    plain = steps._learn
+    seen: list[int] = []
 
     def watched(trained: nn.Module, lesson: Any, pixels: torch.Tensor, *others: Any, **named: Any) -> Any:
         seen.append(len(pixels))
