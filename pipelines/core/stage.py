@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from pipelines.core.cycles import search_from_now_on
 from pipelines.core.errors import MiwakeError
-from pipelines.core.layout import Layout
+from pipelines.core.layout import Layout, repro_of
 from pipelines.core.params import Params, load_params
 
 
@@ -38,14 +39,26 @@ def run_stage(
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        what = f"{error.filename}: " if error.filename else ""
-        print(f"{name}: {what}{os.strerror(error.errno or 0)}; nothing half-written was left", file=sys.stderr)
+        print(f"{name}: {_explain(error, layout)}; nothing half-written was left", file=sys.stderr)
         raise SystemExit(1) from error
     print(f"{name}: {result} [{time.monotonic() - started:.1f} s]")
     # nothing that is left is searched twice as the process ends; triton, of torch.compile, prints what it was not let
     # go of
     if "triton" not in sys.modules:
         gc.freeze()
+
+
+def _explain(error: OSError, layout: Layout) -> str:
+    """The file, what is wrong with it, and for one that a stage writes, which to run first."""
+    # Arrow's errors have no file name: "… Failed to open local file '/a/b'. Detail: …"
+    file = error.filename or next(iter(re.findall(r"'(.+)'", str(error))), None)
+    if not isinstance(file, str | bytes):
+        return str(error)
+    path = Path(os.fsdecode(file))
+    written = (command := repro_of(path)) != "dvc repro" and path.absolute().is_relative_to(layout.root.absolute())
+    if isinstance(error, FileNotFoundError) and written:
+        return f"{path} does not exist: run `{command}` first"
+    return f"{path}: {os.strerror(error.errno or 0)}"
 
 
 def allow_pandas() -> None:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-TAG = "tag:yaml.org,2002:"
 READ_AS = {
     "int": "a whole number",
     "float": "a number",
@@ -41,29 +40,34 @@ def taken_otherwise(text: str) -> list[str]:
 
 
 def _compose(text: str) -> Node:
-    return YAML(typ="safe", pure=True).compose(text)
+    node: Node = YAML(typ="safe", pure=True).compose(text)
+    return node
+
+
+def _kind(node: Node) -> str:
+    return (node.tag or "").removeprefix("tag:yaml.org,2002:")
 
 
 def _taken_otherwise(node: Node, where: str) -> Iterator[str]:
     if isinstance(node, MappingNode):
         for key, value in node.value:
-            if key.tag not in (f"{TAG}str", f"{TAG}merge"):
+            if _kind(key) not in ("str", "merge"):
                 yield f"{where or 'the file'}: the key {_quotes(key)}"
             yield from _taken_otherwise(value, f"{where}.{key.value}" if where else str(key.value))
     elif isinstance(node, SequenceNode):
         for number, value in enumerate(node.value):
             yield from _taken_otherwise(value, f"{where}[{number}]")
-    elif node.tag == f"{TAG}timestamp":
+    elif _kind(node) == "timestamp":
         yield f"{where}: {_quotes(node)}"
-    if node.tag.removeprefix(TAG) not in ("map", "seq", "str", *READ_AS):
-        yield f"{where}: {node.tag.replace(TAG, '!!')} has no place in params; write a number, a text or a list"
+    if _kind(node) not in ("map", "seq", "str", *READ_AS):
+        yield f"{where}: !!{_kind(node)} has no place in params; write a number, a text or a list"
 
 
 def _quotes(node: Node) -> str:
     if not isinstance(node, ScalarNode):
         return "is no text; write one"
-    kind = READ_AS.get(node.tag.removeprefix(TAG), "something else")
-    return f'{node.value} was read as {kind}; put it in quotes: "{node.value}"'
+    read_as = READ_AS.get(_kind(node), "something else")
+    return f'{node.value} was read as {read_as}; put it in quotes: "{node.value}"'
 
 
 def explain(model: type[BaseModel], raw: Any, text: str, error: ValidationError) -> list[str]:
