@@ -1,9 +1,20 @@
 """Where members and students lie."""
 
+import errno
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-from pipelines.core.layout import Layout
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.core.errors import InputError
+from pipelines.core.layout import WRITERS, Layout, repro_of
 from pipelines.core.params import load_params
+from pipelines.core.stage import run_stage
+from pipelines.core.tables import SPLITS, read_classes, read_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,3 +33,87 @@ def test_students_have_a_folder_of_their_own_and_come_last() -> None:
         ("pupil", 2, "root/data/students/pupil-2"),
     ]
     assert layout.member(train, "pupil", 2) == Path("root/data/students/pupil-2")
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("data/train/lite0-0/model.safetensors", "dvc repro train"),
+        ("/mnt/data/project/data/augment/index.parquet", "dvc repro augment"),
+        ("data/decisions/drop.csv", "dvc repro"),
+        ("elsewhere/index.parquet", "dvc repro"),
+    ],
+)
+def test_which_stage_writes_a_file_is_known(path: str, command: str) -> None:
+    assert repro_of(Path(path)) == command
+
+
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [
+        ("dedupe", "ingest/manifest.parquet"),
+        ("validate", "dedupe/manifest.parquet"),
+        ("split", "dedupe/manifest.parquet"),
+        ("augment", "ingest/manifest.parquet"),
+        ("train lite0_frozen 0", "augment/index.parquet"),
+        ("evaluate", "augment/index.parquet"),
+        ("report", "augment/index.parquet"),
+    ],
+)
+def test_a_stage_that_is_run_too_early_names_the_file_and_the_stage_to_run(
+    tmp_path: Path, command: str, first: str
+) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", *f"pipelines.{command}".split()],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    stage = first.split("/")[0]
+    assert done.returncode == 1
+    said = f"{tmp_path}/data/{first} does not exist: run the stage that writes it (`dvc repro {stage}`)"
+    assert done.stderr.endswith(f"{said}\n")
+
+
+def error_of(error: OSError, root: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a stage that meets `error` says."""
+    shutil.copy(ROOT / "params.yaml", root)
+
+    def stage(*_: object) -> None:
+        raise error
+
+    before = list(sys.meta_path)
+    with pytest.raises(SystemExit):
+        run_stage("split", stage, root=root, needs_pandas=True)
+    assert sys.meta_path == before
+    return capsys.readouterr().err
+
+
+def test_errors_of_files_name_the_file_whoever_raises_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "data" / "split" / "splits.parquet"
+    for name in (missing, tmp_path / "it's here"):
+        with pytest.raises(FileNotFoundError) as caught:
+            pq.read_schema(name)
+        assert caught.value.filename is None  # Arrow's
+        said = error_of(caught.value, tmp_path, capsys)
+        assert str(name) in said
+        assert ("run `dvc repro split` first" in said) == (name == missing)
+    plain = FileNotFoundError(errno.ENOENT, "", str(missing))
+    assert f"split: {missing} does not exist: run `dvc repro split` first" in error_of(plain, tmp_path, capsys)
+    full = OSError(errno.ENOSPC, "", str(missing))
+    assert f"split: {missing}: No space left on device; nothing half" in error_of(full, tmp_path, capsys)
+
+
+def test_a_broken_table_names_the_file_and_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "split" / "splits.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1, but no more")
+    remedy = r"splits.parquet is no Parquet file \(.*\): delete it and run `dvc repro split`"
+    with pytest.raises(InputError, match=remedy):
+        read_table(path, SPLITS)
+    with pytest.raises(InputError, match=remedy):
+        read_classes(path)
+
+
+def test_the_stages_that_write_are_those_of_dvc_yaml() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert all(f"\n  {name}:\n" in text for name in WRITERS)

@@ -20,7 +20,15 @@ from torch import nn
 from pipelines.core.errors import InputError
 from pipelines.core.lite0 import MEAN, STD, load_backbone
 from pipelines.core.lite0 import weights_path as lite0_path
-from pipelines.core.params.networks import FileWeights, MemberWeights, Mlp, Network, NetworkName, Weights
+from pipelines.core.params.networks import (
+    FileWeights,
+    MemberWeights,
+    Mlp,
+    Network,
+    NetworkName,
+    Weights,
+    has_batch_norm,
+)
 from pipelines.train.models import (
     Stem,
     backbone,
@@ -35,6 +43,7 @@ from pipelines.train.models import (
 )
 from pipelines.train.models.families import FAMILIES, family_of
 from pipelines.train.models.layers import first_conv
+from pipelines.train.phases import NORMS
 
 OURS = ("efficientnet_lite0", "nin", "small_cnn")
 NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
@@ -189,6 +198,7 @@ def test_every_network_builds_and_its_stages_hold_every_weight_once(model: Netwo
     module = build(model, size, classes=5, dropout=0.25).to("meta")
     with torch.inference_mode():
         assert module.eval()(torch.empty(2, 3, size, size, device="meta")).shape == (2, 5)
+    assert has_batch_norm(model) == any(isinstance(part, NORMS) for part in module.modules())
     cut = stages(module, model)
     held = [id(parameter) for stage in cut for parameter in parameters(stage)]
     assert sorted(held) == sorted(map(id, module.parameters()))

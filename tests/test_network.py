@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import nn
 from train_inputs import (
     FROZEN,
@@ -241,6 +242,110 @@ def test_memory_too_small_for_a_single_picture_is_an_error(tmp_path: Path, monke
         TrainingError, match=r"cpu has no memory for \d pictures of 16 px in \d parts: lower image_size"
     ):
         run(tmp_path, small_packs(tmp_path / "packs"))
+
+
+SMALL_RESNET = {"model": "resnet18", "image_size": 16, "stem": "standard", "epochs": 1}
+"""its last maps are 1 x 1: batch norm there has as many numbers as a part has pictures"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_train"),
+    [
+        ({"batch_size": 4, "accumulate": 2}, 10),  # batches of 4, 3 and 3: parts of 2, 3 and 3
+        ({"batch_size": 2}, 3),  # a last batch of one
+        ({"batch_size": 5, "accumulate": 2}, 11),
+        ({"batch_size": 4, "balance": "sampling"}, 5),
+        ({"batch_size": 64, "accumulate": 32}, 3),  # fewer pictures than parts
+    ],
+)
+def test_no_part_holds_one_picture_where_batch_norms_learn(
+    tmp_path: Path, changes: dict[str, Any], num_train: int
+) -> None:
+    run(tmp_path, small_packs(tmp_path / "packs", num_train=num_train), recipe(**SMALL_RESNET, **changes))
+    assert len(history(tmp_path)) == 1
+
+
+def test_parts_are_halved_for_memory_down_to_two_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = steps._learn
+    seen: list[int] = []
+
+    def hungry(trained: nn.Module, lesson: Any, pixels: torch.Tensor, *others: Any, **named: Any) -> Any:
+        if len(pixels) > limit:
+            raise torch.OutOfMemoryError("out of memory")
+        seen.append(len(pixels))
+        return plain(trained, lesson, pixels, *others, **named)
+
+    monkeypatch.setattr(steps, "_learn", hungry)
+    packs, limit = small_packs(tmp_path / "packs", num_train=10), 3
+    run(tmp_path, packs, recipe(**SMALL_RESNET, batch_size=5))
+    assert set(seen) == {2, 3}
+    limit = 1
+    with pytest.raises(TrainingError, match="no memory for 5 pictures of 16 px in 2 parts"):
+        run(tmp_path, packs, recipe(**{**SMALL_RESNET, "epochs": 2}, batch_size=5))
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (recipe(batch_size=1), "batch_size 1 make parts of 1 pictures, of which batch norm needs 2: raise batch_size "
+         "to 2, or take a network without batch norm"),
+        (recipe(batch_size=4, accumulate=4), "batch_size 4, accumulate 4 and train.num_devices 1 make parts of 1"),
+        (pretrained("full", "imagenet", model="resnet18", batch_size=7, accumulate=4), "or set freeze_norms: true, or"),
+        (recipe(batch_size=1, model={"kind": "mlp", "hidden_sizes": [4]},
+                mixing={"mixup": 0.2, "cutmix": 0.0, "probability": 1.0}), "of which mixing needs 2"),
+    ],
+)  # fmt: skip
+def test_a_recipe_whose_parts_are_too_small_is_refused_with_the_params(made: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        params({"m": made})
+    assert says in str(caught.value)
+
+
+def test_parts_on_several_devices_are_counted_too() -> None:
+    params({"m": recipe(batch_size=8)}, num_devices=4)
+    with pytest.raises(ValidationError, match="train.num_devices 4 make parts of 1 pictures"):
+        params({"m": recipe(batch_size=7)}, num_devices=4)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        recipe(batch_size=1, model={"kind": "mlp", "hidden_sizes": [4]}),
+        recipe(batch_size=3, accumulate=3, model="squeezenet1_1", image_size=32),
+        pretrained("full", {"kind": "member", "member": "a"}, freeze_norms=True, batch_size=1),
+        # its stages but the head are frozen, and the head has no batch norm
+        pretrained("partial", {"kind": "member", "member": "a"}, frozen_stages=4, batch_size=1),
+    ],
+)
+def test_without_batch_norms_that_learn_steps_of_one_picture_are_taken(
+    tmp_path: Path, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = steps._learn
+    seen: list[int] = []
+
+    def watched(trained: nn.Module, lesson: Any, pixels: torch.Tensor, *others: Any, **named: Any) -> Any:
+        seen.append(len(pixels))
+        return plain(trained, lesson, pixels, *others, **named)
+
+    packs = small_packs(tmp_path / "packs", size=made["image_size"], num_train=6)
+    if made["tuning"] != "scratch":
+        run(tmp_path, packs, recipe(epochs=1), member="a")
+        (tmp_path / "members").mkdir()
+        (tmp_path / "out").rename(tmp_path / "members" / "a-0")
+    monkeypatch.setattr(steps, "_learn", watched)
+    run(tmp_path, packs, {**made, "epochs": 1}, others={"a": recipe()} if made["tuning"] != "scratch" else None)
+    assert set(seen) == {1}
+
+
+def test_a_partial_recipe_whose_last_stages_hold_batch_norms_is_refused_before_training(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    run(tmp_path, packs, recipe(epochs=1), member="a")
+    (tmp_path / "members").mkdir()
+    (tmp_path / "out").rename(tmp_path / "members" / "a-0")
+    made = pretrained("partial", {"kind": "member", "member": "a"}, frozen_stages=2, batch_size=1)
+    with pytest.raises(InputError, match="train.recipes.m: batch_size 1 make parts of 1 pictures, of which batch norm"):
+        run(tmp_path, packs, made, others={"a": recipe()})
+    assert not (tmp_path / "out").exists()
 
 
 # stopping and going on ----------------------------------------------------------------------

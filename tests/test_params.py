@@ -1,6 +1,8 @@
 """params.yaml is complete, typed and closed; every mistake is named with its path, the rule and the remedy."""
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from ruamel.yaml.error import YAMLError
 
 from pipelines.core.errors import ParamsError
 from pipelines.core.params import Params, load, load_params
-from pipelines.core.params.schema import params_schema
+from pipelines.core.params.base import Section, path_below
+from pipelines.core.params.schema import _subclasses, params_schema
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -59,6 +62,22 @@ def test_params_are_frozen() -> None:
         ("fit: letterbox", "fit: pad", "augment.fit = \"pad\": input should be 'letterbox', 'crop' or 'stretch'"),
         ("kind: sgd", "kind: lion", "does not match any of the expected tags: 'sgd', 'adam'"),
         ("kind: sample", "kin: sample", "ingest.sources[0] = {"),
+        (
+            "kind: sample",
+            "kind: foldr",
+            "ingest.sources[0].kind = \"foldr\": input tag 'foldr' found using 'kind' does not",
+        ),
+        ("kind: sample", "kind: Folder", "did you mean 'folder'?"),
+        ("tuning: frozen", "tuning: frzen", 'train.recipes.lite0_frozen.tuning = "frzen": input tag'),
+        ("fit: letterbox", "fit: letterbxo", "did you mean 'letterbox'?"),
+        ("- mirror", "- miror", "train.recipes.lite0_frozen.views[1] = \"miror\": input should be 'plain', 'mirror'"),
+        ("  formats:\n    allowed: null", "  formats:\n    allowed:\n      - JPG", "did you mean 'JPEG'?"),
+        (
+            "model: resnet18",
+            "model: resnet81",
+            "resnet18_scratch.model = \"resnet81\": is none of the 83 that are known here; did you mean 'resnet18'?",
+        ),
+        ("weights: imagenet", "weights:\n        kind: fil", "weights.kind = \"fil\": input tag 'fil' found using"),
         ("  title: ", "  titel: ", "report.title: required key is missing; add it; params.yaml has no hidden defaults"),
         (
             "    - lite0_frozen\n",
@@ -77,14 +96,181 @@ def test_params_are_frozen() -> None:
             "validate.drift_from '1' is ingest.snapshot itself, from which nothing",
         ),
         ("augmentation: standard", "augmentation: wild", "augmentation 'wild' is not among augment.policies (standard"),
-        ('snapshot: "1"', "snapshot: 2026-11-21", '2026-11-21 was read as a date; write it in quotes: "2026-11-21"'),
-        ("learning_rate: 0.01", "learning_rate: .inf", "Infinity"),
+        ("learning_rate: 0.01", "learning_rate: .inf", "learning_rate = .inf: input should be a finite number"),
         ("\nsplit:", "\n split:", "is not valid YAML"),
         ("\nsplit:", "\nsplit:\n  seed: 1", "duplicate key"),
     ],
 )
 def test_a_mistake_is_named_with_path_rule_and_remedy(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert says in mistake(tmp_path, old, new)
+
+
+@pytest.mark.parametrize(("old", "new"), [("model: resnet18", "model: x"), ("weights: imagenet", "weights: imagnet")])
+def test_a_word_in_the_place_of_a_word_or_a_group_is_one_mistake(tmp_path: Path, old: str, new: str) -> None:
+    assert mistake(tmp_path, old, new).count("params.yaml: ") == 1
+
+
+CRAWL = """\
+    - kind: crawl
+      classes:
+        CLASSES
+      images_per_class: 5
+      max_pages: 1
+      engines:
+        - engine: bing
+          size: any
+          type: any
+          color: any
+          license: any
+          layout: any
+          people: any
+          date: any
+      fail_when: any
+      gone: keep
+"""
+
+
+def crawl(tmp_path: Path, classes: str) -> Path:
+    """params.yaml with these classes to search for, each a line."""
+    path = tmp_path / "params.yaml"
+    source = CRAWL.replace("CLASSES", classes.replace("\n", "\n        "))
+    path.write_text(TEXT.replace("  sources:\n", "  sources:\n" + source, 1), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [("01", "a whole number"), ("1.0", "a number"), ("0x1F", "a whole number"), ("1e3", "a number"),
+     ("1_000", "a whole number"), (".inf", "a number"),
+     ("true", "true or false"), ("False", "true or false"), ("null", "nothing"), ("~", "nothing"),
+     ("2026-11-21", "a date")],
+)  # fmt: skip
+def test_a_name_that_yaml_takes_for_something_else_is_to_be_put_in_quotes(tmp_path: Path, word: str, kind: str) -> None:
+    """As a key, in a list, as a value; the message shows what stands in the file, not what YAML made of it."""
+    said = f'{word} was read as {kind}; put it in quotes: "{word}"'
+    for classes, where in (
+        (f"{word}: [a]", "ingest.sources[0].classes: the key "),
+        (f"cat: [{word}]", "ingest.sources[0].classes.cat[0]"),
+    ):
+        with pytest.raises(ParamsError) as caught:
+            load_params(crawl(tmp_path, classes))
+        assert str(caught.value).startswith(f"params.yaml: {where}")
+        assert str(caught.value).endswith(said)
+    if kind != "nothing":  # null is a value there
+        assert said in mistake(tmp_path, "merged_label: null", f"merged_label: {word}")
+    source = load_params(crawl(tmp_path, f'"{word}": ["{word}"]')).ingest.sources[0]
+    assert source.model_dump()["classes"] == {word: (word,)}
+
+
+def test_two_names_that_yaml_takes_for_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ParamsError, match=r'the key 01 was read as a whole number; put it in quotes: "01"\n.*the key 1 '
+    ):
+        load_params(crawl(tmp_path, "01: [a]\n1: [b]"))
+
+
+@pytest.mark.parametrize("word", ["on", "off", "yes", "no", "y", "Norway", "12:30", "-", "1.2.3"])
+def test_names_that_only_older_yaml_takes_for_something_else_stay_as_they_are(tmp_path: Path, word: str) -> None:
+    """DVC and this code read YAML 1.2."""
+    source = load_params(crawl(tmp_path, f"{word}: [{word}]")).ingest.sources[0]
+    assert source.model_dump()["classes"] == {word: (word,)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("split:\n", "split: &s\n  more: *s\n", "has an alias (*name) inside of what it names"),
+        ("merged_label: null", "merged_label: !!binary aGk=", "split.merged_label: !!binary has no place in params"),
+        ("trackers: []", "trackers: !!set {wandb}", "train.trackers: !!set has no place in params"),
+        ("trackers: []", "trackers: {[a]: b}", "train.trackers: the key is no text; write one"),
+    ],
+)
+def test_what_no_param_can_be_is_no_traceback(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert says in mistake(tmp_path, old, new)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [
+        ("utf-16", "is UTF-16: save it as UTF-8"),
+        ("cp1252", "line {line}, is not UTF-8 (read as Windows-1252 it says 'title: Grüße'): save the file as UTF-8"),
+    ],
+)
+def test_a_file_in_another_encoding_names_the_line_and_the_remedy(tmp_path: Path, encoding: str, says: str) -> None:
+    text = TEXT.replace("title: Thirteen electric guitars", "title: Grüße")
+    line = text[: text.index("title: ")].count("\n") + 1
+    (tmp_path / "params.yaml").write_text(text, encoding=encoding)
+    with pytest.raises(ParamsError) as caught:
+        load_params(tmp_path / "params.yaml")
+    assert says.format(line=line) in str(caught.value)
+
+
+# paths ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "leads"),
+    [
+        ("pics", "/p/pics"),
+        ("./pics/", "/p/pics"),
+        ("a//b/.", "/p/a/b"),
+        ("/data/pics/", "/data/pics"),
+        ("~", "/home/me"),
+        ("~/pics", "/home/me/pics"),
+        ("./~/pics", "/p/~/pics"),
+        ("$DATA/pics", "/mnt/pics"),
+        ("${DATA}2/pics", "/mnt2/pics"),
+        ("a$$DATA", "/p/a$DATA"),
+        ("$5 off/100%/{x}", "/p/$5 off/100%/{x}"),
+    ],
+)
+def test_paths_are_understood_as_shells_write_them(monkeypatch: pytest.MonkeyPatch, text: str, leads: str) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/mnt")
+    assert path_below(Path("/p"), text) == Path(leads)
+
+
+def test_the_home_of_another_user_is_known() -> None:
+    import pwd
+
+    someone = pwd.getpwuid(os.getuid())
+    assert path_below(Path("/p"), f"~{someone.pw_name}/pics") == Path(someone.pw_dir) / "pics"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("$NOWHERE/pics", "drift_from: the environment variable NOWHERE is not set: set it, or write the path itself"),
+        ("${NOWHERE}", "drift_from: the environment variable NOWHERE is not set"),
+        ("${EMPTY}/pics", "drift_from: the environment variable EMPTY is not set"),
+        (
+            "~nobody_of_that_name/pics",
+            "drift_from: there is no home folder ~nobody_of_that_name: write the path itself",
+        ),
+        ("${}", "drift_from: the environment variable  is not set"),
+        ('"a\\0b"', "drift_from: a path cannot hold a NUL character"),
+    ],
+)
+def test_a_path_that_leads_nowhere_stops_the_first_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    monkeypatch.setenv("EMPTY", "")
+    assert says in mistake(tmp_path, "drift_from: null", f"drift_from: {text}")
+
+
+def test_every_path_of_params_is_of_one_type_and_read_by_one_function() -> None:
+    fields = {
+        f"{model.__name__}.{name}": repr((field.annotation, field.metadata))
+        for model in _subclasses(Section)
+        for name, field in model.model_fields.items()
+        if name in ("path", "root", "drift_from")
+    }
+    assert len(fields) >= 10
+    assert [name for name, kind in fields.items() if "_leads_somewhere" not in kind] == []
+    for file in sorted((ROOT / "pipelines").rglob("*.py")):
+        found = re.search(r"root / \w+\.(path|root)\b.*", file.read_text(encoding="utf-8"))
+        assert not found, f"{file}: {found[0] if found else ''}: use path_below"
 
 
 def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_labels_are_mixed_as_pictures_are() -> None:
 
 
 def test_every_picture_is_in_one_batch_of_an_epoch() -> None:
-    one, two = (batches(KEYS[:50], seed=1, epoch=epoch, batch_size=16) for epoch in (1, 2))
+    one, two = (batches(KEYS[:50], seed=1, epoch=epoch, batch_size=16, smallest=1) for epoch in (1, 2))
     assert sorted(np.concatenate(one).tolist()) == list(range(50))
     assert np.concatenate(one).tolist() != np.concatenate(two).tolist()
     assert [len(part) for part in one] == [13, 13, 12, 12]
@@ -320,9 +320,14 @@ def test_every_picture_is_in_one_batch_of_an_epoch() -> None:
 
 @pytest.mark.parametrize(("count", "size"), [(17, 16), (3, 2), (5, 4), (9, 1)])
 def test_no_batch_holds_one_picture_alone(count: int, size: int) -> None:
-    found = batches(KEYS[:count], seed=1, epoch=1, batch_size=size)
+    found = batches(KEYS[:count], seed=1, epoch=1, batch_size=size, smallest=2)
     assert min(len(part) for part in found) >= 2
     assert sum(len(part) for part in found) == count
+
+
+def test_where_one_picture_is_enough_batches_are_as_large_as_asked() -> None:
+    found = batches(KEYS[:9], seed=1, epoch=1, batch_size=1, smallest=1)
+    assert [len(part) for part in found] == [1] * 9
 
 
 def test_balanced_sampling_draws_each_class_as_often() -> None:

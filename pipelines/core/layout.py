@@ -1,11 +1,22 @@
 """Where everything lies, below one root. No other module spells a path of data/."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipelines.core.params.train import TrainParams
+
+
+WRITERS = ("ingest", "dedupe", "validate", "split", "augment", "train", "students", "evaluate", "report")
+"""the stages of dvc.yaml; each writes the folder of data/ that has its name"""
+
+
+def repro_of(path: Path) -> str:
+    """The command that makes `path`, a file that a stage writes: `dvc repro` and the name of that stage."""
+    above = pairwise(path.absolute().parts)
+    return " ".join(["dvc repro", *[name for data, name in above if data == "data" and name in WRITERS][-1:]])
 
 
 @dataclass(frozen=True)

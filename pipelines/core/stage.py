@@ -1,13 +1,14 @@
 """What every `python -m pipelines.<stage>` does around its stage: params in, errors out, one line of result."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.core.errors import MiwakeError
-from pipelines.core.layout import Layout
+from pipelines.core.layout import Layout, repro_of
 from pipelines.core.params import Params, load_params
 
 
@@ -29,7 +30,19 @@ def run_stage(name: str, stage: Callable[[Params, Layout], object], *, root: Pat
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        what = f"{error.filename}: " if error.filename else ""
-        print(f"{name}: {what}{os.strerror(error.errno or 0)}; nothing half-written was left", file=sys.stderr)
+        print(f"{name}: {_explain(error, layout)}; nothing half-written was left", file=sys.stderr)
         raise SystemExit(1) from error
     print(f"{name}: {result} [{time.monotonic() - started:.1f} s]")
+
+
+def _explain(error: OSError, layout: Layout) -> str:
+    """The file, what is wrong with it, and for one that a stage writes, which to run first."""
+    # Arrow's errors have no file name: "… Failed to open local file '/a/b'. Detail: …"
+    file = error.filename or next(iter(re.findall(r"'(.+)'", str(error))), None)
+    if not isinstance(file, str | bytes):
+        return str(error)
+    path = Path(os.fsdecode(file))
+    written = (command := repro_of(path)) != "dvc repro" and path.absolute().is_relative_to(layout.root.absolute())
+    if isinstance(error, FileNotFoundError) and written:
+        return f"{path} does not exist: run `{command}` first"
+    return f"{path}: {os.strerror(error.errno or 0)}"

@@ -16,6 +16,8 @@ FEATURES    one row per picture whose features a frozen member leaves: all, or w
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -27,6 +29,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
 from pipelines.core.files import whole_file
+from pipelines.core.layout import repro_of
 
 _WRITER_VERSION = "2.6"
 LABEL = "label"
@@ -220,26 +223,44 @@ def read_table(path: Path, schema: pa.Schema, *, columns: list[str] | None = Non
     Raises:
         InputError: the file is missing or has other columns.
     """
-    try:
-        found = pq.read_schema(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is no Parquet file ({error}): delete it and run `dvc repro`") from error
-    missing = [name for name in schema.names if name not in found.names]
+    names = read_schema(path).names
+    missing = [name for name in schema.names if name not in names]
     if missing:
         raise InputError(
             f"{path} has no column {', '.join(missing)}: it was written by another version; run `dvc repro`"
         )
     # pq.read_table would import pyarrow.dataset, a tenth of a second, to read one file
     wanted = columns or schema.names
-    with pq.ParquetFile(path) as file:
+    with _explained(path), pq.ParquetFile(path) as file:
         return file.read(columns=wanted).select(wanted)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Of a table that another stage wrote.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    with _explained(path):
+        return pq.read_schema(path)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Name the file in Arrow's errors, which are OSErrors without a file name or kinds of their own."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: run the stage that writes it (`{repro_of(path)}`)") from error
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: permission denied; let this user read it") from error
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} is no Parquet file ({error}): delete it and run `{repro_of(path)}`") from error
 
 
 def read_classes(path: Path) -> list[str]:
     """The class labels, in order of class_index, that `write_table` stored in a pack index or predictions."""
-    metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    metadata: dict[bytes, bytes] = read_schema(path).metadata or {}
     if b"classes" not in metadata:
         raise InputError(f"{path} names no classes: it was written by another version; run `dvc repro`")
     classes: list[str] = json.loads(metadata[b"classes"])
@@ -248,7 +269,7 @@ def read_classes(path: Path) -> list[str]:
 
 def read_target(path: Path) -> str:
     """What the classes of predictions are: label, or the factor that `write_table` stored."""
-    metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+    metadata: dict[bytes, bytes] = read_schema(path).metadata or {}
     return metadata.get(b"target", LABEL.encode()).decode()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.images import Pixels, decode, sketch
+from pipelines.core.params.base import path_below
 from pipelines.core.params.dedupe import ReferenceParams
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
@@ -51,7 +52,7 @@ def read_reference(params: ReferenceParams, *, root: Path, stack: ExitStack) -> 
     Raises:
         InputError: it is not there, or neither a manifest nor a folder of pictures.
     """
-    path = root / params.path
+    path = path_below(root, params.path)
     manifest = path / "manifest.parquet" if path.is_dir() else path
     if manifest.is_file():
         table = read_table(manifest, MANIFEST, columns=_COLUMNS)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipelines.core.decisions import Decisions
 from pipelines.core.errors import InputError
 from pipelines.core.images import Pixels, decode
+from pipelines.core.layout import repro_of
 from pipelines.core.shards import ShardReader
 from pipelines.dedupe.hashes import SIDE, Thumbnails
 
@@ -105,7 +106,7 @@ def open_thumbnails(path: Path, num_rows: int) -> Thumbnails:
     try:
         thumbnails: Thumbnails = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
+        raise InputError(f"{path} does not exist: run the stage that writes it (`{repro_of(path)}`)") from error
     except (ValueError, EOFError) as error:
         raise InputError(f"{path} is no NumPy file ({error}): delete it and run `dvc repro`") from error
     if thumbnails.shape != (num_rows, SIDE, SIDE) or thumbnails.dtype != np.uint8:

@@ -28,6 +28,7 @@ import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.executor import Side
+from pipelines.core.params.base import path_below
 from pipelines.ingest.file_reader import KINDS, FolderReader, unreadable
 from pipelines.ingest.labels import folder_label, printable
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Reject
@@ -57,7 +58,7 @@ def list_folder(
     Raises:
         InputError: the folder does not exist, is no folder, cannot be read, or holds nothing.
     """
-    folder = root / params.path
+    folder = path_below(root, params.path)
     where = f"ingest.sources[{source.split('-')[0]}].path: {params.path}"
     if not folder.exists():
         raise InputError(f"{where} does not exist; correct it (a relative path starts at the folder of params.yaml)")

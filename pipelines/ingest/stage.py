@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines.core.errors import InputError
 from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
+from pipelines.core.params.base import path_below
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import ArchiveSource, FolderSource, Source, TableSource, UrlsSource
 from pipelines.ingest.cropping import check_crop
@@ -96,7 +97,7 @@ def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int |
 
 def _refuse_own_output(entry: Source, *, source: str, root: Path, out_dir: Path) -> None:
     if isinstance(entry, ArchiveSource | TableSource | UrlsSource):
-        if (root / entry.path).resolve().is_relative_to(out_dir.resolve()):
+        if path_below(root, entry.path).resolve().is_relative_to(out_dir.resolve()):
             raise InputError(
                 f"ingest.sources[{source.split('-')[0]}].path: {entry.path} lies in {out_dir}, which ingest empties "
                 "before it writes there; move the file elsewhere"
@@ -104,7 +105,7 @@ def _refuse_own_output(entry: Source, *, source: str, root: Path, out_dir: Path)
         return
     if not isinstance(entry, FolderSource):
         return
-    folder = (root / entry.path).resolve()
+    folder = path_below(root, entry.path).resolve()
     if out_dir.resolve().is_relative_to(folder) or folder.is_relative_to(out_dir.resolve()):
         raise InputError(
             f"ingest.sources[{source.split('-')[0]}].path: {entry.path} and {out_dir}, where ingest writes, lie one "

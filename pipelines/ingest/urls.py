@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipelines.core.errors import ImageError, InputError
+from pipelines.core.params.base import path_below
 from pipelines.core.params.sources import UrlsSource
 from pipelines.ingest.download import Request, download_listing, source_key
 from pipelines.ingest.labels import clean_label
@@ -92,7 +93,7 @@ def _request(row: Row) -> Request:
 
 
 def _read(params: UrlsSource, *, where: str, place: Place) -> bytes:
-    path = place.root / params.path
+    path = path_below(place.root, params.path)
     if path.is_dir():
         raise InputError(f"{where} is a folder; name a file with a URL and its label on each line")
     try:

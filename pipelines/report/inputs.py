@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError
+from pipelines.core.layout import repro_of
 from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, read_classes, read_table
 
 Row = dict[str, str]
@@ -101,7 +102,7 @@ def _text(path: Path) -> str:
         # surrogateescape: names of files need not be UTF-8
         return path.read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
+        raise InputError(f"{path} does not exist: run the stage that writes it (`{repro_of(path)}`)") from error
 
 
 def _csv(path: Path) -> list[Row]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import InputError
+from pipelines.core.layout import repro_of
 from pipelines.report.wording import count, listed, percent
 
 NAMED = 10
@@ -68,7 +69,7 @@ def split_card(split_dir: Path, metrics: dict[str, Any]) -> SplitCard:
     try:
         audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
+        raise InputError(f"{path} does not exist: run the stage that writes it (`{repro_of(path)}`)") from error
     given = audit["given"] or {"num_groups": 0, "examples": []}
     subsets = audit["subsets"]
     return SplitCard(

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
+from pipelines.core.layout import repro_of
 
 
 def read_pairs(path: Path) -> tuple[pa.Table, int]:
@@ -30,7 +31,7 @@ def read_pairs(path: Path) -> tuple[pa.Table, int]:
             ),
         )
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: run the stage that writes it (`dvc repro`)") from error
+        raise InputError(f"{path} does not exist: run the stage that writes it (`{repro_of(path)}`)") from error
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise InputError(f"{path} holds no pairs of images ({error}): run `dvc repro --force dedupe`") from error
     together = found.filter(pc.not_equal(found["verdict"], "apart"))

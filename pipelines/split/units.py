@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
-from pipelines.core.tables import DEDUPED, read_table
+from pipelines.core.tables import DEDUPED, read_schema, read_table
 from pipelines.split.factors import current_factors
 from pipelines.split.links import column_for, linking_values
 
@@ -123,7 +122,7 @@ def read_files(
     if group_by is not None:
         # read_table's check of the file comes first: a missing file is not a missing column
         read_table(manifest, DEDUPED, columns=["verdict"])
-        source = column_for(group_by, pq.read_schema(manifest).names)
+        source = column_for(group_by, read_schema(manifest).names)
     table = read_table(manifest, DEDUPED, columns=columns + [source] * (source not in ["", *columns]))
     if unlabelled is not None:
         table = table.filter(pc.not_equal(table["label"], unlabelled))

@@ -72,7 +72,7 @@ def train_epochs(run: Run, parts: Parts, lesson: Lesson, job: Job, checkpoint: C
         device=job.device,
         resident_bytes=job.params.resident_bytes,
     )
-    epoch_steps = num_steps(recipe, num_train, smallest=max(2, job.processes.count))
+    epoch_steps = num_steps(lesson)
     trained = _prepared(run.module, recipe, job)
     plain: tuple[View, ...] = ("plain",)
     with progress(

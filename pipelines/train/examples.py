@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pipelines.core.draws import Keys, picture_keys
 from pipelines.core.errors import InputError
 from pipelines.core.packs import PackIndex, Rows
+from pipelines.core.params.base import path_below
 from pipelines.core.params.recipes import PseudoLabels
 from pipelines.core.tables import PREDICTIONS, read_classes, read_table
 from pipelines.train.order import turn_keys
@@ -66,7 +67,7 @@ def add_pseudo_labels(
     Raises:
         InputError: the file is another one than the recipe says, knows other classes, or is sure of no picture.
     """
-    path = root / params.path
+    path = path_below(root, params.path)
     where = f"{where}.pseudo_labels"
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.core.errors import TrainingError
+from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.params.augment import AugmentPolicy
-from pipelines.core.params.recipes import NetworkRecipe, ScratchRecipe
+from pipelines.core.params.recipes import NetworkRecipe, ScratchRecipe, smallest_part, too_small_parts
 from pipelines.train.averaging import Average
 from pipelines.train.checkpoints import Checkpoint, checkpoint_for
 from pipelines.train.epochs import Parts, figures_of, train_epochs
@@ -24,6 +24,7 @@ from pipelines.train.job import Job
 from pipelines.train.judging import Eye, probabilities
 from pipelines.train.models import build_network, load_weights, spec_for, stages
 from pipelines.train.outcome import Outcome, Probabilities
+from pipelines.train.phases import learns_norms
 from pipelines.train.precision import choose_precision, gradient_scaler
 from pipelines.train.processes import synchronise_norms
 from pipelines.train.run import HISTORY_HEADER, Run
@@ -59,6 +60,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
     )
     teachers = _teachers(recipe, job, examples)
     parts = Parts(stages(module, recipe.model), recipe, job)
+    smallest = _smallest_part(recipe, job, parts, module, len(examples))
     run = Run(
         module,
         parts.optimizer(1),
@@ -88,6 +90,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
         eye=eye,
         seed=job.params.seed,
         processes=job.processes,
+        smallest_part=smallest,
     )
     with open_trackers(
         job.params.trackers if job.processes.writes else (),
@@ -127,6 +130,29 @@ def _network(recipe: NetworkRecipe, job: Job) -> tuple[nn.Module, str]:
         )
     module = synchronise_norms(module, job.device, job.processes).to(job.device)
     return module.to(memory_format=torch.channels_last), source
+
+
+def _smallest_part(recipe: NetworkRecipe, job: Job, parts: Parts, module: nn.Module, num_examples: int) -> int:
+    """Pictures that every part of a step must hold.
+
+    Raises:
+        InputError: the recipe, or the number of pictures, makes smaller ones.
+    """
+    norms = learns_norms(
+        module,
+        parts.stages,
+        first_stage=parts.phases[-1].first_stage,
+        freeze_norms=getattr(recipe, "freeze_norms", False),
+    )
+    if wrong := too_small_parts(recipe, num_devices=job.processes.count, learns_norms=norms):
+        raise InputError(f"{job.where}: {wrong}")
+    smallest = smallest_part(recipe, learns_norms=norms)
+    if num_examples < smallest * job.processes.count:
+        raise InputError(
+            f"{num_examples} training pictures are too few for train.num_devices: {job.processes.count}, each of which "
+            f"needs {smallest} in every step: lower train.num_devices, or add pictures"
+        )
+    return smallest
 
 
 def _teachers(recipe: NetworkRecipe, job: Job, examples: Examples) -> Teachers | None:

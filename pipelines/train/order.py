@@ -11,13 +11,12 @@ SAMPLE, SAMPLE_START = 120, 121
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
-def batches(keys: Keys, *, seed: int, epoch: int, batch_size: int, smallest: int = 2) -> list[Rows]:
+def batches(keys: Keys, *, seed: int, epoch: int, batch_size: int, smallest: int) -> list[Rows]:
     """The rows of each batch of an epoch: every picture once, in an order drawn anew, in batches of nearly one size.
 
     Args:
         keys: (N,) of the pictures.
-        smallest: batches of fewer are avoided: batch norm has nothing to normalise in one of a single picture, and
-            several devices share each.
+        smallest: no batch has fewer, unless there are fewer in all: see `smallest_part`; several devices share each.
     """
     order = np.argsort(uniform(seed, epoch, keys, ORDER), kind="stable")
     count = -(-len(order) // batch_size)

@@ -82,3 +82,9 @@ def set_training_mode(module: nn.Module, stages: Stages, *, first_stage: int, fr
         for part in module.modules():
             if isinstance(part, NORMS):
                 part.eval()
+
+
+def learns_norms(module: nn.Module, stages: Stages, *, first_stage: int, freeze_norms: bool) -> bool:
+    """Whether any batch norm normalises by the pictures of a step once the stages from `first_stage` on learn."""
+    set_training_mode(module, stages, first_stage=first_stage, freeze_norms=freeze_norms)
+    return any(isinstance(part, NORMS) and part.training for part in module.modules())

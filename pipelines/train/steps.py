@@ -41,6 +41,7 @@ class Lesson:
         eye: how pictures reach the network.
         seed: of the draws.
         processes: that share each batch.
+        smallest_part: pictures that each part of a process's share must hold.
     """
 
     recipe: NetworkRecipe
@@ -53,6 +54,16 @@ class Lesson:
     eye: Eye
     seed: int
     processes: Processes
+    smallest_part: int
+
+    @property
+    def smallest_batch(self) -> int:
+        """Pictures that a step must have."""
+        return self.smallest_part * self.processes.count
+
+    def num_parts(self, wanted: int, *, batch_size: int) -> int:
+        """That each process computes its share of a step in, the same of all: `wanted`, or as many as it fills."""
+        return min(wanted, max(1, batch_size // self.smallest_batch))
 
 
 def lesson_weights(recipe: NetworkRecipe, examples: Examples) -> torch.Tensor:
@@ -63,10 +74,11 @@ def lesson_weights(recipe: NetworkRecipe, examples: Examples) -> torch.Tensor:
     return weights * class_weights(examples.labels, len(examples.classes))[torch.from_numpy(examples.labels)]
 
 
-def num_steps(recipe: NetworkRecipe, num_examples: int, *, smallest: int) -> int:
+def num_steps(lesson: Lesson) -> int:
     """Of an epoch."""
-    keys = np.arange(num_examples).astype(np.uint64)
-    return len(batches(keys, seed=0, epoch=0, batch_size=recipe.batch_size, smallest=smallest))
+    keys = np.arange(len(lesson.examples)).astype(np.uint64)
+    size = lesson.recipe.batch_size
+    return len(batches(keys, seed=0, epoch=0, batch_size=size, smallest=lesson.smallest_batch))
 
 
 def train_epoch(
@@ -89,8 +101,8 @@ def train_epoch(
     # dropout draws from here: an epoch repeats without the ones before it
     torch.manual_seed(lesson.seed * 100_003 + run.epoch * processes.count + processes.rank)
     chosen, keys = _epoch_order(lesson, run.epoch)
-    smallest = max(2, processes.count)
-    parts = batches(keys, seed=lesson.seed, epoch=run.epoch, batch_size=lesson.recipe.batch_size, smallest=smallest)
+    size = lesson.recipe.batch_size
+    parts = batches(keys, seed=lesson.seed, epoch=run.epoch, batch_size=size, smallest=lesson.smallest_batch)
     mine = [processes.share(part) for part in parts]
     rates, sums = [], []
     for number, pixels in enumerate(lesson.feed.batches([chosen[part] for part in mine])):
@@ -127,12 +139,14 @@ def _step(
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
-            if run.accumulate >= len(chosen) or lesson.processes.count > 1:
+            parts = lesson.num_parts(run.accumulate, batch_size=batch_size)
+            more = lesson.num_parts(2 * parts, batch_size=batch_size)
+            if more == parts or lesson.processes.count > 1:
                 raise TrainingError(
                     f"{lesson.eye.device} has no memory for {len(chosen)} pictures of {lesson.recipe.image_size} px in "
-                    f"{run.accumulate} parts: lower image_size or batch_size, raise accumulate, or take a smaller model"
+                    f"{parts} parts: lower image_size or batch_size, raise accumulate, or take a smaller model"
                 ) from error
-            run.accumulate = min(2 * run.accumulate, len(chosen))
+            run.accumulate = more
             print(
                 f"epoch {run.epoch}: out of memory; batches of {lesson.recipe.batch_size} are computed in "
                 f"{run.accumulate} parts from here on",
@@ -147,7 +161,7 @@ def _try_step(
     run: Run, trained: nn.Module, lesson: Lesson, pixels: torch.Tensor, chosen: Rows, keys: Keys, *, batch_size: int
 ) -> torch.Tensor:
     run.optimizer.zero_grad()
-    pieces = np.array_split(np.arange(len(chosen)), min(run.accumulate, len(chosen)))
+    pieces = np.array_split(np.arange(len(chosen)), lesson.num_parts(run.accumulate, batch_size=batch_size))
     sums = torch.zeros(3, dtype=torch.float64, device=pixels.device)
     for number, piece in enumerate(pieces):
         begin, end = int(piece[0]), int(piece[-1]) + 1

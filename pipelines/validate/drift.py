@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
+from pipelines.core.params.base import path_below
 from pipelines.core.params.validate import ValidateParams
 from pipelines.validate.judge_drift import Compared, Distribution, distribution
 from pipelines.validate.rule import Expectation, Rule
@@ -39,7 +40,7 @@ def read_reference(name: str, *, cache: Path | None, unlabelled: str | None = No
     """Read the manifest that `drift_from` names.
 
     Args:
-        cache: .miwake; None: only paths are looked at.
+        cache: .miwake in the folder where relative paths start; None: only paths are looked at.
         unlabelled: split.unlabelled, which is no class.
 
     Raises:
@@ -78,7 +79,8 @@ def read_reference(name: str, *, cache: Path | None, unlabelled: str | None = No
 
 
 def _find(name: str, cache: Path | None) -> Path:
-    places = [Path(name) / "manifest.parquet", Path(name)]
+    path = path_below(cache.parent if cache else Path(), name)
+    places = [path / "manifest.parquet", path]
     # a name, not a path that would lead elsewhere
     if cache is not None and Path(name).name == name and name not in (".", ".."):
         places.insert(0, cache / SNAPSHOTS / name / "manifest.parquet")

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
-from pipelines.core.tables import DEDUPED, read_table
+from pipelines.core.tables import DEDUPED, read_schema, read_table
 from pipelines.validate.judges import columns_of
 from pipelines.validate.rule import FrameName, Rule
 
@@ -115,7 +114,7 @@ def _read_rejects(path: Path) -> "pd.DataFrame":
 def _columns(manifest: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    schema = pq.read_schema(manifest)
+    schema = read_schema(manifest)
     return pd.DataFrame(
         {
             "image_id": "",

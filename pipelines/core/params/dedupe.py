@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.core.params.base import PositiveInt, Section
+from pipelines.core.params.base import PathText, PositiveInt, Section
 
 
 class EmbeddingParams(Section):
@@ -21,7 +21,7 @@ class ReferenceParams(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
     """what duplicates.csv calls it"""
-    path: str
+    path: PathText
     """a manifest.parquet with its shards and thumbnails.npy beside it, or a folder of pictures; from params.yaml. DVC
     does not watch it: after a change run `dvc repro --force dedupe`"""
     found: Literal["drop", "report"]

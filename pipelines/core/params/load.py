@@ -1,12 +1,13 @@
 """Read params.yaml into frozen models, and say of each mistake where it stands, what the rule is and what to do."""
 
-import datetime
+import codecs
 import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from pipelines.core.errors import ParamsError
@@ -72,21 +73,53 @@ def load_params(path: Path) -> Params:
         ParamsError: the file is missing, is no YAML, or breaks a rule. Every mistake is listed, each with its
             path in the file, its value, the rule and the remedy.
     """
+    text = _text(path)
     try:
-        raw = _parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ParamsError(f"{path} does not exist: run this in the folder that holds params.yaml") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+        raw = _parse(text)
+    except YAMLError as error:
+        if isinstance(error, DuplicateKeyError):  # 1 and 01 are one key to YAML, and two to who wrote them
+            _refuse(path, _taken_otherwise(text))
         raise ParamsError(f"{path} is not valid YAML: {error}") from error
     try:
-        text = json.dumps(raw, default=_refuse_date)
-        return Params.model_validate_json(text)
+        if not _is_plain(raw):
+            _refuse(path, _taken_otherwise(text))
+        return Params.model_validate_json(json.dumps(raw))
     except ValidationError as error:
-        # an item that is wrong also makes its list too short: only what a person wrote counts
-        mistakes = [_explain(raw, dict(m)) for m in error.errors() if m["type"] != "too_short" or not m["input"]]
-        raise ParamsError("\n".join(f"{path.name}: {line}" for line in mistakes)) from error
-    except TypeError as error:
-        raise ParamsError(f"{path.name}: {error}") from error
+        from pipelines.core.params.mistakes import explain
+
+        _refuse(path, explain(Params, raw, text, error))
+        raise
+    except RecursionError as error:
+        raise ParamsError(f"{path} has an alias (*name) inside of what it names: write the value itself") from error
+
+
+def _refuse(path: Path, mistakes: list[str]) -> None:
+    if mistakes:
+        raise ParamsError("\n".join(f"{path.name}: {line}" for line in mistakes))
+
+
+def _taken_otherwise(text: str) -> list[str]:
+    from pipelines.core.params.mistakes import taken_otherwise
+
+    return taken_otherwise(text)
+
+
+def _text(path: Path) -> str:
+    """The text of the file; an error names its first line that is not UTF-8."""
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path} does not exist: run this in the folder that holds params.yaml") from error
+    try:
+        return found.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if found.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ParamsError(f"{path} is UTF-16: save it as UTF-8 (an editor's `encoding`)") from error
+        line = found.count(b"\n", 0, error.start) + 1
+        text = found.splitlines()[line - 1].decode("cp1252", "replace").strip()
+        raise ParamsError(
+            f"{path}, line {line}, is not UTF-8 (read as Windows-1252 it says {text!r}): save the file as UTF-8"
+        ) from error
 
 
 def _parse(text: str) -> Any:
@@ -104,104 +137,10 @@ def _parse(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
-def _refuse_date(value: object) -> str:
-    """YAML turns an unquoted 2026-11-21 into a date, and DVC and editors each read it their own way."""
-    if isinstance(value, datetime.date):
-        raise TypeError(f'{value} was read as a date; write it in quotes: "{value}"')
-    raise TypeError(f"{value!r} ({type(value).__name__}) has no place in params; write a number, a text or a list")
-
-
-REMEDIES = {
-    "missing": "add it; params.yaml has no hidden defaults",
-    "extra_forbidden": "",  # answered with the nearest known key
-    "int_type": "write a whole number",
-    "int_from_float": "write a whole number",
-    "float_type": "write a number",
-    "string_type": "put it in quotes",
-    "bool_type": "write true or false",
-    "tuple_type": "write a list: one `- item` a line",
-    "model_type": "write `key: value` lines below it",
-    "dict_type": "write `key: value` lines below it",
-    "union_tag_not_found": "say which one it is",
-}
-
-
-def _explain(raw: Any, mistake: dict[str, Any]) -> str:
-    """One line for one of pydantic's errors: path, value, rule, remedy."""
-    where = _locate(raw, mistake["loc"])
-    kind = mistake["type"]
-    if kind == "extra_forbidden":
-        import difflib  # only where there is a mistake
-
-        known = _known_keys(mistake["loc"])
-        close = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
-    rule = mistake["msg"].removeprefix("Value error, ")
-    if kind == "value_error":
-        return f"{where}: {rule}" if where else rule
-    if kind == "missing":
-        return f"{where}: required key is missing; {REMEDIES[kind]}"
-    rule = (rule[0].lower() + rule[1:]).replace("tuple", "list")
-    value = json.dumps(mistake["input"], ensure_ascii=False, default=str)
-    if len(value) > 80:
-        value = value[:77] + "..."
-    remedy = REMEDIES.get(kind, "change it to keep this rule")
-    return f"{where} = {value}: {rule}; {remedy}"
-
-
-def _locate(raw: Any, loc: tuple[int | str, ...]) -> str:
-    """The dotted path in the file of pydantic's `loc`, which also holds the names of union branches."""
-    parts: list[str] = []
-    here = raw
-    for step, key in enumerate(loc):
-        if isinstance(here, list) and isinstance(key, int) and key < len(here):
-            parts[-1:] = [f"{parts[-1]}[{key}]"] if parts else [f"[{key}]"]
-            here = here[key]
-        elif isinstance(here, dict) and key in here:
-            parts.append(str(key))
-            here = here[key]
-        elif step == len(loc) - 1 and isinstance(here, dict) and isinstance(key, str):
-            parts.append(key)  # the missing key itself
-    return ".".join(parts)
-
-
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that the model at `loc[:-1]` has; read from the schema, which names union branches as `loc` does."""
-    model: Any = Params
-    for key in loc[:-1]:
-        model = _step(model, key)
-        if model is None:
-            return []
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return []
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _step(kind: Any, key: int | str) -> Any:
-    """The type found below `kind` at `key`: a field of a model, a branch of a union, an item of a container."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        for name, field in kind.model_fields.items():
-            if key in (name, field.alias):
-                return field.annotation
-        return None
-    branches = [
-        branch
-        for branch in _flatten(kind)
-        if isinstance(branch, type)
-        and issubclass(branch, BaseModel)
-        and any(
-            str(key) in map(str, getattr(field.annotation, "__args__", ())) for field in branch.model_fields.values()
-        )
-    ]
-    if branches:
-        return branches[0]
-    arguments = [argument for argument in _flatten(kind) if argument not in (Ellipsis, str, int)]
-    return arguments[-1] if arguments else None
-
-
-def _flatten(kind: Any) -> list[Any]:
-    """The members of a union, a container or an Annotated type, Annotated ones unwrapped."""
-    if hasattr(kind, "__metadata__"):
-        return _flatten(kind.__origin__)
-    return [a.__origin__ if hasattr(a, "__metadata__") else a for a in getattr(kind, "__args__", ())]
+def _is_plain(value: object) -> bool:
+    """Whether all keys are texts, and all values what JSON knows."""
+    if isinstance(value, dict):
+        return all(type(key) is str and _is_plain(one) for key, one in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bool | int | float)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.core.params.base import Name, PositiveInt, Section
+from pipelines.core.params.base import Name, PathText, PositiveInt, Section
 
 # A test compares the lines after the first with what the installed torchvision offers.
 NetworkName = Literal[
@@ -35,13 +35,22 @@ class Mlp(Section):
 
 
 Network = NetworkName | Mlp
+WITHOUT_BATCH_NORM = ("alexnet", "convnext", "squeezenet", "swin", "vgg", "vit")
+"""how the names of such networks begin, but for the vgg that end with _bn; a test looks at the networks"""
+
+
+def has_batch_norm(model: Network) -> bool:
+    """Whether the network has layers that normalise by the other pictures of a step."""
+    if isinstance(model, Mlp):
+        return False
+    return model.endswith("_bn") or not model.startswith(WITHOUT_BATCH_NORM)
 
 
 class FileWeights(Section):
     """Weights from a file, pinned by its content."""
 
     kind: Literal["file"]
-    path: Annotated[str, Field(min_length=1)]
+    path: PathText
     """of a .safetensors, or of a .pth that holds tensors alone; below the folder of params.yaml, or absolute"""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """of the file: another one is refused, and the message gives what it should say"""
@@ -55,5 +64,5 @@ class MemberWeights(Section):
     """one of train.members"""
 
 
-Weights = Literal["imagenet"] | FileWeights | MemberWeights
+Weights = Literal["imagenet"] | Annotated[FileWeights | MemberWeights, Field(discriminator="kind")]
 """imagenet: of the package for efficientnet_lite0, torchvision's own default for its networks (downloaded once)"""

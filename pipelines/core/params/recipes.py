@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.core.params.base import Count, Fraction, Name, PositiveFloat, PositiveInt, Section
-from pipelines.core.params.networks import Mlp, Network, NetworkName, Weights
+from pipelines.core.params.base import Count, Fraction, Name, PathText, PositiveFloat, PositiveInt, Section
+from pipelines.core.params.networks import Mlp, Network, NetworkName, Weights, has_batch_norm
 from pipelines.core.params.optimizers import Optimizer, Schedule
 
 View = Literal["plain", "mirror", "zoom", "zoom_mirror", "turn_left", "turn_right"]
@@ -103,7 +103,7 @@ class Distillation(Section):
 class PseudoLabels(Section):
     """Unlabelled pictures, labelled by a former run where it was sure."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: PathText
     """of that run's predictions.parquet"""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """of the file: another one is refused, and the message gives what it should say"""
@@ -135,9 +135,10 @@ class TrainedRecipe(Section):
     """in which the learning rate rises in a straight line"""
     epochs: PositiveInt
     batch_size: PositiveInt
-    """pictures of one step of the optimiser"""
+    """pictures of one step of the optimiser; a lone last picture, which batch norm cannot take, joins another step"""
     accumulate: PositiveInt
-    """parts that a batch is computed in, to save memory; doubled by itself where memory runs out"""
+    """parts that a batch is computed in, to save memory; doubled by itself where memory runs out. Where batch norms
+    learn or pictures are mixed, each holds two or more"""
     max_gradient_norm: PositiveFloat | None
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None
     """per step: validate and keep an exponential moving average of the weights; 0.999 is usual"""
@@ -239,3 +240,38 @@ def needs(recipe: FrozenRecipe | NetworkRecipe) -> tuple[str, ...]:
     if not isinstance(recipe, FrozenRecipe) and recipe.distillation:
         found += recipe.distillation.teachers
     return tuple(dict.fromkeys(found))
+
+
+def smallest_part(recipe: NetworkRecipe, *, learns_norms: bool) -> int:
+    """Pictures that every part of a step must hold: batch norm has nothing to normalise in one, mixing nothing to mix.
+
+    Args:
+        learns_norms: whether any batch norm of the network learns.
+    """
+    return 2 if learns_norms or recipe.mixing else 1
+
+
+def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bool | None = None) -> str:
+    """Why parts of the recipe's steps would hold too few pictures, and what to do; "" where they do not.
+
+    Args:
+        num_devices: that share every step.
+        learns_norms: whether any batch norm of the network learns; None: as far as the recipe tells, which does not
+            know what the frozen stages of a partial one hold.
+    """
+    if learns_norms is None:
+        frozen = isinstance(recipe, PartialRecipe) or getattr(recipe, "freeze_norms", False)
+        learns_norms = has_batch_norm(recipe.model) and not frozen
+    least = smallest_part(recipe, learns_norms=learns_norms)
+    parts = recipe.accumulate * num_devices
+    if recipe.batch_size >= parts * least:
+        return ""
+    among = f", accumulate {recipe.accumulate} and train.num_devices {num_devices}" if parts > 1 else ""
+    why = f"batch_size {recipe.batch_size}{among} make parts of {recipe.batch_size // parts} pictures"
+    remedy = f"raise batch_size to {parts * least}{' or make fewer parts' if parts > 1 else ''}"
+    if learns_norms:
+        others = "take a network without batch norm (convnext_tiny, vit_b_16, an mlp)"
+        if not isinstance(recipe, ScratchRecipe):
+            others = f"set freeze_norms: true, or {others}"
+        return f"{why}, of which batch norm needs 2: {remedy}, or {others}"
+    return f"{why}, of which mixing needs 2: {remedy}, or set mixing: null" if recipe.mixing else f"{why}: {remedy}"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.core.params.base import Count, Fraction, PositiveInt, Section, Seed
+from pipelines.core.params.base import Count, Fraction, PathText, PositiveInt, Section, Seed
 from pipelines.core.params.engines import Engine
 
 Text = Annotated[str, Field(min_length=1)]
@@ -66,8 +66,8 @@ class FolderSource(Section):
     """A folder with a folder for each class."""
 
     kind: Literal["folder"]
-    path: Text
-    """the folder, relative to params.yaml or absolute"""
+    path: PathText
+    """the folder, relative to params.yaml or absolute; ~ and $NAME are understood, as in every path here"""
     label_from: LabelFrom
     """which part of path/a/b/x.jpg is the label: a, b, or a/b"""
     symlinks: Literal["skip", "follow"]
@@ -80,7 +80,7 @@ class ArchiveSource(Section):
     """A zip or tar (also .tar.gz, .tar.bz2, .tar.xz) that holds a folder for each class."""
 
     kind: Literal["archive"]
-    path: Text
+    path: PathText
     """the archive, relative to params.yaml or absolute"""
     label_from: LabelFrom
     """which part of path/a/b/x.jpg inside the archive is the label: a, b, or a/b"""
@@ -113,12 +113,12 @@ class TableSource(Section):
     """A CSV, Parquet or JSON Lines table: a row a picture, with its path or URL, its labels and what else is known."""
 
     kind: Literal["table"]
-    path: Text
+    path: PathText
     """the table, relative to params.yaml or absolute"""
     format: Literal["csv", "parquet", "jsonl"]
     image_column: Text
     image_is: Literal["path", "url"]
-    root: Text
+    root: PathText
     """the folder where paths start, relative to params.yaml or absolute; nothing outside of it is read"""
     label_columns: Annotated[tuple[Text, ...], Field(min_length=1)]
     """one column, or several whose values are joined to one label; each value is kept as a factor"""
@@ -136,7 +136,7 @@ class UrlsSource(Section):
     """A list of URLs, each with its label."""
 
     kind: Literal["urls"]
-    path: Text
+    path: PathText
     """the list, relative to params.yaml or absolute"""
     format: Literal["text", "csv"]
     """text: a URL and its label on each line, # starts a comment; csv: columns url and label, and if there are any
@@ -170,7 +170,7 @@ class TorchvisionSource(Section):
     kind: Literal["torchvision"]
     dataset: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9_]*$")]
     """name of the class: CIFAR10, Flowers102, Imagenette, OxfordIIITPet, KMNIST, …"""
-    root: Text
+    root: PathText
     """where its files lie or are downloaded to, relative to params.yaml or absolute"""
     splits: Annotated[tuple[Text, ...], Field(min_length=1)]
     """which parts to read, by torchvision's names (train, test, val, trainval, …), of EMNIST such as letters-train, of

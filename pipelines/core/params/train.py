@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipelines.core.params.base import Count, Name, PositiveInt, Section, Seed
-from pipelines.core.params.recipes import FrozenRecipe, NetworkRecipe, Recipe, needs
+from pipelines.core.params.recipes import FrozenRecipe, NetworkRecipe, Recipe, needs, too_small_parts
 
 Tracker = Literal["dvclive", "wandb", "mlflow", "tensorboard"]
 
@@ -53,6 +53,15 @@ class TrainParams(Section):
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what} names something twice ({', '.join(map(str, values))}); each may stand once")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_large_enough(self) -> Self:
+        for name, recipe in self.recipes.items():
+            if not isinstance(recipe, FrozenRecipe) and (
+                wrong := too_small_parts(recipe, num_devices=self.num_devices)
+            ):
+                raise ValueError(f"recipes.{name}: {wrong}")
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.core.params.base import Fraction, PositiveFloat, PositiveInt, Section
+from pipelines.core.params.base import Fraction, PathText, PositiveFloat, PositiveInt, Section
 
 Severity = Literal["error", "warn"]
 Switch = Annotated[Literal["error", "warn", "off"], Field()]
@@ -102,7 +102,7 @@ class ValidateParams(Section):
     max_host_association: FractionRule
     """the same of the host of url (or of page_url); pictures without one do not count"""
 
-    drift_from: Annotated[str, Field(min_length=1)] | None
+    drift_from: PathText | None
     """what the data are compared with: an earlier ingest.snapshot whose run is still in .miwake/snapshots, or a
     manifest.parquet or the folder that holds one (of ingest: all files are compared; of dedupe: the pictures kept);
     null: not compared. DVC does not watch it: after a change run `dvc repro --force validate`"""

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
+from pipelines.core.params.base import path_below
 from pipelines.core.params.sources import ArchiveSource
 from pipelines.ingest.archive.members import Member
 from pipelines.ingest.archive.reading import ArchiveReader, Stamp, file_stamp, write_index
@@ -42,7 +43,7 @@ def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing
     Raises:
         InputError: the archive is missing, empty, broken, cut short, or larger than its limits allow.
     """
-    path = place.root / params.path
+    path = path_below(place.root, params.path)
     where = f"ingest.sources[{source.split('-')[0]}].path: {params.path}"
     folder = place.cache / "archives"
     try:

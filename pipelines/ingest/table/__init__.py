@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
+from pipelines.core.params.base import path_below
 from pipelines.core.params.sources import TableSource
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.labels import clean_label, printable
@@ -42,7 +43,7 @@ def list_table(params: TableSource, *, source: str, place: Place) -> Listing:
         InputError: the table or `root` is missing, the table cannot be read, lacks a column or has no row.
     """
     entry = f"ingest.sources[{source.split('-')[0]}]"
-    path = place.root / params.path
+    path = path_below(place.root, params.path)
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise InputError(
@@ -138,7 +139,7 @@ def _known(cells: dict[str, Cell], column: str | None) -> str:
 
 def _list_files(rows: _Rows, entry: str, place: Place) -> Listing:
     params = rows.params
-    root = place.root / params.root
+    root = path_below(place.root, params.root)
     if not root.is_dir():
         what = "is no folder" if root.exists() else "does not exist"
         raise InputError(f"{entry}.root: {params.root} {what}; name the folder where the paths of the table start")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
+from pipelines.core.params.base import path_below
 from pipelines.core.params.sources import TorchvisionSource
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.labels import clean_label, printable
@@ -37,7 +38,7 @@ def list_torchvision(params: TorchvisionSource, *, source: str, place: Place) ->
     """
     where = f"ingest.sources[{source.split('-')[0]}]"
     kind = find_class(params.dataset, where)
-    root = place.root / params.root
+    root = path_below(place.root, params.root)
     if not root.is_dir() and not params.download:
         raise InputError(
             f"{where}.root: {params.root} is no folder; name the one that holds {params.dataset}, or set download: true"

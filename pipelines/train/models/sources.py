@@ -14,6 +14,7 @@ import torch
 
 from pipelines.core.errors import InputError
 from pipelines.core.lite0 import weights_path
+from pipelines.core.params.base import path_below
 from pipelines.core.params.networks import FileWeights, Mlp, Network, NetworkName, Weights
 
 Tensors = dict[str, torch.Tensor]
@@ -35,7 +36,7 @@ def weights_file(weights: Weights, *, model: Network, member_path: Path | None, 
     if weights == "imagenet":
         return _imagenet(model)
     if isinstance(weights, FileWeights):
-        path = root / weights.path
+        path = path_below(root, weights.path)
         if not path.is_file():
             raise InputError(f"weights.path {weights.path} does not exist: put the file there, or correct the path")
         digest = _sha256(path)
