@@ -500,6 +500,12 @@ def test_given_subsets_and_factors_must_be_what_ingest_writes(tmp_path: Path, co
     assert run(tmp_path, [*good(), row("even", "dog", given_subset="val", factors='{"status": "noble"}')])
 
 
+def test_what_a_source_was_asked_to_skip_is_no_loss(tmp_path: Path) -> None:
+    hidden = [["0-folder", f"cat/.{i}.jpg", "cat", "hidden", "a hidden file"] for i in range(40)]
+    _, rules = run(tmp_path, good(), rejects=[*hidden, ["0-folder", "dog/x.jpg", "dog", "broken", "x"]])
+    assert rules["max_reject_fraction"]["observed"] == pytest.approx(1 / 11, abs=1e-6)
+
+
 def test_pictures_in_no_given_subset_are_named(tmp_path: Path) -> None:
     table = [{**one, "given_subset": "train"} for one in good()] + [row("odd", "dog")]
     entry = run(tmp_path, table, max_unassigned_fraction=fraction(0.05))[1]["max_unassigned_fraction"]

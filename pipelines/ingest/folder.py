@@ -9,6 +9,7 @@ is one reject. What a file is, its content decides: no suffix is looked at.
   path; one that leads out, nowhere or back to a folder above it is a reject, and so is a link met below a followed
   folder (links that multiply would never end).
 - hidden skip: names that start with a dot are rejects.
+- What systems, file managers and network storage leave in folders (`is_litter`) is skipped, and counted apart.
 
 A file's stamp is its size, modification time and inode. One modified less than two seconds before the listing has
 none: it may change again without its time telling, because some file systems count in steps of two seconds.
@@ -31,6 +32,7 @@ from pipelines.core.executor import Side
 from pipelines.ingest.file_reader import KINDS, FolderReader, unreadable
 from pipelines.ingest.labels import folder_label, printable
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Reject
+from pipelines.ingest.paths import is_litter
 
 if TYPE_CHECKING:  # other processes read folders without importing what params are made of
     from pipelines.core.params.sources import FolderSource, LabelFrom
@@ -85,6 +87,7 @@ def list_folder(
         read=FolderReader(str(folder), max_file_bytes, params.symlinks == "follow"),
         rejects=sorted(walk.rejects, key=lambda reject: reject.source_path),
         stamps=stamps,
+        num_litter=len(walk.litter),
     )
 
 
@@ -165,6 +168,8 @@ class _Walk:
     stamps: "array[int]" = field(default_factory=lambda: array("q"))
     """three for each path: size, modification time (ns), inode"""
     rejects: list[Reject] = field(default_factory=list)
+    litter: list[str] = field(default_factory=list)
+    """files and folders that were passed by"""
     todo: list[_Folder] = field(default_factory=list)
 
     def add_all(self, part: "_Walk") -> None:
@@ -173,6 +178,7 @@ class _Walk:
         self.labels.extend(part.labels)
         self.stamps.extend(part.stamps)
         self.rejects.extend(part.rejects)
+        self.litter.extend(part.litter)
         self.todo.extend(part.todo)
 
     def enter(self, folder: _Folder) -> None:
@@ -211,7 +217,9 @@ class _Walk:
         is_usual = label and problem is None
         for entry in found_here:
             child = path + entry.name
-            if is_usual and not (skips_hidden and entry.name[0] == ".") and entry.is_file(follow_symlinks=False):
+            if is_litter(entry.name):
+                self.litter.append(child)
+            elif is_usual and not (skips_hidden and entry.name[0] == ".") and entry.is_file(follow_symlinks=False):
                 self.add(entry, child, label, None)
             elif entry.name.startswith(".") and self.rules.hidden == "skip":
                 what = "folder; nothing in it was read" if entry.is_dir(follow_symlinks=False) else "file"

@@ -1,4 +1,5 @@
-"""Paths that data names (archives, tables, lists): made plain, or refused, before anything is opened."""
+"""Paths that data names (archives, tables, lists): made plain, or refused, before anything is opened; and the names
+of what systems leave beside people's files."""
 
 import os
 import re
@@ -13,6 +14,28 @@ from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP
 _DRIVE = re.compile(r"[A-Za-z]:")
 # nearly every path there is: parts that start with no dot, one slash between them, no colon near the front
 _PLAIN = re.compile(r"(?![A-Za-z]:)[^/\\\0.][^/\\\0]*(?:/[^/\\\0.][^/\\\0]*)*")
+
+_LITTER = re.compile(
+    r"\._.*|\.ds_store|__macosx|\.apple(double|db|desktop)|\.lsoverride|\.localized|icon\r|\.(spotlight|documentrevisions)-"
+    r"v100|\.trashes|\.fseventsd|\.temporaryitems|temporary items|network trash folder|\.apdisk|\.volumeicon\.icns|"
+    r"\.com\.apple\.timemachine\..*|\.pkinstallsandboxmanager.*|\.afpdeleted.*"  # macOS and its file servers
+    r"|thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|\$recycle\.bin|recycler|system volume information|"
+    r".*:zone\.identifier|~\$.*"  # Windows and Office
+    r"|lost\+found|\.directory|\.trash(-.*)?|\.thumbnails|\.xdg-volume-info|\.fuse_hidden.*|\.goutputstream-.*|"
+    r"\.~lock\..*#|\.#.*|\..*\.sw[nop]"  # Linux, LibreOffice, editors
+    r"|\.nfs[0-9a-f]{8,}|\.smbdelete.*|@eadir|@tmp|#recycle|@recycle|#snapshot|\.snapshots?|\.@__thumb"  # network storage
+    r"|\.ipynb_checkpoints|__pycache__|\.idea|\.vscode|\.(git|svn|hg|bzr|dvc)|\.(git|dvc)ignore|\.gitattributes|"
+    r"\.gitmodules|\.(git)?keep"  # notebooks and versioned folders
+    r"|\.?picasa\.ini|\.picasaoriginals|zbthumbnail\.info|\.dropbox(\.attr|\.cache)?|\.stfolder.*|\.stversions|\.sync|"
+    r"\.owncloudsync\.log",  # photo programs and synchronisers
+    re.IGNORECASE | re.DOTALL,
+)
+"""After github/gitignore (Global, CC0) and what the makers of these systems document."""
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is what a system left there, not what a person put there."""
+    return _LITTER.fullmatch(name) is not None
 
 
 def inner_path(name: str) -> str:

@@ -85,7 +85,7 @@ class ArchiveSource(Section):
     label_from: LabelFrom
     """which part of path/a/b/x.jpg inside the archive is the label: a, b, or a/b"""
     hidden: Literal["skip", "read"]
-    """members whose name, or a folder of whose path, starts with a dot, and the __MACOSX folder"""
+    """members whose name, or a folder of whose path, starts with a dot"""
     max_files: PositiveInt
     """an archive with more members is refused"""
     max_bytes: PositiveInt

@@ -5,6 +5,7 @@ content decides, not its suffix. Members are read in place; a compressed tar fir
 
 - `unsafe-path`: a name that is absolute or holds `..`, a drive letter or a backslash; `symlink`, `hard-link`,
   `not-a-file`, `encrypted`, `unsupported-compression`, `overlapping`, `sparse-file`, `hidden`, `too-large`.
+- What systems leave in folders (`is_litter`: `__MACOSX`, `.DS_Store`, …) is skipped, and counted apart.
 - `duplicate-name`: of members with one name the last counts, as it does for whoever unpacks the archive.
 - `trailing-data`, `no-end`: bytes after the end of a tar, or none where its end mark belongs.
 - Found on reading: `bad-crc`, `wrong-size` (a member never unpacks to more than its header says, so that max_bytes
@@ -28,7 +29,7 @@ from pipelines.ingest.archive.unpacking import kind_of, plain_tar
 from pipelines.ingest.archive.zips import scan_zip
 from pipelines.ingest.labels import folder_label, printable
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Place, Reject
-from pipelines.ingest.paths import inner_path
+from pipelines.ingest.paths import inner_path, is_litter
 
 
 def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing:
@@ -59,7 +60,8 @@ def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing
                     members = _within_limits(scan_tar(tar, where), params, where)
     except OSError as error:
         raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
-    found, rejects = _sort_out(members, params, source, place.params.max_file_bytes)
+    kept_names = [member for member in members if not any(map(is_litter, member.name.split("/")))]
+    found, rejects = _sort_out(kept_names, params, source, place.params.max_file_bytes)
     if not found and not rejects:
         raise InputError(f"{where} holds no file; put a folder of pictures for each class into it")
     paths = sorted(found)
@@ -72,6 +74,7 @@ def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing
         read=ArchiveReader(str(plain), file_stamp(plain), str(index), salt, kind == "zip"),
         rejects=sorted(rejects, key=lambda reject: (reject.source_path, reject.detail)),
         stamps=_stamps(stamp, kept),
+        num_litter=len(members) - len(kept_names),
     )
 
 
@@ -143,7 +146,7 @@ def _sort_out(
 
 
 def _is_hidden(folders: str) -> bool:
-    return folders.startswith(".") or "/." in folders or folders.split("/", 1)[0] == "__MACOSX"
+    return folders.startswith(".") or "/." in folders
 
 
 def _label(folders: str, params: ArchiveSource) -> str | ImageError:
