@@ -8,7 +8,6 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 

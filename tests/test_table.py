@@ -27,7 +27,7 @@ from pipelines.ingest.table import list_table
 COLUMNS = {
     "kind": "table", "path": "a.csv", "format": "csv", "image_column": "image", "image_is": "path", "root": "pictures",
     "label_columns": ["label"], "joined_by": "×", "subset_column": None, "box": None, "license_column": None,
-    "creator_column": None, "page_url_column": None,
+    "creator_column": None, "page_url_column": None, "group_column": None, "symlinks": "skip",
 }  # fmt: skip
 BOX = {"columns": ["l", "t", "r", "b"], "order": "left_top_right_bottom", "unit": "pixels"}
 

@@ -65,7 +65,9 @@ def row(name: str, label: str, **changes: Any) -> dict[str, Any]:
         "transparent": False,
         "source": "0-folder",
         "source_path": f"{label}/{name}.jpg",
-        **dict.fromkeys(("url", "page_url", "query", "license", "creator", "given_subset", "factors"), ""),
+        **dict.fromkeys(
+            ("url", "page_url", "query", "license", "creator", "given_subset", "factors", "given_groups"), ""
+        ),
         "original_label": label,
         "group": sha(name),
         "verdict": "keep",

@@ -83,6 +83,8 @@ class Origin(NamedTuple):
     """train, val or test"""
     factors: str = ""
     """a JSON object: label column to value, in the order of the columns"""
+    given_groups: str = ""
+    """a JSON object: group column to value"""
     box: Box | None = None
 
 

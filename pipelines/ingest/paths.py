@@ -6,14 +6,21 @@ import re
 import stat
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipelines.core.errors import ImageError
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP
 
+if TYPE_CHECKING:  # see pipelines.ingest.folder
+    from pipelines.core.params.sources import Symlinks
+
 _DRIVE = re.compile(r"[A-Za-z]:")
 # nearly every path there is: parts that start with no dot, one slash between them, no colon near the front
 _PLAIN = re.compile(r"(?![A-Za-z]:)[^/\\\0.][^/\\\0]*(?:/[^/\\\0.][^/\\\0]*)*")
+
+FOLLOW = "set symlinks: follow, or follow_anywhere for links out of the folder (into a cache of DVC or git-annex)"
+FETCH = "; if a cache should hold it: `dvc pull`, `git annex get`"
+LEADS_OUT = "a symbolic link that leads out of the source's folder; set symlinks: follow_anywhere to read it"
 
 _LITTER = re.compile(
     r"\._.*|\.ds_store|__macosx|\.apple(double|db|desktop)|\.lsoverride|\.localized|icon\r|\.(spotlight|documentrevisions)-"
@@ -23,7 +30,7 @@ _LITTER = re.compile(
     r".*:zone\.identifier|~\$.*"  # Windows and Office
     r"|lost\+found|\.directory|\.trash(-.*)?|\.thumbnails|\.xdg-volume-info|\.fuse_hidden.*|\.goutputstream-.*|"
     r"\.~lock\..*#|\.#.*|\..*\.sw[nop]"  # Linux, LibreOffice, editors
-    r"|\.nfs[0-9a-f]{8,}|\.smbdelete.*|@eadir|@tmp|#recycle|@recycle|#snapshot|\.snapshots?|\.@__thumb"  # network storage
+    r"|\.nfs[0-9a-f]{8,}|\.smbdelete.*|@eadir|@tmp|#recycle|@recycle|#snapshot|\.snapshots?|\.@__thumb"  # storage
     r"|\.ipynb_checkpoints|__pycache__|\.idea|\.vscode|\.(git|svn|hg|bzr|dvc)|\.(git|dvc)ignore|\.gitattributes|"
     r"\.gitmodules|\.(git)?keep"  # notebooks and versioned folders
     r"|\.?picasa\.ini|\.picasaoriginals|zbthumbnail\.info|\.dropbox(\.attr|\.cache)?|\.stfolder.*|\.stversions|\.sync|"
@@ -78,10 +85,17 @@ class FileStamp(NamedTuple):
 
 
 class Files:
-    """The files below `root`, without links on the way; each folder is looked at once."""
+    """The files below `root`; each folder is looked at once.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder.
+        symlinks: of the source: what becomes of links on the way.
+    """
+
+    def __init__(self, root: Path, symlinks: "Symlinks" = "skip") -> None:
         self._root = str(root)
+        self._real_root = os.path.realpath(root)
+        self._symlinks = symlinks
         self._starts = tuple(sorted({f"{root.absolute()}/", f"{root.resolve()}/"}))
         self._folders: dict[str, ImageError | None] = {"": None}
         self._trusted_before = time.time_ns() - RACY_NANOSECONDS
@@ -90,7 +104,8 @@ class Files:
         """The one form of a path as data names it, and the file's stamp.
 
         Raises:
-            ImageError: `unsafe-path`, `missing-file`, `symlink`, `not-a-file` or `unreadable`.
+            ImageError: `unsafe-path`, `missing-file`, `symlink`, `symlink-outside`, `broken-link`, `not-a-file` or
+                `unreadable`.
         """
         path = self._inner(name)
         folder = path.rpartition("/")[0]
@@ -128,8 +143,18 @@ class Files:
         return problem
 
     def _status(self, path: str) -> os.stat_result:
+        full = f"{self._root}/{path}"
         try:
-            return os.lstat(f"{self._root}/{path}")
+            found = os.lstat(full)
+            if self._symlinks == "skip" or not stat.S_ISLNK(found.st_mode):
+                return found
+            inside = os.path.commonpath([os.path.realpath(full), self._real_root]) == self._real_root
+            if self._symlinks == "follow" and not inside:
+                raise ImageError("symlink-outside", LEADS_OUT)
+            try:
+                return Path(full).stat()
+            except OSError as error:
+                raise ImageError("broken-link", os.strerror(error.errno or 0) + FETCH) from error
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ImageError("missing-file", f"there is no {path} below root") from error
         except OSError as error:
@@ -140,5 +165,5 @@ class Files:
 
 def _unlike(mode: int, what: str) -> ImageError:
     if stat.S_ISLNK(mode):
-        return ImageError("symlink", f"{what}a symbolic link; name the file that it leads to")
+        return ImageError("symlink", f"{what}a symbolic link; {FOLLOW}")
     return ImageError("not-a-file", f"{what}no {'folder' if what else 'regular file'}")

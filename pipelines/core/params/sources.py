@@ -9,6 +9,8 @@ from pipelines.core.params.engines import Engine
 
 Text = Annotated[str, Field(min_length=1)]
 LabelFrom = Literal["first_folder", "last_folder", "whole_path"]
+SubsetFrom = Literal["first_folder"] | None
+Symlinks = Literal["skip", "follow", "follow_anywhere"]
 
 
 class SampleFlaws(Section):
@@ -70,8 +72,12 @@ class FolderSource(Section):
     """the folder, relative to params.yaml or absolute"""
     label_from: LabelFrom
     """which part of path/a/b/x.jpg is the label: a, b, or a/b"""
-    symlinks: Literal["skip", "follow"]
-    """skip: counted as rejects; follow: read, but never out of the folder and never in a circle"""
+    subset_from: SubsetFrom = None
+    """first_folder: the folders train, val and test (training, valid, validation, dev, testing too) hold the class
+    folders, from which label_from then counts; for split.method: given"""
+    symlinks: Symlinks
+    """skip: counted as rejects; follow: read, but never out of the folder and never in a circle; follow_anywhere: also
+    out of the folder, as into the caches of DVC and git-annex"""
     hidden: Literal["skip", "read"]
     """files and folders whose name starts with a dot"""
 
@@ -84,6 +90,8 @@ class ArchiveSource(Section):
     """the archive, relative to params.yaml or absolute"""
     label_from: LabelFrom
     """which part of path/a/b/x.jpg inside the archive is the label: a, b, or a/b"""
+    subset_from: SubsetFrom = None
+    """as of a folder; one folder that holds all the others does not count"""
     hidden: Literal["skip", "read"]
     """members whose name, or a folder of whose path, starts with a dot"""
     max_files: PositiveInt
@@ -120,12 +128,16 @@ class TableSource(Section):
     image_is: Literal["path", "url"]
     root: Text
     """the folder where paths start, relative to params.yaml or absolute; nothing outside of it is read"""
+    symlinks: Symlinks = "skip"
+    """files and folders on the way that are links; as of a folder"""
     label_columns: Annotated[tuple[Text, ...], Field(min_length=1)]
     """one column, or several whose values are joined to one label; each value is kept as a factor"""
     joined_by: Text
     """what stands between the values of several label columns: male×warrior"""
     subset_column: Text | None
     """says train, val or test (training, valid, validation, dev, testing too); for split.method: given"""
+    group_column: Text | None = None
+    """whose pictures must stay on one side of the split (a patient, a site): name it in split.group_by"""
     box: BoxColumns | None
     license_column: Text | None
     creator_column: Text | None

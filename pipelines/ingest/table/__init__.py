@@ -6,7 +6,7 @@ label stand above already), `several-boxes` (so, but with another box). One path
 dedupe finds the conflict.
 
 Paths start at `root` and stay below it; an absolute path that lies below it counts, and so does one with backslashes.
-Links are refused. The values of several label columns are joined to one label and kept as factors.
+Links are followed as `symlinks` says. The values of several label columns are joined to one label and kept as factors.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ import numpy as np
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.sources import TableSource
 from pipelines.ingest.file_reader import FolderReader
-from pipelines.ingest.labels import clean_label, printable
+from pipelines.ingest.labels import clean_label, printable, refuse_subset_labels
 from pipelines.ingest.listing import Listing, Origin, Place, Reject
 from pipelines.ingest.paths import Files, FileStamp
 from pipelines.ingest.table.cells import Cell, box_of, subset_of, text_of
@@ -66,7 +66,10 @@ class _Rows:
 
     def columns(self) -> list[str]:
         params = self.params
-        optional = (params.subset_column, params.license_column, params.creator_column, params.page_url_column)
+        optional = (
+            params.subset_column, params.group_column, params.license_column, params.creator_column,
+            params.page_url_column,
+        )  # fmt: skip
         boxes = params.box.columns if params.box else ()
         named = [params.image_column, *params.label_columns, *(name for name in optional if name), *boxes]
         return list(dict.fromkeys(named))
@@ -126,10 +129,16 @@ class _Rows:
             creator=_known(cells, params.creator_column),
             given_subset=subset_of(cells, params.subset_column) if params.subset_column else "",
             factors=factors,
+            given_groups=self._groups(cells),
             box=box_of(cells, params.box) if params.box else None,
         )
         # rows that know nothing of their own share one object: 1,000,000 of them would take 300 MB
         return found if found.page_url or found.box else self.origins.setdefault(found, found)
+
+    def _groups(self, cells: dict[str, Cell]) -> str:
+        column = self.params.group_column
+        value = _known(cells, column)
+        return json.dumps({column: value}, ensure_ascii=False) if value else ""
 
 
 def _known(cells: dict[str, Cell], column: str | None) -> str:
@@ -142,7 +151,7 @@ def _list_files(rows: _Rows, entry: str, place: Place) -> Listing:
     if not root.is_dir():
         what = "is no folder" if root.exists() else "does not exist"
         raise InputError(f"{entry}.root: {params.root} {what}; name the folder where the paths of the table start")
-    files = Files(root)
+    files = Files(root, params.symlinks)
     seen = Seen()
     paths: list[str] = []
     labels: list[str] = []
@@ -165,12 +174,14 @@ def _list_files(rows: _Rows, entry: str, place: Place) -> Listing:
         labels.append(label)
         origins.append(origin)
         stamps.extend(stamp)
+    remedy = f"name the column as subset_column in {entry}, and another one in label_columns"
+    refuse_subset_labels(labels, rows.where, remedy)
     order = sorted(range(len(paths)), key=lambda row: (paths[row], labels[row]))
     return Listing(
         source=rows.source,
         paths=[paths[row] for row in order],
         labels=[labels[row] for row in order],
-        read=FolderReader(str(root), place.params.max_file_bytes, follow=False),
+        read=FolderReader(str(root), place.params.max_file_bytes, follow=params.symlinks != "skip"),
         rejects=rows.rejects,
         origins=[origins[row] for row in order],
         stamps=np.array(stamps, np.int64).reshape(-1, len(FileStamp._fields))[order],
