@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hostile_server import Answer, Hit, HostileServer
+from pydantic import ValidationError
 from test_ingest import DOWNLOAD, Result, params, picture, put, run
 
 from pipelines.core.errors import InputError
@@ -27,7 +28,7 @@ from pipelines.ingest.table import list_table
 COLUMNS = {
     "kind": "table", "path": "a.csv", "format": "csv", "image_column": "image", "image_is": "path", "root": "pictures",
     "label_columns": ["label"], "joined_by": "×", "subset_column": None, "box": None, "license_column": None,
-    "creator_column": None, "page_url_column": None, "group_column": None, "symlinks": "skip",
+    "creator_column": None, "page_url_column": None, "group_column": None, "symlinks": "skip", "encoding": "utf-8",
 }  # fmt: skip
 BOX = {"columns": ["l", "t", "r", "b"], "order": "left_top_right_bottom", "unit": "pixels"}
 
@@ -222,9 +223,9 @@ def test_broken_json_lines_are_rejects_and_the_others_are_read(root: Path) -> No
     bad = b'{"image": \n[1]\n\n"text"\n{"image": "1.jpg"}\n{"image": 1, "label": "cat"}\n' + deep + long
     put(root / "a.jsonl", b"\xef\xbb\xbf" + good + bad + b'{"image": "2.jpg", "label": "cat"}')
     result = run(root, settings(path="a.jsonl", format="jsonl"))
-    assert {row["source_path"] for row in result.rows} == {"0.jpg", "2.jpg"}
+    assert {row["source_path"] for row in result.rows} == {"0.jpg", "1.jpg", "2.jpg"}
     assert lines(result) == {
-        "line 2": "bad-row", "line 3": "bad-row", "line 5": "bad-row", "line 6": "no-label", "line 7": "bad-row",
+        "line 2": "bad-row", "line 3": "bad-row", "line 5": "bad-row", "line 6": "no-label",
         "line 8": "bad-row", "line 9": "bad-row",
     }  # fmt: skip
 
@@ -316,9 +317,51 @@ def test_paths_may_be_absolute_below_the_root_or_windows_like(root: Path) -> Non
 def test_a_path_that_is_not_utf8_finds_its_file(root: Path) -> None:
     put(root / "pictures" / b"\xf6.jpg".decode("utf-8", "surrogateescape"), picture(9))
     put(root / "a.csv", b"image,label\n\xf6.jpg,cat\n0.jpg,gr\xfc\xdfe\n")
+    result = run(root, settings(encoding="windows-1252"))
+    assert {row["source_path"]: row["label"] for row in result.rows} == {"\\xf6.jpg": "cat", "0.jpg": "grüße"}
+
+
+TEXT = "image,label\n0.jpg,Blüte\n1.jpg,Rübe\n2.jpg,ラベル\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("utf-8", TEXT.encode("utf-8-sig")), ("utf-8", TEXT.encode("utf-16")), ("shift_jis", TEXT.encode("utf-32")),
+        ("utf-8", TEXT.encode("utf-16-le")), ("utf-8", TEXT.encode("utf-16-be")), ("gb18030", TEXT.encode("gb18030")),
+        ("utf-16", b"\xef\xbb\xbf" + TEXT.encode()),
+    ],
+)  # fmt: skip
+def test_a_table_is_read_in_any_encoding(root: Path, encoding: str, data: bytes) -> None:
+    put(root / "a.csv", data)
+    assert run(root, settings(encoding=encoding)).labels == ["Blüte", "Rübe", "ラベル"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "wanted"),
+    [
+        (TEXT[:32], "windows-1252", r"is not utf-8 \(line 2, byte 0xfc\): set .*windows-1252 .* '0.jpg,Blüte'"),
+        ("image,ラベル\n0.jpg,cat\n", "shift_jis", r"\(line 1, byte 0x83\).*shift_jis where it says 'image,ラベル'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_table_in_another_encoding_is_one_error(
+    root: Path, text: str, encoding: str, wanted: str, format: str
+) -> None:
+    put(root / "a.csv", text.encode(encoding))
+    with pytest.raises(InputError, match=wanted):
+        run(root, settings(format=format))
+    with pytest.raises(ValidationError, match="encoding 'cp9999' is none that Python knows: write utf-8, windows-1252"):
+        settings(encoding="cp9999")
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\r\n', "sep=|\n", "SEP=,\n", "sep=\t\n"])
+def test_the_line_that_excel_reads_its_delimiter_from_is_none_of_the_table(root: Path, first: str) -> None:
+    delimiter = first.strip('"\r\n')[-1] if "\t" not in first else "\t"
+    put(root / "a.csv", (first + "image,label\n0.jpg,cat\n1.jpg\n".replace(",", delimiter)).encode("utf-8-sig"))
     result = run(root, settings())
-    assert [row["source_path"] for row in result.rows] == ["\\xf6.jpg"]
-    assert result.reasons == {"0.jpg": "bad-label"}
+    assert result.labels == ["cat"]
+    assert rejects(result) == [("bad-row", "line 4: 1 cells, where the header has 2")]
 
 
 @pytest.mark.parametrize("format", WRITERS)
@@ -357,6 +400,63 @@ def test_what_is_no_table_is_refused_with_a_remedy(root: Path, format: str, data
         run(root, settings(format=format))
 
 
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [
+        ("a", "a.JPG"), ("a.jpg", "a.JPG"), ("A.Jpg", "a.JPG"), ("SUB/B.JPEG", "Sub/b.jpeg"),
+        ("sub\\b", "Sub/b.jpeg"), ("./sub//b.jpeg", "Sub/b.jpeg"),
+        ("gru\u0308n.png", "grün.png"), ("Straße.jpg", "STRASSE.JPG"),
+        ("two  words.jpg", "two words.jpg"), ("two%20words.jpg", "two words.jpg"), ("１.jpg", "1.jpg"),
+        ("ver.2", "ver.2.jpg"),
+        (7, "7.jpg"),
+    ],
+)  # fmt: skip
+def test_a_path_that_means_one_file_without_doubt_is_it(
+    root: Path, capsys: pytest.CaptureFixture[str], named: str | int, there: str
+) -> None:
+    names = "a.JPG", "Sub/b.jpeg", "grün.png", "STRASSE.JPG", "two words.jpg", "1.jpg", "ver.2.jpg", "7.jpg", "._a.JPG"
+    for number, name in enumerate(names):
+        put(root / "photos" / name, picture(number))
+    put(root / "a.jsonl", json.dumps({"image": named, "label": "cat"}).encode())
+    result = run(root, settings(path="a.jsonl", format="jsonl", root="photos"))
+    assert [row["source_path"] for row in result.rows] == [there]
+    told = capsys.readouterr().err
+    assert (
+        "1 path found under a name that differs in letter case, Unicode form, spaces or suffix alone; the first" in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "detail"),
+    [
+        ("x", "there is no x below root; x.jpg or x.png may be meant"),
+        ("X.JPEG", "there is no X.JPEG below root; x.jpg or x.png may be meant"),
+        ("y.jpg", "there is no y.jpg below root; Y.jpg or y.JPG may be meant"),
+        ("photos/x.jpg", "there is no photos below root, but below the folder above it: name that one as root"),
+        ("data/x.jpg", "there is no data below root; x.jpg may be meant"),
+        ("z.jpg", "there is no z.jpg below root; deep/in/z.jpg may be meant"),
+        ("12.jpg", "there is no 12.jpg below root; 00012.jpg may be meant"),
+        ("/mnt/disk/z.jpg", "the path is absolute; deep/in/z.jpg may be meant"),
+        ("C:\\pictures\\z.jpg", "the path starts with a drive letter; deep/in/z.jpg may be meant"),
+        ("../z.jpg", "the path holds .., which leads out of a folder; deep/in/z.jpg may be meant"),
+        ("nothing.jpg", "there is no nothing.jpg below root"),
+    ],
+)  # fmt: skip
+def test_a_path_that_may_mean_several_files_names_them(root: Path, named: str, detail: str) -> None:
+    for number, name in enumerate(("x.jpg", "x.png", "Y.jpg", "y.JPG", "deep/in/z.jpg", "00012.jpg", "good.jpg")):
+        put(root / "photos" / name, picture(number))
+    put(root / "a.csv", f"image,label\ngood.jpg,cat\n{named},cat\n".encode())
+    remedy = ": correct the table or root" if "meant" in detail else ""
+    assert [row["detail"] for row in run(root, settings(root="photos")).rejects] == [f"line 3: {detail}" + remedy]
+
+
+def test_litter_that_a_listing_made_by_a_program_names_is_skipped(root: Path) -> None:
+    put(root / "a.csv", b"image,label\n0.jpg,cat\n._0.jpg,cat\n__MACOSX\\x.jpg,cat\n.DS_Store,\n")
+    result = run(root, settings())
+    assert not result.rejects
+    assert result.artifact.num_litter == 3
+
+
 def test_a_missing_table_and_a_missing_root_are_named(root: Path) -> None:
     with pytest.raises(InputError, match=r"sources\[0\].path: a.csv does not exist; name the table"):
         run(root, settings())
@@ -367,8 +467,11 @@ def test_a_missing_table_and_a_missing_root_are_named(root: Path) -> None:
 
 def test_a_table_without_a_single_good_row_is_refused_with_counts(root: Path) -> None:
     put(root / "a.csv", b"image,label\nx.jpg,cat\ny.jpg,cat\n0.jpg,\n")
-    with pytest.raises(InputError, match=r"none of its 3 files can be used \(2 missing-file, 1 no-label\)"):
+    with pytest.raises(InputError, match=r"none of its 3 files can be used \(2 missing-file, 1 no-label\)") as caught:
         run(root, settings())
+    assert str(caught.value).endswith(
+        "Correct ingest.sources (path, root, image_column, label_columns, …) or the table"
+    )
 
 
 def test_stamps_are_those_of_the_files(root: Path) -> None:

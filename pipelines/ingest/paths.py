@@ -5,10 +5,13 @@ import os
 import re
 import stat
 import time
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from pipelines.core.errors import ImageError
+from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP
 
 if TYPE_CHECKING:  # see pipelines.ingest.folder
@@ -74,6 +77,11 @@ def _broken_rule(name: str) -> str | None:
     return None if any(part not in ("", ".") for part in parts) else "the path names no file"
 
 
+_Names = dict[str, list[str]]
+_MOST_MEANT = 3
+_MOST_NAMES = 1_000_000
+
+
 class FileStamp(NamedTuple):
     """With the path, it tells whether a file is the one of an earlier run."""
 
@@ -90,9 +98,15 @@ class Files:
     Args:
         root: the folder.
         symlinks: of the source: what becomes of links on the way.
+        encoding: in which names of files may be, where they are not UTF-8.
     """
 
-    def __init__(self, root: Path, symlinks: "Symlinks" = "skip") -> None:
+    def __init__(self, root: Path, symlinks: "Symlinks" = "skip", encoding: str = "utf-8") -> None:
+        self._encoding = encoding
+        self._names: dict[str, tuple[_Names, _Names]] = {}
+        self._everywhere: _Names | None = None
+        self.others: list[tuple[str, str]] = []
+        """paths as data names them, and those that were found instead"""
         self._root = str(root)
         self._real_root = os.path.realpath(root)
         self._symlinks = symlinks
@@ -103,10 +117,79 @@ class Files:
     def find(self, name: str) -> tuple[str, FileStamp]:
         """The one form of a path as data names it, and the file's stamp.
 
+        Where there is no such file, but one alone whose path differs in letter case, Unicode form, spaces or %-escapes,
+        or is the name with a suffix, it is that one. Others that may be meant are named.
+
         Raises:
             ImageError: `unsafe-path`, `missing-file`, `symlink`, `symlink-outside`, `broken-link`, `not-a-file` or
                 `unreadable`.
         """
+        try:
+            return self._exact(name)
+        except ImageError as error:
+            if error.reason not in ("missing-file", "unsafe-path"):
+                raise
+            alike = self._alike(name) if error.reason == "missing-file" else []
+            if len(alike) != 1:
+                raise ImageError(error.reason, error.detail + self._hint(name, alike)) from error
+        self.others.append((name, alike[0]))
+        return self._exact(alike[0])
+
+    def _alike(self, name: str) -> list[str]:
+        """Paths that are `name` to a person's eye; those that add a suffix only where there are no others."""
+        names = {self._inner(name), *(self._inner(other) for other in [unquote(name)] if _PLAIN.fullmatch(other))}
+        if self._encoding != "utf-8":
+            names |= _bytes_of(self._inner(name), self._encoding)
+        for table in (0, 1):
+            found: set[str] = set()
+            for one in names:
+                *folders, last = one.split("/")
+                above = [""]
+                for part in folders:
+                    above = [f"{path}{own}/" for path in above for own in self._in(path)[0].get(_look(part), ())]
+                found |= {path + own for path in above for own in self._in(path)[table].get(_look(last), ())}
+            if found:
+                return sorted(found)
+        return []
+
+    def _in(self, folder: str) -> "tuple[_Names, _Names]":
+        """What lies in a folder ("" or "a/"): by its looks, and by those without a suffix."""
+        if folder not in self._names:
+            whole, stems = self._names.setdefault(folder, ({}, {}))
+            try:
+                names = os.listdir(f"{self._root}/{folder}")  # noqa: PTH208 - only names are wanted
+            except OSError:
+                names = []
+            for own in names:
+                whole.setdefault(_look(own), []).append(own)
+                stems.setdefault(_look(own.rpartition(".")[0]), []).append(own)
+        return self._names[folder]
+
+    def _hint(self, name: str, alike: list[str]) -> str:
+        """What a path may mean that finds no file: ends the message."""
+        if not alike:
+            plain = name.replace("\\", "/").lstrip("/")
+            if ".." not in plain.split("/") and os.path.lexists(f"{self._root}/../{plain}"):
+                return ", but below the folder above it: name that one as root"
+            alike = self._anywhere(plain.rpartition("/")[2])
+        meant = " or ".join(map(printable, alike[:_MOST_MEANT])) + (" or …" if len(alike) > _MOST_MEANT else "")
+        return f"; {meant} may be meant: correct the table or root" if alike else ""
+
+    def _anywhere(self, last: str) -> list[str]:
+        """Files below root whose name, or its part before the suffix, looks like `last`, in whatever folder."""
+        if self._everywhere is None:
+            self._everywhere, number = {}, 0
+            for folder, _, names in os.walk(self._root):
+                number += len(names)
+                for own in names if number <= _MOST_NAMES else ():
+                    path = f"{folder}/{own}"[len(self._root) + 1 :]
+                    for look in {_look(own), _stem(own)}:
+                        known = self._everywhere.setdefault(look, [])
+                        if len(known) <= _MOST_MEANT:
+                            known.append(path)
+        return sorted(self._everywhere.get(_look(last)) or self._everywhere.get(_stem(last), []))
+
+    def _exact(self, name: str) -> tuple[str, FileStamp]:
         path = self._inner(name)
         folder = path.rpartition("/")[0]
         problem = self._folders[folder] if folder in self._folders else self._look_at(folder)
@@ -161,6 +244,24 @@ class Files:
             raise ImageError("unreadable", os.strerror(error.errno or 0)) from error
         except ValueError as error:
             raise ImageError("missing-file", "no file can have this name") from error
+
+
+def _look(name: str) -> str:
+    """What is equal in names that look equal: no letter case, Unicode form, width or doubled space."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _stem(name: str) -> str:
+    """The same of a name without its suffix, and without the zeros that spreadsheets drop."""
+    return _look(name.rpartition(".")[0] or name).lstrip("0")
+
+
+def _bytes_of(name: str, encoding: str) -> set[str]:
+    """The name as a file has it that was named in that encoding."""
+    try:
+        return {name.encode(encoding).decode("utf-8", "surrogateescape")}
+    except UnicodeError:
+        return set()
 
 
 def _unlike(mode: int, what: str) -> ImageError:

@@ -124,6 +124,8 @@ class TableSource(Section):
     path: Text
     """the table, relative to params.yaml or absolute"""
     format: Literal["csv", "parquet", "jsonl"]
+    encoding: Text = "utf-8"
+    """of csv and jsonl, by Python's names: utf-8, windows-1252, shift_jis, utf-16, …; a byte order mark goes before"""
     image_column: Text
     image_is: Literal["path", "url"]
     root: Text
@@ -142,6 +144,17 @@ class TableSource(Section):
     license_column: Text | None
     creator_column: Text | None
     page_url_column: Text | None
+
+    @model_validator(mode="after")
+    def _encoding_exists(self) -> Self:
+        try:
+            "a".encode(self.encoding)
+        except LookupError as error:
+            raise ValueError(
+                f"encoding {self.encoding!r} is none that Python knows: write utf-8, windows-1252, latin-1, shift_jis, "
+                "gb18030, utf-16, …"
+            ) from error
+        return self
 
 
 class UrlsSource(Section):

@@ -5,12 +5,15 @@ Every row ends as a row of the manifest or as a reject whose detail names its li
 label stand above already), `several-boxes` (so, but with another box). One path under two labels stays as two rows:
 dedupe finds the conflict.
 
-Paths start at `root` and stay below it; an absolute path that lies below it counts, and so does one with backslashes.
+Paths start at `root` and stay below it; an absolute path that lies below it counts, and so does one with backslashes,
+and one that misses one file alone by letter case, Unicode form, spaces, %-escapes or a missing suffix (`Files.find`).
 Links are followed as `symlinks` says. The values of several label columns are joined to one label and kept as factors.
 """
 
 import hashlib
 import json
+import re
+import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +26,7 @@ from pipelines.core.params.sources import TableSource
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.labels import clean_label, printable, refuse_subset_labels
 from pipelines.ingest.listing import Listing, Origin, Place, Reject
-from pipelines.ingest.paths import Files, FileStamp
+from pipelines.ingest.paths import Files, FileStamp, is_litter
 from pipelines.ingest.table.cells import Cell, box_of, subset_of, text_of
 from pipelines.ingest.table.row import Row
 from pipelines.ingest.table.rows import read_rows
@@ -78,7 +81,7 @@ class _Rows:
         """Line and cells of each row that could be read; the others are rejects."""
         columns = self.columns()
         empty = True
-        for row in read_rows(self.path, self.params.format, columns, self.where):
+        for row in read_rows(self.path, self.params.format, columns, self.where, self.params.encoding):
             empty = False
             if row.problem:
                 self.reject(row, "", "", ImageError("bad-row", row.problem))
@@ -151,18 +154,24 @@ def _list_files(rows: _Rows, entry: str, place: Place) -> Listing:
     if not root.is_dir():
         what = "is no folder" if root.exists() else "does not exist"
         raise InputError(f"{entry}.root: {params.root} {what}; name the folder where the paths of the table start")
-    files = Files(root, params.symlinks)
+    files = Files(root, params.symlinks, params.encoding)
     seen = Seen()
     paths: list[str] = []
     labels: list[str] = []
     origins: list[Origin] = []
     stamps = array("q")
+    num_litter = 0
     for line, cells in rows:
         name = label = ""
         try:
-            name = text_of(cells, params.image_column, only_text=True)
+            value = cells[params.image_column]
+            # a number may be an id, whose file has a suffix
+            name = str(value) if type(value) is int else text_of(cells, params.image_column, only_text=True)
             if not name:
                 raise ImageError("no-path", f"{params.image_column} is empty")
+            if any(map(is_litter, re.split(r"[/\\]", name))):
+                num_litter += 1
+                continue
             label, factors = rows.label(cells)
             origin = rows.origin(cells, factors)
             name, stamp = files.find(name)
@@ -174,6 +183,14 @@ def _list_files(rows: _Rows, entry: str, place: Place) -> Listing:
         labels.append(label)
         origins.append(origin)
         stamps.extend(stamp)
+    if files.others:
+        named, found = map(printable, files.others[0])
+        num = len(files.others)
+        print(
+            f"ingest: {rows.source}: {num:,} path{'' if num == 1 else 's'} found under a name that differs in letter "
+            f"case, Unicode form, spaces or suffix alone; the first: {named} is {found}",
+            file=sys.stderr,
+        )
     remedy = f"name the column as subset_column in {entry}, and another one in label_columns"
     refuse_subset_labels(labels, rows.where, remedy)
     order = sorted(range(len(paths)), key=lambda row: (paths[row], labels[row]))
@@ -185,6 +202,7 @@ def _list_files(rows: _Rows, entry: str, place: Place) -> Listing:
         rejects=rows.rejects,
         origins=[origins[row] for row in order],
         stamps=np.array(stamps, np.int64).reshape(-1, len(FileStamp._fields))[order],
+        num_litter=num_litter,
     )
 
 
