@@ -173,7 +173,7 @@ class Files:
                 return ", but below the folder above it: name that one as root"
             alike = self._anywhere(plain.rpartition("/")[2])
         meant = " or ".join(map(printable, alike[:_MOST_MEANT])) + (" or …" if len(alike) > _MOST_MEANT else "")
-        return f"; {meant} may be meant: correct the table or root" if alike else ""
+        return f"; {meant} may be meant: correct the path or root" if alike else ""
 
     def _anywhere(self, last: str) -> list[str]:
         """Files below root whose name, or its part before the suffix, looks like `last`, in whatever folder."""

@@ -118,16 +118,19 @@ class BoxColumns(Section):
 
 
 class TableSource(Section):
-    """A CSV, Parquet or JSON Lines table: a row a picture, with its path or URL, its labels and what else is known."""
+    """A CSV, Parquet or JSON Lines table: a row a picture, with its path, URL or bytes, its labels and what else is
+    known."""
 
     kind: Literal["table"]
     path: Text
-    """the table, relative to params.yaml or absolute"""
+    """the table, relative to params.yaml or absolute; or a folder or pattern (shards/*.parquet) of its parts"""
     format: Literal["csv", "parquet", "jsonl"]
     encoding: Text = "utf-8"
     """of csv and jsonl, by Python's names: utf-8, windows-1252, shift_jis, utf-16, …; a byte order mark goes before"""
     image_column: Text
-    image_is: Literal["path", "url"]
+    image_is: Literal["path", "url", "bytes"]
+    """bytes: the picture itself, in Parquet: a binary column, or one of {bytes, path} as model hubs have it; such a
+    column is taken so whatever stands here"""
     root: Text
     """the folder where paths start, relative to params.yaml or absolute; nothing outside of it is read"""
     symlinks: Symlinks = "skip"
@@ -138,6 +141,8 @@ class TableSource(Section):
     """what stands between the values of several label columns: male×warrior"""
     subset_column: Text | None
     """says train, val or test (training, valid, validation, dev, testing too); for split.method: given"""
+    subset_from: Literal["file_name"] | None = None
+    """the same from the names of a table's parts: train-00000-of-00004.parquet, test/0000.parquet"""
     group_column: Text | None = None
     """whose pictures must stay on one side of the split (a patient, a site): name it in split.group_by"""
     box: BoxColumns | None
@@ -146,7 +151,13 @@ class TableSource(Section):
     page_url_column: Text | None
 
     @model_validator(mode="after")
-    def _encoding_exists(self) -> Self:
+    def _keys_agree(self) -> Self:
+        if self.image_is == "bytes" and self.format != "parquet":
+            raise ValueError(
+                f"image_is is bytes, which {self.format} cannot hold: set format: parquet, or image_is: path"
+            )
+        if self.subset_column is not None and self.subset_from is not None:
+            raise ValueError("subset_column and subset_from both say which subset a picture is in: set one to null")
         try:
             "a".encode(self.encoding)
         except LookupError as error:

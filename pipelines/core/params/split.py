@@ -81,7 +81,7 @@ class SplitParams(Section):
             ValueError: no source has what group_by names, or, of method given, any subset.
         """
         tables = [source for source in sources if isinstance(source, TableSource)]
-        subsets = [getattr(source, "subset_column", getattr(source, "subset_from", None)) for source in sources]
+        subsets = [getattr(one, key, None) for one in sources for key in ("subset_column", "subset_from")]
         if self.method == "given" and not any(subsets) and not any(source.kind == "torchvision" for source in sources):
             raise ValueError(
                 "split.method is given, but no entry of ingest.sources says which picture is in which subset: set "
