@@ -29,7 +29,7 @@ FILES = {
 def settings(path: str, **changes: Any) -> IngestParams:
     source = {
         "kind": "archive", "path": path, "label_from": "last_folder", "hidden": "skip", "max_files": 1000,
-        "max_bytes": 1 << 24,
+        "max_bytes": 1 << 24, "subset_from": None,
     }  # fmt: skip
     source |= {key: changes.pop(key) for key in list(changes) if key in source}
     return params(sources=[source], **changes)
@@ -87,7 +87,10 @@ def without_manifest(result: Result) -> dict[str, str]:
 
 def comparable(result: Result) -> tuple[list[dict[str, Any]], list[tuple[str, ...]]]:
     """Rows without where they came from; rejects without their names."""
-    source = {"source", "source_path", "url", "page_url", "query", "license", "creator", "given_subset", "factors"}
+    source = {
+        "source", "source_path", "url", "page_url", "query", "license", "creator", "given_subset", "factors",
+        "given_groups",
+    }  # fmt: skip
     rows = [{key: value for key, value in row.items() if key not in source} for row in result.rows]
     return rows, sorted((row["label"], row["reason"]) for row in result.rejects)
 

@@ -161,7 +161,9 @@ def _manifest(data: Path, files: list[_File], flaws: bool, source: str, origins:
                 **{"sharpness": 1500.0, "entropy": 6.0, "aspect": 4 / 3, "bytes_per_pixel": 1.0},
                 **{"greyscale": False, "transparent": False},
                 **{"crop_left": 0.0, "crop_top": 0.0, "crop_right": 1.0, "crop_bottom": 1.0},
-                **dict.fromkeys(("url", "page_url", "query", "license", "creator", "given_subset", "factors"), ""),
+                **dict.fromkeys(
+                    ("url", "page_url", "query", "license", "creator", "given_subset", "factors", "given_groups"), ""
+                ),
                 **(origins(n) if origins else {}),
             }
         )

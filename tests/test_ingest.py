@@ -398,14 +398,14 @@ def test_each_kind_of_unusable_file_has_its_reason(two_classes: Path) -> None:
     put(cat / "dot.png", picture(1, size=1, format="PNG"))
     put(cat / "large.jpg", bytes((1 << 20) + 1))
     put(cat / "notes.txt", b"remember the milk")
-    put(cat / ".DS_Store", b"")
-    put(cat / ".git" / "a.jpg", picture(3))
+    put(cat / ".note", b"")
+    put(cat / ".old" / "a.jpg", picture(3))
     os.mkfifo(cat / "pipe.jpg")
     (cat / "link.jpg").symlink_to("0.jpg")
     result = run(two_classes)
     assert result.reasons == {
-        "cat/.DS_Store": "hidden",
-        "cat/.git": "hidden",
+        "cat/.note": "hidden",
+        "cat/.old": "hidden",
         "cat/bomb.png": "too-many-pixels",
         "cat/dot.png": "too-small",
         "cat/empty.jpg": "empty-file",
@@ -422,7 +422,7 @@ def test_each_kind_of_unusable_file_has_its_reason(two_classes: Path) -> None:
     assert details["cat/large.jpg"] == "1048577 bytes; ingest.max_file_bytes is 1048576"
     assert details["cat/page.jpg"] == "an HTML page"
     assert details["cat/pipe.jpg"] == "a FIFO"
-    assert details["cat/.git"] == "a hidden folder; nothing in it was read"
+    assert details["cat/.old"] == "a hidden folder; nothing in it was read"
     assert {(row["source"], row["label"]) for row in result.rejects} == {("0-folder", "cat")}
     assert len(result.rows) == 5
 

@@ -350,3 +350,39 @@ def test_params_yaml_is_in_block_style_because_experiments_rewrite_flow_lists() 
     body = "\n".join(line.split("#")[0].removesuffix("[]") for line in TEXT.splitlines())  # empty: no other form
     assert "[" not in body
     assert "{" not in body
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("  group_by: null", "  group_by: patient", "split.group_by is 'patient', which no entry of ingest.sources has:"
+         " if it is a column of a table, set group_column: patient there; or name one of url_host, page_host, image"),
+        ("  group_by: null", "  group_by: factors.pose", "split.group_by is 'factors.pose', which no entry of"),
+        ("  method: exact", "  method: given", "but no entry of ingest.sources says which picture is in which subset: "
+         "set subset_from: first_folder where"),
+    ],
+)  # fmt: skip
+def test_what_split_asks_of_the_sources_is_looked_for_before_they_are_read(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    assert says in mistake(tmp_path, old, new)
+
+
+def test_split_may_name_what_a_source_has() -> None:
+    raw = YAML(typ="safe").load(TEXT)
+    table = {
+        "kind": "table", "path": "a.csv", "format": "csv", "image_column": "image", "image_is": "path", "root": ".",
+        "label_columns": ["pose"], "joined_by": "x", "subset_column": "set", "group_column": "patient", "box": None,
+        "license_column": None, "creator_column": None, "page_url_column": None,
+    }  # fmt: skip
+    raw["ingest"]["sources"] = [table]
+    for changes in (
+        {"group_by": "patient"},
+        {"group_by": "factors.pose"},
+        {"group_by": "creator"},
+        {"method": "given"},
+    ):
+        Params.model_validate_json(json.dumps(raw | {"split": raw["split"] | changes}))
+    table["group_column"] = "source"
+    with pytest.raises(ValidationError, match="'source' is the group_column of a table and a column that every manif"):
+        Params.model_validate_json(json.dumps(raw | {"split": raw["split"] | {"group_by": "source"}}))

@@ -479,6 +479,7 @@ def test_the_single_picture_of_kaokore_in_nine_folds() -> None:
         ("url_host", "url", "https://host{}.example/{}.jpg"),
         ("page_host", "page_url", "HTTP://Host{}.example:8080/x/{}"),
         ("factors.person", "factors", '{{"person": "P{}", "pose": "front"}}'),
+        ("patient", "given_groups", '{{"patient": "P{}"}}'),
     ],
 )
 def test_equal_values_stay_on_one_side(group_by: str, column: str, value: str) -> None:
@@ -491,6 +492,11 @@ def test_equal_values_stay_on_one_side(group_by: str, column: str, value: str) -
     for row in found:
         by_source[source[row["image_id"]]].add((row["subset"], row["group"]))
     assert all(len(values) == 1 for values in by_source.values())
+
+
+def test_a_group_that_no_table_gave_is_named_with_those_that_are() -> None:
+    with pytest.raises(InputError, match="'patint', .*nor group_column of a table: name one of patient, image_id, lab"):
+        run(singles(cat=5, dog=5), {"given_groups": ['{"patient": "P1"}'] * 10}, group_by="patint")
 
 
 @pytest.mark.parametrize("empty", ["", "  ", None, "http://[", "not an address"])
@@ -842,7 +848,7 @@ def test_pictures_without_a_subset_are_refused_trained_on_or_divided() -> None:
 
 
 def test_a_given_split_without_any_subset_or_without_test_is_refused() -> None:
-    with pytest.raises(InputError, match="no file of .* has a given subset: name the column of the table"):
+    with pytest.raises(InputError, match="no file of .* has a given subset: in ingest.sources set subset_from: first"):
         given_run([(picture, "") for picture, _ in official()])
     with pytest.raises(InputError, match=r"no picture .* is given for testing \(0 test, 0 val, 20 train\)"):
         given_run(official(test=0))

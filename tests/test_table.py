@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hostile_server import Answer, Hit, HostileServer
+from pydantic import ValidationError
 from test_ingest import DOWNLOAD, Result, params, picture, put, run
 
 from pipelines.core.errors import InputError
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import TableSource
+from pipelines.ingest import ingest
 from pipelines.ingest.listing import UNKNOWN_STAMP, Listing, Place
 from pipelines.ingest.table import list_table
 
 COLUMNS = {
     "kind": "table", "path": "a.csv", "format": "csv", "image_column": "image", "image_is": "path", "root": "pictures",
     "label_columns": ["label"], "joined_by": "×", "subset_column": None, "box": None, "license_column": None,
-    "creator_column": None, "page_url_column": None,
+    "creator_column": None, "page_url_column": None, "group_column": None, "symlinks": "skip", "encoding": "utf-8",
+    "subset_from": None,
 }  # fmt: skip
 BOX = {"columns": ["l", "t", "r", "b"], "order": "left_top_right_bottom", "unit": "pixels"}
 
@@ -222,9 +226,9 @@ def test_broken_json_lines_are_rejects_and_the_others_are_read(root: Path) -> No
     bad = b'{"image": \n[1]\n\n"text"\n{"image": "1.jpg"}\n{"image": 1, "label": "cat"}\n' + deep + long
     put(root / "a.jsonl", b"\xef\xbb\xbf" + good + bad + b'{"image": "2.jpg", "label": "cat"}')
     result = run(root, settings(path="a.jsonl", format="jsonl"))
-    assert {row["source_path"] for row in result.rows} == {"0.jpg", "2.jpg"}
+    assert {row["source_path"] for row in result.rows} == {"0.jpg", "1.jpg", "2.jpg"}
     assert lines(result) == {
-        "line 2": "bad-row", "line 3": "bad-row", "line 5": "bad-row", "line 6": "no-label", "line 7": "bad-row",
+        "line 2": "bad-row", "line 3": "bad-row", "line 5": "bad-row", "line 6": "no-label",
         "line 8": "bad-row", "line 9": "bad-row",
     }  # fmt: skip
 
@@ -316,9 +320,51 @@ def test_paths_may_be_absolute_below_the_root_or_windows_like(root: Path) -> Non
 def test_a_path_that_is_not_utf8_finds_its_file(root: Path) -> None:
     put(root / "pictures" / b"\xf6.jpg".decode("utf-8", "surrogateescape"), picture(9))
     put(root / "a.csv", b"image,label\n\xf6.jpg,cat\n0.jpg,gr\xfc\xdfe\n")
+    result = run(root, settings(encoding="windows-1252"))
+    assert {row["source_path"]: row["label"] for row in result.rows} == {"\\xf6.jpg": "cat", "0.jpg": "grüße"}
+
+
+TEXT = "image,label\n0.jpg,Blüte\n1.jpg,Rübe\n2.jpg,ラベル\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("utf-8", TEXT.encode("utf-8-sig")), ("utf-8", TEXT.encode("utf-16")), ("shift_jis", TEXT.encode("utf-32")),
+        ("utf-8", TEXT.encode("utf-16-le")), ("utf-8", TEXT.encode("utf-16-be")), ("gb18030", TEXT.encode("gb18030")),
+        ("utf-16", b"\xef\xbb\xbf" + TEXT.encode()),
+    ],
+)  # fmt: skip
+def test_a_table_is_read_in_any_encoding(root: Path, encoding: str, data: bytes) -> None:
+    put(root / "a.csv", data)
+    assert run(root, settings(encoding=encoding)).labels == ["Blüte", "Rübe", "ラベル"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "wanted"),
+    [
+        (TEXT[:32], "windows-1252", r"is not utf-8 \(line 2, byte 0xfc\): set .*windows-1252 .* '0.jpg,Blüte'"),
+        ("image,ラベル\n0.jpg,cat\n", "shift_jis", r"\(line 1, byte 0x83\).*shift_jis where it says 'image,ラベル'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_table_in_another_encoding_is_one_error(
+    root: Path, text: str, encoding: str, wanted: str, format: str
+) -> None:
+    put(root / "a.csv", text.encode(encoding))
+    with pytest.raises(InputError, match=wanted):
+        run(root, settings(format=format))
+    with pytest.raises(ValidationError, match="encoding 'cp9999' is none that Python knows: write utf-8, windows-1252"):
+        settings(encoding="cp9999")
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\r\n', "sep=|\n", "SEP=,\n", "sep=\t\n"])
+def test_the_line_that_excel_reads_its_delimiter_from_is_none_of_the_table(root: Path, first: str) -> None:
+    delimiter = first.strip('"\r\n')[-1] if "\t" not in first else "\t"
+    put(root / "a.csv", (first + "image,label\n0.jpg,cat\n1.jpg\n".replace(",", delimiter)).encode("utf-8-sig"))
     result = run(root, settings())
-    assert [row["source_path"] for row in result.rows] == ["\\xf6.jpg"]
-    assert result.reasons == {"0.jpg": "bad-label"}
+    assert result.labels == ["cat"]
+    assert rejects(result) == [("bad-row", "line 4: 1 cells, where the header has 2")]
 
 
 @pytest.mark.parametrize("format", WRITERS)
@@ -357,6 +403,63 @@ def test_what_is_no_table_is_refused_with_a_remedy(root: Path, format: str, data
         run(root, settings(format=format))
 
 
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [
+        ("a", "a.JPG"), ("a.jpg", "a.JPG"), ("A.Jpg", "a.JPG"), ("SUB/B.JPEG", "Sub/b.jpeg"),
+        ("sub\\b", "Sub/b.jpeg"), ("./sub//b.jpeg", "Sub/b.jpeg"),
+        ("gru\u0308n.png", "grün.png"), ("Straße.jpg", "STRASSE.JPG"),
+        ("two  words.jpg", "two words.jpg"), ("two%20words.jpg", "two words.jpg"), ("１.jpg", "1.jpg"),
+        ("ver.2", "ver.2.jpg"),
+        (7, "7.jpg"),
+    ],
+)  # fmt: skip
+def test_a_path_that_means_one_file_without_doubt_is_it(
+    root: Path, capsys: pytest.CaptureFixture[str], named: str | int, there: str
+) -> None:
+    names = "a.JPG", "Sub/b.jpeg", "grün.png", "STRASSE.JPG", "two words.jpg", "1.jpg", "ver.2.jpg", "7.jpg", "._a.JPG"
+    for number, name in enumerate(names):
+        put(root / "photos" / name, picture(number))
+    put(root / "a.jsonl", json.dumps({"image": named, "label": "cat"}).encode())
+    result = run(root, settings(path="a.jsonl", format="jsonl", root="photos"))
+    assert [row["source_path"] for row in result.rows] == [there]
+    told = capsys.readouterr().err
+    assert (
+        "1 path found under a name that differs in letter case, Unicode form, spaces or suffix alone; the first" in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "detail"),
+    [
+        ("x", "there is no x below root; x.jpg or x.png may be meant"),
+        ("X.JPEG", "there is no X.JPEG below root; x.jpg or x.png may be meant"),
+        ("y.jpg", "there is no y.jpg below root; Y.jpg or y.JPG may be meant"),
+        ("photos/x.jpg", "there is no photos below root, but below the folder above it: name that one as root"),
+        ("data/x.jpg", "there is no data below root; x.jpg may be meant"),
+        ("z.jpg", "there is no z.jpg below root; deep/in/z.jpg may be meant"),
+        ("12.jpg", "there is no 12.jpg below root; 00012.jpg may be meant"),
+        ("/mnt/disk/z.jpg", "the path is absolute; deep/in/z.jpg may be meant"),
+        ("C:\\pictures\\z.jpg", "the path starts with a drive letter; deep/in/z.jpg may be meant"),
+        ("../z.jpg", "the path holds .., which leads out of a folder; deep/in/z.jpg may be meant"),
+        ("nothing.jpg", "there is no nothing.jpg below root"),
+    ],
+)  # fmt: skip
+def test_a_path_that_may_mean_several_files_names_them(root: Path, named: str, detail: str) -> None:
+    for number, name in enumerate(("x.jpg", "x.png", "Y.jpg", "y.JPG", "deep/in/z.jpg", "00012.jpg", "good.jpg")):
+        put(root / "photos" / name, picture(number))
+    put(root / "a.csv", f"image,label\ngood.jpg,cat\n{named},cat\n".encode())
+    remedy = ": correct the path or root" if "meant" in detail else ""
+    assert [row["detail"] for row in run(root, settings(root="photos")).rejects] == [f"line 3: {detail}" + remedy]
+
+
+def test_litter_that_a_listing_made_by_a_program_names_is_skipped(root: Path) -> None:
+    put(root / "a.csv", b"image,label\n0.jpg,cat\n._0.jpg,cat\n__MACOSX\\x.jpg,cat\n.DS_Store,\n")
+    result = run(root, settings())
+    assert not result.rejects
+    assert result.artifact.num_litter == 3
+
+
 def test_a_missing_table_and_a_missing_root_are_named(root: Path) -> None:
     with pytest.raises(InputError, match=r"sources\[0\].path: a.csv does not exist; name the table"):
         run(root, settings())
@@ -367,8 +470,11 @@ def test_a_missing_table_and_a_missing_root_are_named(root: Path) -> None:
 
 def test_a_table_without_a_single_good_row_is_refused_with_counts(root: Path) -> None:
     put(root / "a.csv", b"image,label\nx.jpg,cat\ny.jpg,cat\n0.jpg,\n")
-    with pytest.raises(InputError, match=r"none of its 3 files can be used \(2 missing-file, 1 no-label\)"):
+    with pytest.raises(InputError, match=r"none of its 3 files can be used \(2 missing-file, 1 no-label\)") as caught:
         run(root, settings())
+    assert str(caught.value).endswith(
+        "Correct ingest.sources (path, root, image_column, label_columns, …) or the table"
+    )
 
 
 def test_stamps_are_those_of_the_files(root: Path) -> None:
@@ -396,6 +502,7 @@ def test_a_long_table_is_never_held(tmp_path: Path) -> None:
             file.write(f"0.jpg,label {number % 20},{'x' * 500}\n")
     code = f"""
 import resource, sys
+from hashlib import sha256
 from pathlib import Path
 from pipelines.core.params.ingest import IngestParams
 from pipelines.ingest.listing import Place
@@ -459,3 +566,104 @@ def test_a_table_of_urls_is_fetched_and_every_row_is_accounted_for(tmp_path: Pat
     records = [json.loads(line) for line in (tmp_path / "out/sources.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {record["source"] for record in records} == {"0-table"}
     assert Counter(record["outcome"] for record in records)["ok"] == 3
+
+
+# pictures inside ---------------------------------------------------------------------------------
+
+
+def hub_table(labels: list[int | None], *, start: int = 0) -> pa.Table:
+    """As `datasets` writes one: the column image of {bytes, path}, label a number with a name beside the schema."""
+    cells = [{"bytes": picture(start + number), "path": f"x/{number}.jpg"} for number in range(len(labels))]
+    features = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    table = pa.table({"image": cells, "label": pa.array(labels, pa.int64())})
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def inside(**changes: Any) -> IngestParams:
+    return settings(**({"format": "parquet", "root": "."} | changes))
+
+
+def test_parquet_with_the_pictures_inside_is_read_as_hubs_serve_it(root: Path) -> None:
+    labels = [0, 1, 0, None, -1, 7, 1, 1]
+    table = hub_table(labels)
+    cells = table["image"].to_pylist()
+    cells[6] = {"bytes": None, "path": "6.jpg"}
+    cells[7] = {"bytes": b"no picture", "path": None}
+    table = table.set_column(0, "image", pa.array(cells, table["image"].type)).cast(table.schema)
+    pq.write_table(table, root / "a.parquet", row_group_size=3)
+    for workers in (1, 2):
+        result = Result(
+            ingest(inside(path="a.parquet"), root=root, cache=root / "cache", out_dir=root / "out", workers=workers)
+        )
+        assert {row["source_path"]: row["label"] for row in result.rows} == {
+            "a.parquet/0000001/0.jpg": "cat", "a.parquet/0000002/1.jpg": "dog", "a.parquet/0000003/2.jpg": "cat",
+        }  # fmt: skip
+        assert {row["image_id"] for row in result.rows} == {sha256(picture(number)).hexdigest() for number in range(3)}
+        assert result.reasons == {
+            "a.parquet/0000004/3.jpg": "no-label", "a.parquet/0000005/4.jpg": "no-label",
+            "a.parquet/0000006/5.jpg": "no-label", "a.parquet/0000007/6.jpg": "no-picture",
+            "a.parquet/0000008": "not-an-image",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+@pytest.mark.parametrize(("column", "image_is"), [("image", "bytes"), ("image", "path"), ("x.image", "bytes")])
+def test_so_is_a_column_of_bytes(root: Path, kind: pa.DataType, column: str, image_is: str) -> None:
+    cells = pa.array([picture(number) for number in range(3)], kind)
+    table = pa.table({"image": cells, "label": ["a", "b", "a"]})
+    if column != "image":
+        table = pa.table({"x": pa.StructArray.from_arrays([cells], ["image"]), "label": ["a", "b", "a"]})
+    pq.write_table(table, root / "a.parquet")
+    result = run(root, inside(path="a.parquet", image_column=column, image_is=image_is))
+    assert sorted(row["source_path"] for row in result.rows) == [f"a.parquet/000000{row}" for row in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("path", ["data", "data/*.parquet", "{root}/data/t*.parquet"])
+def test_the_parts_of_a_table_are_one_table(root: Path, path: str) -> None:
+    (root / "data").mkdir()
+    pq.write_table(hub_table([0, 1, 0]), root / "data/train-00000-of-00002.parquet")
+    pq.write_table(hub_table([1, None], start=3), root / "data/train-00001-of-00002.parquet")
+    pq.write_table(hub_table([0], start=5), root / "data/test-00000-of-00001.parquet")
+    put(root / "data/._train-00000-of-00002.parquet", b"Mac OS X")
+    put(root / "data/README.md", b"# data")
+    result = run(root, inside(path=path.format(root=root), subset_from="file_name"))
+    assert Counter(row["given_subset"] for row in result.rows) == {"train": 4, "test": 1}
+    assert [row["detail"] for row in result.rejects] == ["train-00001-of-00002.parquet, line 2: label is empty"]
+    assert len({row["image_id"] for row in result.rows}) == 5
+    assert result.artifact.num_litter == ("t*" not in path and "*" not in path)
+
+
+def test_parts_of_a_csv_name_their_lines(root: Path) -> None:
+    put(root / "lists/a.csv", b"image,label\n0.jpg,cat\n")
+    put(root / "lists/b/c.CSV", b"label;image\ncat;1.jpg\ncat;0.jpg\ncat\n")
+    result = run(root, settings(path="lists"))
+    assert sorted(row["source_path"] for row in result.rows) == ["0.jpg", "1.jpg"]
+    assert rejects(result) == [
+        ("duplicate-row", "b/c.CSV, line 3: a.csv, line 2 has it under the same label"),
+        ("bad-row", "b/c.CSV, line 4: 1 cells, where the header has 2"),
+    ]
+    with pytest.raises(InputError, match="the name of a.csv begins with no train, val or test; rename it, or take"):
+        run(root, settings(path="lists", subset_from="file_name"))
+    with pytest.raises(InputError, match="path: pictures holds no file of csv; name the table"):
+        run(root, settings(path="pictures"))
+
+
+def test_a_changed_table_with_pictures_inside_is_unpacked_anew_and_the_old_one_goes(root: Path) -> None:
+    pq.write_table(hub_table([0, 1]), root / "a.parquet")
+    first = run(root, inside(path="a.parquet"))
+    kept = {path.name for path in (root / "cache/tables").glob("*.bytes")}
+    again = run(root, inside(path="a.parquet"), out="again")
+    assert kept == {path.name for path in (root / "cache/tables").glob("*.bytes")}
+    assert again.bytes == first.bytes
+    pq.write_table(hub_table([0, 1], start=2), root / "a.parquet")
+    changed = run(root, inside(path="a.parquet"), out="changed")
+    assert not {row["image_id"] for row in changed.rows} & {row["image_id"] for row in first.rows}
+    assert len(list((root / "cache/tables").glob("*.bytes"))) == 1
+
+
+def test_what_holds_no_pictures_is_told_so(root: Path) -> None:
+    write_parquet(root / "a.parquet", [{"image": "0.jpg", "label": "cat"}])
+    with pytest.raises(InputError, match="a.parquet has no column 'image' of bytes, or of {bytes, path}; correct"):
+        run(root, inside(path="a.parquet", image_is="bytes"))
+    with pytest.raises(ValidationError, match="image_is is bytes, which csv cannot hold: set format: parquet"):
+        settings(image_is="bytes")

@@ -65,7 +65,9 @@ def row(name: str, label: str, **changes: Any) -> dict[str, Any]:
         "transparent": False,
         "source": "0-folder",
         "source_path": f"{label}/{name}.jpg",
-        **dict.fromkeys(("url", "page_url", "query", "license", "creator", "given_subset", "factors"), ""),
+        **dict.fromkeys(
+            ("url", "page_url", "query", "license", "creator", "given_subset", "factors", "given_groups"), ""
+        ),
         "original_label": label,
         "group": sha(name),
         "verdict": "keep",
@@ -498,6 +500,12 @@ def test_given_subsets_and_factors_must_be_what_ingest_writes(tmp_path: Path, co
     assert "offenders: dog/odd.jpg" in message
     assert "dvc repro --force dedupe" in message
     assert run(tmp_path, [*good(), row("even", "dog", given_subset="val", factors='{"status": "noble"}')])
+
+
+def test_what_a_source_was_asked_to_skip_is_no_loss(tmp_path: Path) -> None:
+    hidden = [["0-folder", f"cat/.{i}.jpg", "cat", "hidden", "a hidden file"] for i in range(40)]
+    _, rules = run(tmp_path, good(), rejects=[*hidden, ["0-folder", "dog/x.jpg", "dog", "broken", "x"]])
+    assert rules["max_reject_fraction"]["observed"] == pytest.approx(1 / 11, abs=1e-6)
 
 
 def test_pictures_in_no_given_subset_are_named(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ MANIFEST = pa.schema(
         ("creator", pa.string()),  # whom to credit
         ("given_subset", pa.string()),  # train, val or test, as its source says
         ("factors", pa.string()),  # a JSON object of the label columns that were joined to the label
+        ("given_groups", pa.string()),  # a JSON object: name of the table's group_column → whose picture it is
     ]
 )
 

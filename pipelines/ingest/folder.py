@@ -5,10 +5,14 @@ is one reject. What a file is, its content decides: no suffix is looked at.
 
 - label_from first_folder: all below `cats/` is `cats`, however deep; last_folder: the folder a file lies in;
   whole_path: the folders joined by `/`. A file that lies in no class folder is rejected as `no-label`.
+- subset_from first_folder: `train/cats/` is `cats` of the subset train; all the above then counts below `train/`. A
+  file in a first folder of another name is rejected as `bad-subset`.
 - symlinks skip: each is a reject. follow: a link to a file or folder *inside* the source is read under the link's own
   path; one that leads out, nowhere or back to a folder above it is a reject, and so is a link met below a followed
-  folder (links that multiply would never end).
+  folder (links that multiply would never end). follow_anywhere: links that lead out are read too, and links to files
+  below a followed folder.
 - hidden skip: names that start with a dot are rejects.
+- What systems, file managers and network storage leave in folders (`is_litter`) is skipped, and counted apart.
 
 A file's stamp is its size, modification time and inode. One modified less than two seconds before the listing has
 none: it may change again without its time telling, because some file systems count in steps of two seconds.
@@ -19,6 +23,7 @@ import os
 import stat
 import time
 from array import array
+from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +35,12 @@ from pipelines.core.errors import ImageError, InputError
 from pipelines.core.executor import Side
 from pipelines.core.params.base import path_below
 from pipelines.ingest.file_reader import KINDS, FolderReader, unreadable
-from pipelines.ingest.labels import folder_label, printable
-from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Reject
+from pipelines.ingest.labels import folder_label, given_subset, printable, refuse_subset_labels
+from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Origin, Reject
+from pipelines.ingest.paths import FETCH, FOLLOW, LEADS_OUT, is_litter
 
 if TYPE_CHECKING:  # other processes read folders without importing what params are made of
-    from pipelines.core.params.sources import FolderSource, LabelFrom
+    from pipelines.core.params.sources import FolderSource, LabelFrom, SubsetFrom, Symlinks
 
 # other processes take longer to start than this many take to list
 _MANY_FILES = 50_000
@@ -70,12 +76,17 @@ def list_folder(
     except OSError as error:
         raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
     trusted_before = time.time_ns() - RACY_NANOSECONDS
-    rules = _Rules(str(folder), os.path.realpath(folder), source, params.label_from, params.symlinks, params.hidden)
+    rules = _Rules(
+        str(folder), os.path.realpath(folder), source, params.label_from, params.subset_from, params.symlinks,
+        params.hidden,
+    )  # fmt: skip
     walk = _Walk(rules)
     walk.todo.append(_ROOT)
     _walk_all(walk, side)
     if not walk.paths and not walk.rejects:
         raise InputError(f"{where} is empty; put a folder of pictures for each class into it")
+    if params.subset_from is None:
+        refuse_subset_labels(walk.labels, where, f"set subset_from: first_folder in {where.partition('.path')[0]}")
     order = sorted(range(len(walk.paths)), key=walk.paths.__getitem__)
     stamps = np.array(walk.stamps, np.int64).reshape(-1, 3)[np.array(order, np.int64)]  # (N, 3)
     stamps[stamps[:, 1] >= trusted_before] = UNKNOWN_STAMP
@@ -83,10 +94,19 @@ def list_folder(
         source=source,
         paths=list(map(walk.paths.__getitem__, order)),
         labels=list(map(walk.labels.__getitem__, order)),
-        read=FolderReader(str(folder), max_file_bytes, params.symlinks == "follow"),
+        read=FolderReader(str(folder), max_file_bytes, params.symlinks != "skip"),
         rejects=sorted(walk.rejects, key=lambda reject: reject.source_path),
+        origins=None if params.subset_from is None else subset_origins(walk.paths[place] for place in order),
         stamps=stamps,
+        num_litter=len(walk.litter),
     )
+
+
+def subset_origins(paths: Iterable[str]) -> list[Origin]:
+    """Of each path, whose first folder names a subset."""
+    known: dict[str, Origin] = {}  # one object for all pictures of a subset
+    firsts = (path.split("/", 1)[0] for path in paths)
+    return [known.get(one) or known.setdefault(one, Origin(given_subset=given_subset(one, ""))) for one in firsts]
 
 
 class _Folder(NamedTuple):
@@ -112,7 +132,8 @@ class _Rules(NamedTuple):
     real_folder: str
     source: str
     label_from: "LabelFrom"
-    symlinks: str
+    subset_from: "SubsetFrom"
+    symlinks: "Symlinks"
     hidden: str
 
 
@@ -166,6 +187,8 @@ class _Walk:
     stamps: "array[int]" = field(default_factory=lambda: array("q"))
     """three for each path: size, modification time (ns), inode"""
     rejects: list[Reject] = field(default_factory=list)
+    litter: list[str] = field(default_factory=list)
+    """files and folders that were passed by"""
     todo: list[_Folder] = field(default_factory=list)
 
     def add_all(self, part: "_Walk") -> None:
@@ -174,6 +197,7 @@ class _Walk:
         self.labels.extend(part.labels)
         self.stamps.extend(part.stamps)
         self.rejects.extend(part.rejects)
+        self.litter.extend(part.litter)
         self.todo.extend(part.todo)
 
     def enter(self, folder: _Folder) -> None:
@@ -212,7 +236,9 @@ class _Walk:
         is_usual = label and problem is None
         for entry in found_here:
             child = path + entry.name
-            if is_usual and not (skips_hidden and entry.name[0] == ".") and entry.is_file(follow_symlinks=False):
+            if is_litter(entry.name):
+                self.litter.append(child)
+            elif is_usual and not (skips_hidden and entry.name[0] == ".") and entry.is_file(follow_symlinks=False):
                 self.add(entry, child, label, None)
             elif entry.name.startswith(".") and self.rules.hidden == "skip":
                 what = "folder; nothing in it was read" if entry.is_dir(follow_symlinks=False) else "file"
@@ -239,9 +265,10 @@ class _Walk:
     ) -> None:
         """Deal with the symbolic link at `path`."""
         if self.rules.symlinks == "skip":
-            self.reject(path, label, "symlink", "a symbolic link; ingest.sources.symlinks is skip")
+            self.reject(path, label, "symlink", f"a symbolic link; {FOLLOW}")
             return
-        if linked:
+        anywhere = self.rules.symlinks == "follow_anywhere"
+        if linked and not (anywhere and not entry.is_dir()):
             self.reject(path, label, "symlink", "a symbolic link below a followed one")
             return
         try:
@@ -250,10 +277,11 @@ class _Walk:
             is_file = entry.is_file()
         except OSError as error:
             reason = "directory-loop" if error.errno == errno.ELOOP else "broken-link"
-            self.reject(path, label, reason, os.strerror(error.errno or 0))
+            fetch = FETCH if reason == "broken-link" else ""
+            self.reject(path, label, reason, os.strerror(error.errno or 0) + fetch)
             return
-        if os.path.commonpath([target, self.rules.real_folder]) != self.rules.real_folder:
-            self.reject(path, label, "symlink-outside", "a symbolic link that leads out of the source's folder")
+        if not anywhere and os.path.commonpath([target, self.rules.real_folder]) != self.rules.real_folder:
+            self.reject(path, label, "symlink-outside", LEADS_OUT)
         elif is_folder:
             self.todo.append(_Folder(path + "/", label, above, True))
         elif is_file:
@@ -268,7 +296,7 @@ class _Walk:
             self.reject(path, label, "no-label", "lies in no class folder; move it into one")
         else:
             try:
-                found = entry.stat(follow_symlinks=self.rules.symlinks == "follow")
+                found = entry.stat(follow_symlinks=self.rules.symlinks != "skip")
             except OSError:  # gone since it was listed: reading it will say so
                 self.stamps.extend((UNKNOWN_STAMP, 0, 0))
             else:
@@ -280,5 +308,5 @@ class _Walk:
         self.rejects.append(Reject(self.rules.source, printable(path.rstrip("/")), label, reason, detail))
 
     def label(self, path: str) -> str:
-        """The label of the files directly in the folder `path` ("a/b/")."""
-        return folder_label(path.rstrip("/"), self.rules.label_from)
+        """The label of the files directly in the folder `path` ("a/b/"); "" for one that is a whole subset."""
+        return folder_label(path.rstrip("/"), self.rules.label_from, self.rules.subset_from)

@@ -1,12 +1,19 @@
 """Labels as people write them, made safe to compare, to print and to be a folder inside a tar."""
 
 import unicodedata
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pipelines.core.errors import ImageError
+from pipelines.core.errors import ImageError, InputError
 
 if TYPE_CHECKING:  # see pipelines.ingest.folder
-    from pipelines.core.params.sources import LabelFrom
+    from pipelines.core.params.sources import LabelFrom, SubsetFrom
+
+_SUBSETS = {
+    "train": "train", "training": "train", "trainset": "train",
+    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "development": "val",
+    "test": "test", "testing": "test", "testset": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
 
 
 def clean_label(raw: str, *, remedy: str = "rename the folder") -> str:
@@ -29,12 +36,17 @@ def clean_label(raw: str, *, remedy: str = "rename the folder") -> str:
     return label
 
 
-def folder_label(folders: str, label_from: "LabelFrom") -> str:
-    """The label of a file that lies in `folders` ("a/b"), clean.
+def folder_label(folders: str, label_from: "LabelFrom", subset_from: "SubsetFrom") -> str:
+    """The label of a file that lies in `folders` ("a/b"), clean; "" where it lies in the folder of a subset.
 
     Raises:
-        ImageError: see `clean_label`.
+        ImageError: `bad-subset`: the first folder should name a subset and does not; else see `clean_label`.
     """
+    if subset_from == "first_folder":
+        first, _, folders = folders.partition("/")
+        given_subset(first, "the first folder")
+        if not folders:
+            return ""
     match label_from:
         case "first_folder":
             return clean_label(folders.split("/", 1)[0])
@@ -42,6 +54,46 @@ def folder_label(folders: str, label_from: "LabelFrom") -> str:
             return clean_label(folders.rsplit("/", 1)[-1])
         case "whole_path":
             return clean_label(folders)
+
+
+def is_subset(name: str) -> bool:
+    """Whether it is a usual name of train, val or test."""
+    return name.casefold() in _SUBSETS
+
+
+def given_subset(name: str, where: str) -> str:
+    """train, val or test, by any of their usual names.
+
+    Args:
+        where: what the name is of: a column, the first folder.
+
+    Raises:
+        ImageError: `bad-subset`: it is none of the names known.
+    """
+    subset = _SUBSETS.get(name.casefold())
+    if subset is None:
+        raise ImageError("bad-subset", f"{where} is {printable(name)!r}; write one of {', '.join(_SUBSETS)}")
+    return subset
+
+
+def refuse_subset_labels(labels: Iterable[str], where: str, remedy: str) -> None:
+    """Refuse train, val and test as classes.
+
+    Args:
+        labels: of one source.
+        where: names it.
+        remedy: what to do if they are subsets.
+
+    Raises:
+        InputError: the labels, or their first parts, have a name of train and one of val or test.
+    """
+    firsts = {label.split("/", 1)[0] for label in set(labels)}
+    found = {first: _SUBSETS[first.casefold()] for first in firsts if is_subset(first)}
+    if {"train"} < set(found.values()):
+        raise InputError(
+            f"{where} gives the labels {', '.join(sorted(found))}, which are names of subsets and not of classes: "
+            f"{remedy}; if they are classes after all, rename them"
+        )
 
 
 def _broken_rule(part: str) -> str | None:

@@ -83,6 +83,8 @@ class Origin(NamedTuple):
     """train, val or test"""
     factors: str = ""
     """a JSON object: label column to value, in the order of the columns"""
+    given_groups: str = ""
+    """a JSON object: group column to value"""
     box: Box | None = None
 
 
@@ -107,6 +109,7 @@ class Listing:
         stamps: (N, 3) int64, the first number the size in bytes: a file whose path and stamp are those of an earlier
             run has the same bytes, unless the first number is UNKNOWN_STAMP. None where that cannot be told without
             reading.
+        num_litter: files and folders that systems left there (`pipelines.ingest.paths.is_litter`), skipped unread.
         records: of a source that used the network: one JSON object for each URL tried, sorted; rows of sources.jsonl.
     """
 
@@ -118,3 +121,4 @@ class Listing:
     origins: list[Origin] | None = None
     stamps: npt.NDArray[np.int64] | None = None
     records: list[dict[str, Any]] | None = None
+    num_litter: int = 0

@@ -1,18 +1,51 @@
-"""Paths that data names (archives, tables, lists): made plain, or refused, before anything is opened."""
+"""Paths that data names (archives, tables, lists): made plain, or refused, before anything is opened; and the names
+of what systems leave beside people's files."""
 
 import os
 import re
 import stat
 import time
+import unicodedata
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from pipelines.core.errors import ImageError
+from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP
+
+if TYPE_CHECKING:  # see pipelines.ingest.folder
+    from pipelines.core.params.sources import Symlinks
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 # nearly every path there is: parts that start with no dot, one slash between them, no colon near the front
 _PLAIN = re.compile(r"(?![A-Za-z]:)[^/\\\0.][^/\\\0]*(?:/[^/\\\0.][^/\\\0]*)*")
+
+FOLLOW = "set symlinks: follow, or follow_anywhere for links out of the folder (into a cache of DVC or git-annex)"
+FETCH = "; if a cache should hold it: `dvc pull`, `git annex get`"
+LEADS_OUT = "a symbolic link that leads out of the source's folder; set symlinks: follow_anywhere to read it"
+
+_LITTER = re.compile(
+    r"\._.*|\.ds_store|__macosx|\.apple(double|db|desktop)|\.lsoverride|\.localized|icon\r|\.(spotlight|documentrevisions)-"
+    r"v100|\.trashes|\.fseventsd|\.temporaryitems|temporary items|network trash folder|\.apdisk|\.volumeicon\.icns|"
+    r"\.com\.apple\.timemachine\..*|\.pkinstallsandboxmanager.*|\.afpdeleted.*"  # macOS and its file servers
+    r"|thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|\$recycle\.bin|recycler|system volume information|"
+    r".*:zone\.identifier|~\$.*"  # Windows and Office
+    r"|lost\+found|\.directory|\.trash(-.*)?|\.thumbnails|\.xdg-volume-info|\.fuse_hidden.*|\.goutputstream-.*|"
+    r"\.~lock\..*#|\.#.*|\..*\.sw[nop]"  # Linux, LibreOffice, editors
+    r"|\.nfs[0-9a-f]{8,}|\.smbdelete.*|@eadir|@tmp|#recycle|@recycle|#snapshot|\.snapshots?|\.@__thumb"  # storage
+    r"|\.ipynb_checkpoints|__pycache__|\.idea|\.vscode|\.(git|svn|hg|bzr|dvc)|\.(git|dvc)ignore|\.gitattributes|"
+    r"\.gitmodules|\.(git)?keep"  # notebooks and versioned folders
+    r"|\.?picasa\.ini|\.picasaoriginals|zbthumbnail\.info|\.dropbox(\.attr|\.cache)?|\.stfolder.*|\.stversions|\.sync|"
+    r"\.owncloudsync\.log",  # photo programs and synchronisers
+    re.IGNORECASE | re.DOTALL,
+)
+"""After github/gitignore (Global, CC0) and what the makers of these systems document."""
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is what a system left there, not what a person put there."""
+    return _LITTER.fullmatch(name) is not None
 
 
 def inner_path(name: str) -> str:
@@ -44,6 +77,11 @@ def _broken_rule(name: str) -> str | None:
     return None if any(part not in ("", ".") for part in parts) else "the path names no file"
 
 
+_Names = dict[str, list[str]]
+_MOST_MEANT = 3
+_MOST_NAMES = 1_000_000
+
+
 class FileStamp(NamedTuple):
     """With the path, it tells whether a file is the one of an earlier run."""
 
@@ -55,10 +93,23 @@ class FileStamp(NamedTuple):
 
 
 class Files:
-    """The files below `root`, without links on the way; each folder is looked at once."""
+    """The files below `root`; each folder is looked at once.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder.
+        symlinks: of the source: what becomes of links on the way.
+        encoding: in which names of files may be, where they are not UTF-8.
+    """
+
+    def __init__(self, root: Path, symlinks: "Symlinks" = "skip", encoding: str = "utf-8") -> None:
+        self._encoding = encoding
+        self._names: dict[str, tuple[_Names, _Names]] = {}
+        self._everywhere: _Names | None = None
+        self.others: list[tuple[str, str]] = []
+        """paths as data names them, and those that were found instead"""
         self._root = str(root)
+        self._real_root = os.path.realpath(root)
+        self._symlinks = symlinks
         self._starts = tuple(sorted({f"{root.absolute()}/", f"{root.resolve()}/"}))
         self._folders: dict[str, ImageError | None] = {"": None}
         self._trusted_before = time.time_ns() - RACY_NANOSECONDS
@@ -66,9 +117,79 @@ class Files:
     def find(self, name: str) -> tuple[str, FileStamp]:
         """The one form of a path as data names it, and the file's stamp.
 
+        Where there is no such file, but one alone whose path differs in letter case, Unicode form, spaces or %-escapes,
+        or is the name with a suffix, it is that one. Others that may be meant are named.
+
         Raises:
-            ImageError: `unsafe-path`, `missing-file`, `symlink`, `not-a-file` or `unreadable`.
+            ImageError: `unsafe-path`, `missing-file`, `symlink`, `symlink-outside`, `broken-link`, `not-a-file` or
+                `unreadable`.
         """
+        try:
+            return self._exact(name)
+        except ImageError as error:
+            if error.reason not in ("missing-file", "unsafe-path"):
+                raise
+            alike = self._alike(name) if error.reason == "missing-file" else []
+            if len(alike) != 1:
+                raise ImageError(error.reason, error.detail + self._hint(name, alike)) from error
+        self.others.append((name, alike[0]))
+        return self._exact(alike[0])
+
+    def _alike(self, name: str) -> list[str]:
+        """Paths that are `name` to a person's eye; those that add a suffix only where there are no others."""
+        names = {self._inner(name), *(self._inner(other) for other in [unquote(name)] if _PLAIN.fullmatch(other))}
+        if self._encoding != "utf-8":
+            names |= _bytes_of(self._inner(name), self._encoding)
+        for table in (0, 1):
+            found: set[str] = set()
+            for one in names:
+                *folders, last = one.split("/")
+                above = [""]
+                for part in folders:
+                    above = [f"{path}{own}/" for path in above for own in self._in(path)[0].get(_look(part), ())]
+                found |= {path + own for path in above for own in self._in(path)[table].get(_look(last), ())}
+            if found:
+                return sorted(found)
+        return []
+
+    def _in(self, folder: str) -> "tuple[_Names, _Names]":
+        """What lies in a folder ("" or "a/"): by its looks, and by those without a suffix."""
+        if folder not in self._names:
+            whole, stems = self._names.setdefault(folder, ({}, {}))
+            try:
+                names = os.listdir(f"{self._root}/{folder}")  # noqa: PTH208 - only names are wanted
+            except OSError:
+                names = []
+            for own in names:
+                whole.setdefault(_look(own), []).append(own)
+                stems.setdefault(_look(own.rpartition(".")[0]), []).append(own)
+        return self._names[folder]
+
+    def _hint(self, name: str, alike: list[str]) -> str:
+        """What a path may mean that finds no file: ends the message."""
+        if not alike:
+            plain = name.replace("\\", "/").lstrip("/")
+            if ".." not in plain.split("/") and os.path.lexists(f"{self._root}/../{plain}"):
+                return ", but below the folder above it: name that one as root"
+            alike = self._anywhere(plain.rpartition("/")[2])
+        meant = " or ".join(map(printable, alike[:_MOST_MEANT])) + (" or …" if len(alike) > _MOST_MEANT else "")
+        return f"; {meant} may be meant: correct the path or root" if alike else ""
+
+    def _anywhere(self, last: str) -> list[str]:
+        """Files below root whose name, or its part before the suffix, looks like `last`, in whatever folder."""
+        if self._everywhere is None:
+            self._everywhere, number = {}, 0
+            for folder, _, names in os.walk(self._root):
+                number += len(names)
+                for own in names if number <= _MOST_NAMES else ():
+                    path = f"{folder}/{own}"[len(self._root) + 1 :]
+                    for look in {_look(own), _stem(own)}:
+                        known = self._everywhere.setdefault(look, [])
+                        if len(known) <= _MOST_MEANT:
+                            known.append(path)
+        return sorted(self._everywhere.get(_look(last)) or self._everywhere.get(_stem(last), []))
+
+    def _exact(self, name: str) -> tuple[str, FileStamp]:
         path = self._inner(name)
         folder = path.rpartition("/")[0]
         problem = self._folders[folder] if folder in self._folders else self._look_at(folder)
@@ -105,8 +226,18 @@ class Files:
         return problem
 
     def _status(self, path: str) -> os.stat_result:
+        full = f"{self._root}/{path}"
         try:
-            return os.lstat(f"{self._root}/{path}")
+            found = os.lstat(full)
+            if self._symlinks == "skip" or not stat.S_ISLNK(found.st_mode):
+                return found
+            inside = os.path.commonpath([os.path.realpath(full), self._real_root]) == self._real_root
+            if self._symlinks == "follow" and not inside:
+                raise ImageError("symlink-outside", LEADS_OUT)
+            try:
+                return Path(full).stat()
+            except OSError as error:
+                raise ImageError("broken-link", os.strerror(error.errno or 0) + FETCH) from error
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ImageError("missing-file", f"there is no {path} below root") from error
         except OSError as error:
@@ -115,7 +246,25 @@ class Files:
             raise ImageError("missing-file", "no file can have this name") from error
 
 
+def _look(name: str) -> str:
+    """What is equal in names that look equal: no letter case, Unicode form, width or doubled space."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _stem(name: str) -> str:
+    """The same of a name without its suffix, and without the zeros that spreadsheets drop."""
+    return _look(name.rpartition(".")[0] or name).lstrip("0")
+
+
+def _bytes_of(name: str, encoding: str) -> set[str]:
+    """The name as a file has it that was named in that encoding."""
+    try:
+        return {name.encode(encoding).decode("utf-8", "surrogateescape")}
+    except UnicodeError:
+        return set()
+
+
 def _unlike(mode: int, what: str) -> ImageError:
     if stat.S_ISLNK(mode):
-        return ImageError("symlink", f"{what}a symbolic link; name the file that it leads to")
+        return ImageError("symlink", f"{what}a symbolic link; {FOLLOW}")
     return ImageError("not-a-file", f"{what}no {'folder' if what else 'regular file'}")

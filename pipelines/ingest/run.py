@@ -195,7 +195,14 @@ def _nothing_usable(listing: Listing, rejects: Iterable[Reject]) -> str:
     own = [reject for reject in rejects if reject.source == listing.source]
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(r.reason for r in own).items()))
     first = min(own, key=lambda reject: reject.source_path)
+    remedies = {
+        "folder": ", or put pictures there: a folder for each class",
+        "archive": ", or pack pictures: a folder for each class",
+        "table": " (path, root, image_column, label_columns, …) or the table",
+        "urls": " or the list",
+    }
     return (
-        f"source {listing.source}: none of its {len(own)} files can be used ({counts}); the first is "
-        f"{first.source_path}: {first.detail}. Correct ingest.sources, or put pictures there: a folder for each class"
+        f"source {listing.source}: none of its {len(own)} files can be used ({counts}); "
+        f"the first is {first.source_path}: {first.detail}. Correct ingest.sources"
+        + remedies.get(listing.source.partition("-")[2], "")
     )

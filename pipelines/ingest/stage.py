@@ -30,6 +30,7 @@ class IngestArtifact:
         num_rejected: rows of rejected.csv.
         num_classes: different labels among the images.
         num_shards: tars.
+        num_litter: files and folders that systems left in the sources, skipped and counted nowhere else.
     """
 
     out_dir: Path
@@ -38,11 +39,14 @@ class IngestArtifact:
     num_rejected: int
     num_classes: int
     num_shards: int
+    num_litter: int = 0
 
     def __str__(self) -> str:
+        litter = f", {self.num_litter:,} litter file{'' if self.num_litter == 1 else 's'} skipped"
         return (
             f"{self.num_images:,} images of {self.num_classes:,} classes from {self.num_files:,} files "
             f"({self.num_rejected:,} rejected), {self.num_shards:,} shard{'' if self.num_shards == 1 else 's'}"
+            + (litter if self.num_litter else "")
         )
 
 
@@ -92,7 +96,8 @@ def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int |
         empty_folder(out_dir)
         raise
     num_files, num_shards = state.num_images + state.num_rejected, len(list(out_dir.glob("images-*.tar")))
-    return IngestArtifact(out_dir, num_files, state.num_images, state.num_rejected, state.num_classes, num_shards)
+    counts = (num_files, state.num_images, state.num_rejected, state.num_classes, num_shards)
+    return IngestArtifact(out_dir, *counts, num_litter=sum(listing.num_litter for listing in listings))
 
 
 def _refuse_own_output(entry: Source, *, source: str, root: Path, out_dir: Path) -> None:

@@ -61,8 +61,9 @@ def read_given(manifest: Path, duplicates: Path, params: SplitParams) -> tuple[P
     code = given_codes(files["given_subset"])
     if (code == NONE).all():
         raise InputError(
-            f"split.method is given, but no file of {manifest} that takes part has a given subset: name the column of "
-            "the table as subset_column in ingest.sources, choose a source that has subsets, or set split.method: exact"
+            f"split.method is given, but no file of {manifest} that takes part has a given subset: in ingest.sources "
+            "set subset_from: first_folder (folders train, val and test above the class folders) or the table's "
+            "subset_column, choose a source that has subsets, or set split.method: exact"
         )
     leaks = find_leaks(table, linked)
     if leaks.num_groups and params.leaks == "refuse":

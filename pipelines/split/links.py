@@ -1,4 +1,4 @@
-"""What `split.group_by` may name: a column of the manifest, the host of an address, a factor of the label."""
+"""What `split.group_by` may name: a column of the manifest, the host of an address, a group or factor of a table."""
 
 import json
 from collections.abc import Callable
@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
+from pipelines.core.params.split import FACTOR, HOSTS
+from pipelines.core.tables import DEDUPED
 
-HOSTS = {"url_host": "url", "page_host": "page_url"}
-"""derived columns, and the column of addresses that each is the host of"""
-FACTOR = "factors."
-"""what stands before the name of a label column of a table"""
+_GROUPS = "given_groups"
 
 
 def column_for(group_by: str, names: list[str]) -> str:
@@ -20,35 +19,35 @@ def column_for(group_by: str, names: list[str]) -> str:
 
     Args:
         names: of the manifest's columns.
-
-    Raises:
-        InputError: there is none; names what there is.
     """
     if group_by.startswith(FACTOR) and "factors" in names:
         return "factors"
     if group_by in HOSTS:
         return HOSTS[group_by]
-    if group_by in names:
-        return group_by
-    raise InputError(
-        f"split.group_by is {group_by!r}, which is no column of data/dedupe/manifest.parquet: "
-        f"name one of {', '.join([*names, *HOSTS])}, or {FACTOR}<name> of a label column, "
-        "or null for duplicate groups alone"
-    )
+    return group_by if group_by in names else _GROUPS
 
 
-def linking_values(column: pa.ChunkedArray, group_by: str) -> pa.ChunkedArray:
+def linking_values(column: pa.ChunkedArray, group_by: str, source: str) -> pa.ChunkedArray:
     """Per file the text whose equals must stay on one side; "" where the file has none, which links nothing.
 
+    Args:
+        column: of the manifest, of the name `source`: see `column_for`.
+
     Raises:
-        InputError: `group_by` names a factor that no file has.
+        InputError: `group_by` names a group or factor that no file has.
     """
     if group_by in HOSTS:
         return _mapped(column, _host)
-    if group_by.startswith(FACTOR):
+    if group_by != source:
         name = group_by.removeprefix(FACTOR)
         known: set[str] = set()
         values = _mapped(column, lambda text: _factor(text, name, known))
+        if name not in known and source == _GROUPS:
+            raise InputError(
+                f"split.group_by is {group_by!r}, which is no column of data/dedupe/manifest.parquet, nor group_column "
+                f"of a table: name one of {', '.join([*sorted(known), *DEDUPED.names, *HOSTS])}, or {FACTOR}<name> of "
+                "a label column, or null for duplicate groups alone"
+            )
         if name not in known:
             raise InputError(
                 f"split.group_by is {group_by!r}, but no file of data/dedupe/manifest.parquet has a factor {name!r}: "

@@ -133,7 +133,7 @@ def read_files(
             "look at data/ingest/rejected.csv, data/dedupe/duplicates.csv and data/decisions/drop.csv"
         )
     if group_by is not None:
-        table = table.append_column("linked_by", linking_values(table[source], group_by))
+        table = table.append_column("linked_by", linking_values(table[source], group_by, source))
     return table.set_column(table.schema.get_field_index("factors"), "factors", current_factors(table))
 
 

@@ -30,8 +30,9 @@ class Frames:
         pictures: the files of verdict keep.
         labelled_files, labelled_pictures: these without the label of split.unlabelled, which is no class.
         columns: one row a column of the manifest: label (its name), type, expected.
-        seen: one row a file that ingest saw: source, whether it was refused, and the reason ("" for none). Its label
-            is the one that it came with, before data/decisions/relabel.csv.
+        seen: one row a file that ingest saw, but those that a source's `hidden: skip` leaves out: source, whether it
+            was refused, and the reason ("" for none). Its label is the one that it came with, before
+            data/decisions/relabel.csv.
     """
 
     files: "pd.DataFrame"
@@ -89,6 +90,7 @@ def _seen(table: pa.Table, refused: "pd.DataFrame") -> "pd.DataFrame":
 
     accepted = _pandas(table.select(["image_id", "source_path", "source", "original_label"]))
     accepted = accepted.rename(columns={"original_label": "label"}).assign(refused=False, reason="")
+    refused = refused[refused["reason"] != "hidden"]
     return pd.concat([accepted, refused[list(accepted.columns)]], ignore_index=True)
 
 

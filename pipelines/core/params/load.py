@@ -51,6 +51,7 @@ class Params(Section):
                 f"validate.drift_from {self.ingest.snapshot!r} is ingest.snapshot itself, from which nothing can have "
                 "drifted: name an earlier snapshot, or set it to null"
             )
+        self.split.check_sources(self.ingest.sources)
         for name, recipe in self.train.recipes.items():
             where = f"train.recipes.{name}"
             if name in self.train.all_members and recipe.image_size > self.augment.image_size:

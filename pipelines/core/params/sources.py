@@ -9,6 +9,8 @@ from pipelines.core.params.engines import Engine
 
 Text = Annotated[str, Field(min_length=1)]
 LabelFrom = Literal["first_folder", "last_folder", "whole_path"]
+SubsetFrom = Literal["first_folder"] | None
+Symlinks = Literal["skip", "follow", "follow_anywhere"]
 
 
 class SampleFlaws(Section):
@@ -70,8 +72,12 @@ class FolderSource(Section):
     """the folder, relative to params.yaml or absolute; ~ and $NAME are understood, as in every path here"""
     label_from: LabelFrom
     """which part of path/a/b/x.jpg is the label: a, b, or a/b"""
-    symlinks: Literal["skip", "follow"]
-    """skip: counted as rejects; follow: read, but never out of the folder and never in a circle"""
+    subset_from: SubsetFrom = None
+    """first_folder: the folders train, val and test (training, valid, validation, dev, testing too) hold the class
+    folders, from which label_from then counts; for split.method: given"""
+    symlinks: Symlinks
+    """skip: counted as rejects; follow: read, but never out of the folder and never in a circle; follow_anywhere: also
+    out of the folder, as into the caches of DVC and git-annex"""
     hidden: Literal["skip", "read"]
     """files and folders whose name starts with a dot"""
 
@@ -84,8 +90,10 @@ class ArchiveSource(Section):
     """the archive, relative to params.yaml or absolute"""
     label_from: LabelFrom
     """which part of path/a/b/x.jpg inside the archive is the label: a, b, or a/b"""
+    subset_from: SubsetFrom = None
+    """as of a folder; one folder that holds all the others does not count"""
     hidden: Literal["skip", "read"]
-    """members whose name, or a folder of whose path, starts with a dot, and the __MACOSX folder"""
+    """members whose name, or a folder of whose path, starts with a dot"""
     max_files: PositiveInt
     """an archive with more members is refused"""
     max_bytes: PositiveInt
@@ -110,26 +118,54 @@ class BoxColumns(Section):
 
 
 class TableSource(Section):
-    """A CSV, Parquet or JSON Lines table: a row a picture, with its path or URL, its labels and what else is known."""
+    """A CSV, Parquet or JSON Lines table: a row a picture, with its path, URL or bytes, its labels and what else is
+    known."""
 
     kind: Literal["table"]
     path: PathText
-    """the table, relative to params.yaml or absolute"""
+    """the table, relative to params.yaml or absolute; or a folder or pattern (shards/*.parquet) of its parts"""
     format: Literal["csv", "parquet", "jsonl"]
+    encoding: Text = "utf-8"
+    """of csv and jsonl, by Python's names: utf-8, windows-1252, shift_jis, utf-16, …; a byte order mark goes before"""
     image_column: Text
-    image_is: Literal["path", "url"]
+    image_is: Literal["path", "url", "bytes"]
+    """bytes: the picture itself, in Parquet: a binary column, or one of {bytes, path} as model hubs have it; such a
+    column is taken so whatever stands here"""
     root: PathText
     """the folder where paths start, relative to params.yaml or absolute; nothing outside of it is read"""
+    symlinks: Symlinks = "skip"
+    """files and folders on the way that are links; as of a folder"""
     label_columns: Annotated[tuple[Text, ...], Field(min_length=1)]
     """one column, or several whose values are joined to one label; each value is kept as a factor"""
     joined_by: Text
     """what stands between the values of several label columns: male×warrior"""
     subset_column: Text | None
     """says train, val or test (training, valid, validation, dev, testing too); for split.method: given"""
+    subset_from: Literal["file_name"] | None = None
+    """the same from the names of a table's parts: train-00000-of-00004.parquet, test/0000.parquet"""
+    group_column: Text | None = None
+    """whose pictures must stay on one side of the split (a patient, a site): name it in split.group_by"""
     box: BoxColumns | None
     license_column: Text | None
     creator_column: Text | None
     page_url_column: Text | None
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        if self.image_is == "bytes" and self.format != "parquet":
+            raise ValueError(
+                f"image_is is bytes, which {self.format} cannot hold: set format: parquet, or image_is: path"
+            )
+        if self.subset_column is not None and self.subset_from is not None:
+            raise ValueError("subset_column and subset_from both say which subset a picture is in: set one to null")
+        try:
+            "a".encode(self.encoding)
+        except LookupError as error:
+            raise ValueError(
+                f"encoding {self.encoding!r} is none that Python knows: write utf-8, windows-1252, latin-1, shift_jis, "
+                "gb18030, utf-16, …"
+            ) from error
+        return self
 
 
 class UrlsSource(Section):

@@ -1,13 +1,19 @@
 """How pictures are divided into train, validation and test."""
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipelines.core.params.base import PositiveInt, Section, Seed
+from pipelines.core.params.sources import Source, TableSource
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+HOSTS = {"url_host": "url", "page_host": "page_url"}
+"""what group_by may name beside columns of the manifest, and the column of addresses that each is the host of"""
+FACTOR = "factors."
+"""what stands before the name of a label column of a table"""
 
 
 class SplitParams(Section):
@@ -29,7 +35,8 @@ class SplitParams(Section):
     """the class that rare ones become under `rare_classes: merge`, such as other; null otherwise"""
     group_by: str | None
     """what must stay on one side besides duplicate groups: a manifest column whose equal values belong together
-    (page_url, creator, query), url_host or page_host, or factors.<name> of a table's label columns"""
+    (page_url, creator, query), url_host or page_host, the group_column of a table, or factors.<name> of its label
+    columns"""
     unassigned: Literal["refuse", "train", "stratify"]
     """of method given, for pictures that the source gives no subset: stop, train on them, or divide them by the
     fractions. One whose copy has a subset goes where the copy goes"""
@@ -66,3 +73,35 @@ class SplitParams(Section):
                 "choose another merged_label"
             )
         return self
+
+    def check_sources(self, sources: Sequence[Source]) -> None:
+        """Whether what this section asks of the sources is there: told before they are read, not after.
+
+        Raises:
+            ValueError: no source has what group_by names, or, of method given, any subset.
+        """
+        tables = [source for source in sources if isinstance(source, TableSource)]
+        subsets = [getattr(one, key, None) for one in sources for key in ("subset_column", "subset_from")]
+        if self.method == "given" and not any(subsets) and not any(source.kind == "torchvision" for source in sources):
+            raise ValueError(
+                "split.method is given, but no entry of ingest.sources says which picture is in which subset: set "
+                "subset_from: first_folder where the folders train, val and test hold the class folders, or "
+                "subset_column of a table; or set split.method: exact"
+            )
+        name, groups = self.group_by, sorted({table.group_column for table in tables if table.group_column})
+        factors = sorted({FACTOR + column for table in tables for column in table.label_columns})
+        if name is None or name in (*HOSTS, *factors):
+            return
+        from pipelines.core.tables import DEDUPED  # arrow takes a tenth of a second, for those who name a group
+
+        if name in groups and name in DEDUPED.names:
+            raise ValueError(
+                f"split.group_by {name!r} is the group_column of a table and a column that every manifest has: give "
+                "the table's column another name"
+            )
+        if name not in (*groups, *DEDUPED.names):
+            raise ValueError(
+                f"split.group_by is {name!r}, which no entry of ingest.sources has: if it is a column of a table, set "
+                f"group_column: {name} there; or name one of {', '.join([*groups, *factors, *HOSTS, *DEDUPED.names])}, "
+                "or null for duplicate groups alone"
+            )

@@ -5,6 +5,7 @@ content decides, not its suffix. Members are read in place; a compressed tar fir
 
 - `unsafe-path`: a name that is absolute or holds `..`, a drive letter or a backslash; `symlink`, `hard-link`,
   `not-a-file`, `encrypted`, `unsupported-compression`, `overlapping`, `sparse-file`, `hidden`, `too-large`.
+- What systems leave in folders (`is_litter`: `__MACOSX`, `.DS_Store`, …) is skipped, and counted apart.
 - `duplicate-name`: of members with one name the last counts, as it does for whoever unpacks the archive.
 - `trailing-data`, `no-end`: bytes after the end of a tar, or none where its end mark belongs.
 - Found on reading: `bad-crc`, `wrong-size` (a member never unpacks to more than its header says, so that max_bytes
@@ -27,9 +28,10 @@ from pipelines.ingest.archive.reading import ArchiveReader, Stamp, file_stamp, w
 from pipelines.ingest.archive.tars import scan_tar
 from pipelines.ingest.archive.unpacking import kind_of, plain_tar
 from pipelines.ingest.archive.zips import scan_zip
-from pipelines.ingest.labels import folder_label, printable
+from pipelines.ingest.folder import subset_origins
+from pipelines.ingest.labels import folder_label, is_subset, printable, refuse_subset_labels
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Place, Reject
-from pipelines.ingest.paths import inner_path
+from pipelines.ingest.paths import inner_path, is_litter
 
 
 def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing:
@@ -60,9 +62,14 @@ def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing
                     members = _within_limits(scan_tar(tar, where), params, where)
     except OSError as error:
         raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
-    found, rejects = _sort_out(members, params, source, place.params.max_file_bytes)
+    clean = [member for member in members if not any(map(is_litter, member.name.split("/")))]
+    top = "" if params.subset_from is None else _top(clean)
+    found, rejects = _sort_out(clean, params, source, place.params.max_file_bytes, top)
     if not found and not rejects:
         raise InputError(f"{where} holds no file; put a folder of pictures for each class into it")
+    labels = [label for _, label in found.values()]
+    if params.subset_from is None:
+        refuse_subset_labels(labels, where, f"set subset_from: first_folder in {where.partition('.path')[0]}")
     paths = sorted(found)
     kept = [found[own][0] for own in paths]
     index, salt = write_index(folder, paths, kept)
@@ -72,7 +79,9 @@ def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing
         labels=[found[own][1] for own in paths],
         read=ArchiveReader(str(plain), file_stamp(plain), str(index), salt, kind == "zip"),
         rejects=sorted(rejects, key=lambda reject: (reject.source_path, reject.detail)),
+        origins=None if params.subset_from is None else subset_origins(own.removeprefix(top) for own in paths),
         stamps=_stamps(stamp, kept),
+        num_litter=len(members) - len(clean),
     )
 
 
@@ -106,10 +115,17 @@ def _within_limits(members: Iterable[Member], params: ArchiveSource, where: str)
     return kept
 
 
+def _top(members: list[Member]) -> str:
+    """The folder that holds all the others, with / at its end; "" where there is none, or it is a subset's."""
+    names = {member.name.removeprefix("./").split("/", 1)[0] for member in members}
+    name = names.pop() if len(names) == 1 else ""
+    return f"{name}/" if name and not is_subset(name) else ""
+
+
 def _sort_out(
-    members: list[Member], params: ArchiveSource, source: str, max_file_bytes: int
+    members: list[Member], params: ArchiveSource, source: str, max_file_bytes: int, top: str
 ) -> tuple[dict[str, tuple[Member, str]], list[Reject]]:
-    """Members to read, with their labels, by path; and rejects."""
+    """Members to read, with their labels, by path; and rejects. `top` does not count in a label."""
     found: dict[str, tuple[Member, str]] = {}
     rejects: list[Reject] = []
     labels: dict[str, str | ImageError] = {}
@@ -122,7 +138,7 @@ def _sort_out(
                 raise ImageError("hidden", "in a hidden folder")
             known = labels.get(folders)
             if known is None:
-                known = labels.setdefault(folders, _label(folders, params))
+                known = labels.setdefault(folders, _label(folders.removeprefix(top), params))
             label = known if isinstance(known, str) else ""
             if params.hidden == "skip" and name.startswith("."):
                 raise ImageError("hidden", "a hidden file")
@@ -144,14 +160,13 @@ def _sort_out(
 
 
 def _is_hidden(folders: str) -> bool:
-    return folders.startswith(".") or "/." in folders or folders.split("/", 1)[0] == "__MACOSX"
+    return folders.startswith(".") or "/." in folders
 
 
 def _label(folders: str, params: ArchiveSource) -> str | ImageError:
-    if not folders:
-        return ImageError("no-label", "lies in no class folder; move it into one")
     try:
-        return folder_label(folders, params.label_from)
+        label = folder_label(folders, params.label_from, params.subset_from) if folders else ""
+        return label or ImageError("no-label", "lies in no class folder; move it into one")
     except ImageError as error:
         return error
 

@@ -84,20 +84,27 @@ def plain_tar(path: Path, compression: str, *, folder: Path, max_bytes: int, whe
     target = folder / f"{name}-{'-'.join(f'{part:x}' for part in stamp)}.tar"
     if target.is_file():
         return target
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with unpacking_to(folder, where):
         for old in folder.glob(f"{name}-*.tar"):
             old.unlink()
         _unpack(path, compression, target, max_bytes=max_bytes, where=where)
+    return target
+
+
+@contextmanager
+def unpacking_to(folder: Path, where: str) -> Iterator[None]:
+    """Make `folder`; what goes wrong with it is an InputError that names it and the source (`where`)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         if error.errno is None:
             raise
         what = os.strerror(error.errno)
         raise InputError(
-            f"{where} cannot be unpacked to {target.parent} ({what}); "
+            f"{where} cannot be unpacked to {folder} ({what}); "
             + ("free some space there and run again" if error.errno in _NO_SPACE else "change its permissions")
         ) from error
-    return target
 
 
 def _unpack(path: Path, compression: str, target: Path, *, max_bytes: int, where: str) -> None:

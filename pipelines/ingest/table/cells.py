@@ -7,17 +7,12 @@ from typing import Any
 
 from pipelines.core.errors import ImageError
 from pipelines.core.params.sources import BoxColumns
-from pipelines.ingest.labels import printable
+from pipelines.ingest.labels import given_subset, printable
 from pipelines.ingest.listing import Box
 
 # of a CSV always text; of Parquet and JSON Lines whatever stands there
 Cell = Any
 
-_SUBSETS = {
-    "train": "train", "training": "train", "trainset": "train",
-    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "development": "val",
-    "test": "test", "testing": "test", "testset": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
 _BETWEEN_NUMBERS = re.compile(r"[\s,;|]+")
 
 
@@ -52,10 +47,7 @@ def subset_of(cells: dict[str, Cell], column: str) -> str:
         ImageError: `bad-subset`: it is none of the names known.
     """
     value = text_of(cells, column)
-    subset = _SUBSETS.get(value.casefold()) if value else ""
-    if subset is None:
-        raise ImageError("bad-subset", f"{column} is {printable(value)!r}; write one of {', '.join(_SUBSETS)}")
-    return subset
+    return given_subset(value, column) if value else ""
 
 
 def box_of(cells: dict[str, Cell], columns: BoxColumns) -> Box | None:

@@ -1,6 +1,7 @@
-"""CSV: with commas, semicolons or tabs; quoted or not."""
+"""CSV: with commas, semicolons or tabs, or what the line `sep=` says that Excel writes; quoted or not."""
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,19 +11,23 @@ from pipelines.core.errors import InputError
 from pipelines.ingest.table.row import MAX_LINE, Row, missing_column, open_text, skip_line
 
 _DELIMITERS = ",;\t"
+_SEP = re.compile(r'"?sep=([^"])"?\s*', re.IGNORECASE)
 
 
-def csv_rows(path: Path, columns: list[str], where: str) -> Iterator[Row]:
+def csv_rows(path: Path, columns: list[str], where: str, encoding: str) -> Iterator[Row]:
     """The rows of a CSV; see `read_rows`."""
-    delimiter, header = _header(path, columns, where)
+    with open_text(path, encoding, newline="") as file:
+        sep = _SEP.fullmatch(file.readline(MAX_LINE))
+    delimiter, header = _header(path, columns, where, encoding, sep)
     for column in columns:
         if header.count(column) > 1:
             raise InputError(f"{where} has {header.count(column)} columns {column!r}; give each its own name")
     places = [header.index(column) for column in columns]
-    with open_text(path, newline="") as file:
+    with open_text(path, encoding, newline="") as file:
         lines = _Lines(file)
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-        next(reader)
+        for _ in range(2 if sep else 1):
+            next(reader)
         while True:
             lines.next_row()
             try:
@@ -39,11 +44,15 @@ def csv_rows(path: Path, columns: list[str], where: str) -> Iterator[Row]:
                 yield Row(lines.number, (), f"{len(cells)} cells, where the header has {len(header)}")
 
 
-def _header(path: Path, columns: list[str], where: str) -> tuple[str, list[str]]:
-    """The delimiter whose header has all columns, and the header."""
+def _header(
+    path: Path, columns: list[str], where: str, encoding: str, sep: re.Match[str] | None
+) -> tuple[str, list[str]]:
+    """The delimiter whose header has all columns, and the header; `sep` is the line above it that names one."""
     found: list[list[str]] = []
-    for delimiter in _DELIMITERS:
-        with open_text(path, newline="") as file:
+    for delimiter in sep[1] if sep else _DELIMITERS:
+        with open_text(path, encoding, newline="") as file:
+            if sep:
+                file.readline()
             reader = csv.reader(_Lines(file), delimiter=delimiter, skipinitialspace=True, strict=True)
             try:
                 header = [name.strip() for name in next(reader, [])]

@@ -13,12 +13,12 @@ _MAX_NAMES = 1000
 _ABSENT = object()
 
 
-def json_rows(path: Path, columns: list[str], where: str) -> Iterator[Row]:
+def json_rows(path: Path, columns: list[str], where: str, encoding: str) -> Iterator[Row]:
     """The rows of JSON Lines; see `read_rows`."""
     unseen = set(columns)
     names: dict[str, None] = {}
     number = 0
-    with open_text(path, newline="\n") as file:
+    with open_text(path, encoding, newline="\n") as file:
         while line := file.readline(MAX_LINE):
             number += 1
             if len(line) == MAX_LINE and not line.endswith("\n"):

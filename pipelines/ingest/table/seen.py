@@ -1,6 +1,7 @@
 """Which pictures a table has named already."""
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipelines.core.errors import ImageError
@@ -11,6 +12,8 @@ from pipelines.ingest.listing import Origin
 class Seen:
     """Which pictures stand above: by path or URL, the place of each row that was kept."""
 
+    at: Callable[[int], str]
+    """names a line"""
     lines: "array[int]" = field(default_factory=lambda: array("q"))
     first: dict[str, int] = field(default_factory=dict)
     others: dict[str, list[int]] = field(default_factory=dict)
@@ -26,16 +29,14 @@ class Seen:
         if before != place:
             for earlier in (before, *self.others.get(name, ())):
                 if labels[earlier] == label:
-                    _refuse_second(origin, origins[earlier], self.lines[earlier])
+                    _refuse_second(origin, origins[earlier], self.at(self.lines[earlier]))
             self.others.setdefault(name, []).append(place)
         self.lines.append(line)
 
 
-def _refuse_second(origin: Origin, earlier: Origin, line: int) -> None:
+def _refuse_second(origin: Origin, earlier: Origin, line: str) -> None:
     if origin.box != earlier.box:
-        raise ImageError(
-            "several-boxes", f"line {line} has it with another box; a picture has one: keep one of the rows"
-        )
+        raise ImageError("several-boxes", f"{line} has it with another box; a picture has one: keep one of the rows")
     subset = origin.given_subset
     other = f", as {earlier.given_subset or 'neither'} and not {subset}" if subset != earlier.given_subset else ""
-    raise ImageError("duplicate-row", f"line {line} has it under the same label{other}")
+    raise ImageError("duplicate-row", f"{line} has it under the same label{other}")
