@@ -1,5 +1,6 @@
 """Scheduled retraining: the pipeline, then its new metrics against the committed ones."""
 
+import contextlib
 import datetime
 import json
 import subprocess
@@ -8,28 +9,30 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from flows import artifacts, compare
+from flows.bridge import try_lock
 from flows.markdown import page, table
-from flows.pipeline import repository_slot, run_stages
+from flows.pipeline import end_tasks, only_run, run_stages
 from pipelines.core.errors import InputError, ParamsError
 from pipelines.core.files import write_text
 from pipelines.core.layout import Layout
 from pipelines.core.params import load_params
 
 
-@flow(name="retrain", log_prints=True)
-def retrain(refresh: bool = False, snapshot: str | None = None) -> str:
+@flow(name="retrain", log_prints=True, on_failure=[end_tasks], on_cancellation=[end_tasks], on_crashed=[end_tasks])
+def retrain(refresh: bool = False, snapshot: str | None = None) -> str | State[str]:
     """Bring the pipeline up to date, and say whether the new model is better, worse or not clearly either.
 
     Runs on `retrain.cron` of params.yaml while `python -m flows.serve` runs, one at a time; by hand whenever you
     like. A rerun on the same day with the same params trains nothing. It commits nothing: the verdict is in the
-    artifact `miwake-retrain`. To keep the new model, `git commit -a`; to go back,
-    `git checkout params.yaml dvc.lock data/evaluate/metrics.json && dvc checkout`.
+    artifact `miwake-retrain`. To keep the new model, `git commit -a`; to go back, `miwake rollback`.
 
     The rule of the verdict stands in flows/compare.py: by accuracy, better or worse only where the interval of the
     difference leaves out zero.
@@ -42,7 +45,12 @@ def retrain(refresh: bool = False, snapshot: str | None = None) -> str:
     root = Path.cwd()
     layout = Layout(root)
     logger = get_run_logger()
-    with repository_slot(root):
+    with contextlib.ExitStack() as held:
+        (root / ".prefect").mkdir(exist_ok=True)
+        if not try_lock(held.enter_context((root / ".prefect" / "retrain.lock").open("a"))):
+            # a run that is due while the last one is not done would only do the same again
+            return Cancelled(message="Another retrain of this folder is not done yet: run this one again after it.")
+        held.enter_context(only_run(root))
         wanted = snapshot or (scheduled_day(layout) if refresh else None)
         if wanted is not None:
             write_snapshot(layout.params, wanted)
