@@ -21,12 +21,15 @@ from flows.settings import SERVED_BY, folder_name, set_up_prefect
 if __name__ == "__main__":
     set_up_prefect(Path.cwd())  # Prefect reads its settings while the next lines import it
 
+from httpx import HTTPError
 from prefect import Flow, Task, flow, get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
-from prefect.futures import PrefectFuture
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture, wait
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed
 
 from flows import artifacts
@@ -40,6 +43,10 @@ ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 
 class ServerGoneError(MiwakeError):
     """`python -m flows.serve`, which started this run, has ended."""
+
+
+class RunCancelledError(MiwakeError):
+    """Somebody cancelled this run."""
 
 
 class PipelineFailedError(MiwakeError):
@@ -103,7 +110,7 @@ def end_tasks(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any])
 
 
 @flow(name="pipeline", log_prints=True, on_failure=[end_tasks], on_cancellation=[end_tasks], on_crashed=[end_tasks])
-def pipeline(force: bool = False, stages: list[str] | None = None) -> dict[str, str]:
+def pipeline(force: bool = False, stages: list[str] | None = None) -> dict[str, str] | State[Any]:
     """Bring every stage up to date, or those named and what they read; what is up to date does not run.
 
     One run at a time: a second one waits. A rerun overwrites `data/`, which DVC versions.
@@ -114,8 +121,21 @@ def pipeline(force: bool = False, stages: list[str] | None = None) -> dict[str, 
         stages: only these and what they read, by the names in dvc.yaml; all of them when empty.
     """
     root = Path.cwd()
-    with only_run(root):
-        return run_stages(root, force=force, targets=stages or [])
+    try:
+        with only_run(root):
+            return run_stages(root, force=force, targets=stages or [])
+    except RunCancelledError as error:
+        return cancelled(error)
+
+
+def cancelled(error: RunCancelledError) -> State[Any]:
+    """The state of a run that saw by itself that it was cancelled."""
+    state: State[Any] = Cancelled(message=str(error))
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    end_tasks(None, context.flow_run, state)
+    return state
 
 
 @contextlib.contextmanager
@@ -124,6 +144,7 @@ def only_run(root: Path) -> Generator[None]:
 
     Raises:
         ServerGoneError: `flows.serve` has ended; when it ends later, this process ends with it, and its stages too.
+        RunCancelledError: somebody cancelled it while it waited.
     """
     served_by = os.environ.get(SERVED_BY)
     if served_by:
@@ -135,8 +156,24 @@ def only_run(root: Path) -> Generator[None]:
         if not try_lock(file):
             get_run_logger().info("Another run works in %s: this one waits for its end.", root)
             while not try_lock(file):
-                time.sleep(1)
+                time.sleep(2)
+                stop_if_cancelled()
         yield
+
+
+def stop_if_cancelled() -> None:
+    """Raise RunCancelledError when somebody cancelled this run.
+
+    `flows.serve` ends a run that is cancelled, but does not see it any more once its server was lost, and never sees
+    runs of the command line.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run.id).state
+    except HTTPError:  # the server is lost: `flows.serve` starts it again
+        return
+    if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+        raise RunCancelledError("The run was cancelled. Finished stages are kept.")
 
 
 def _end_without(parent: int) -> None:
@@ -159,6 +196,7 @@ def run_stages(root: Path, *, force: bool = False, targets: Sequence[str] = ()) 
 
     Raises:
         PipelineFailedError: a stage failed. Those that do not need it have run to their end.
+        RunCancelledError: somebody cancelled the run; its stages are ended.
     """
     logger = get_run_logger()
     layout = Layout(root)
@@ -209,6 +247,8 @@ def pages_after(group: str, groups: Sequence[str]) -> list[str]:
 
 def _outcome(stage: str, future: PrefectFuture[State[str]]) -> StageOutcome:
     """Wait for one task and say what became of it."""
+    while wait([future], timeout=5).not_done:
+        stop_if_cancelled()
     future.wait()
     state = future.state
     if state.is_completed():

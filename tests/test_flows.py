@@ -483,12 +483,33 @@ def test_metrics_are_compared_with_the_last_commit(tmp_path: Path) -> None:
     assert committed_text(tmp_path, "other.json") is None
 
 
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
+def test_a_table_is_read_as_dvc_stored_it_for_the_last_commit(repo: Path) -> None:
+    from flows.retrain import committed_table
+
+    write_text(repo / ".dvc" / "config", (ROOT / ".dvc" / "config").read_text(encoding="utf-8"))
+    write_text(repo / ".dvc" / ".gitignore", "/cache\n/tmp\n")
+    git(repo, "init")
+    path = repo / "data" / "table.parquet"
+    write_table(pa.table({"n": [1]}), path)
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data/table.parquet"], cwd=repo, check=True)
+    git(repo, "add", ".")
+    git(repo, "commit", "-m", "old")
+    write_table(pa.table({"n": [2]}), path)
+    found = committed_table(repo, path)
+    assert found is not None
+    assert found.to_pydict() == {"n": [1]}
+    assert committed_table(repo, repo / "data" / "other.parquet") is None
+    (repo / ".dvc" / "cache").rename(repo / "elsewhere")
+    assert committed_table(repo, path) is None
+
+
 # the way back ---------------------------------------------------------------------------------------------------------
 
 ONE_STAGE = """
 stages:
   evaluate:
-    cmd: mkdir -p data/evaluate && grep "^  snapshot" params.yaml | tee data/evaluate/metrics.json > data/evaluate/out.txt
+    cmd: grep "^  snapshot" params.yaml | tee data/evaluate/metrics.json > data/evaluate/out.txt
     params: [ingest.snapshot]
     outs: [data/evaluate/out.txt]
     metrics:
@@ -504,6 +525,7 @@ def committed(repo: Path) -> Path:
     write_text(repo / ".dvc" / "config", (ROOT / ".dvc" / "config").read_text(encoding="utf-8"))
     write_text(repo / "dvc.yaml", ONE_STAGE)
     write_text(repo / ".dvc" / ".gitignore", "/cache\n/tmp\n")
+    (repo / "data" / "evaluate").mkdir()
     git(repo, "init")
     StageRunner(repo, jobs=1).run("evaluate", force=False, say=print)
     git(repo, "add", ".")
