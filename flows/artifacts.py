@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -18,11 +19,19 @@ Page = Callable[[Layout, Params, bool], str]
 
 def leave(name: str, markdown: str) -> None:
     """Leave `markdown` as the newest version of the artifact `miwake-<name>`, with the run that is under way."""
+    from httpx import TransportError
     from prefect.artifacts import create_markdown_artifact
 
-    create_markdown_artifact(
-        key=f"miwake-{name}", markdown=markdown, description=f"{name}: one page a run, the newest first"
-    )
+    for attempt in range(60):
+        try:
+            create_markdown_artifact(
+                key=f"miwake-{name}", markdown=markdown, description=f"{name}: one page a run, the newest first"
+            )
+            return
+        except TransportError:  # the server is lost: `flows.serve` starts it again
+            if attempt == 59:
+                raise
+            time.sleep(2)
 
 
 def stage_page(stage: str, layout: Layout, params: Params, *, with_picture: bool) -> str:

@@ -1,5 +1,6 @@
 """DVC's stages, and how one of them is run: by DVC itself, which decides what must run."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from flows import guard
 from pipelines.core.errors import InputError, MiwakeError
@@ -56,6 +57,15 @@ class Result:
 
     outcome: Outcome
     seconds: float
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Whether this process now holds the lock on `file`; the system lets it go however the process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_stages(root: Path) -> list[Stage]:

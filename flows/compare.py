@@ -1,27 +1,33 @@
-"""Better, worse or unclear: two sets of metrics, each figure known by an interval only.
+"""Better, worse or unclear: two sets of metrics, and the pictures that both tested.
 
-The rule. For a metric with the values a (committed) and b (new) and their intervals, the interval of the difference
-b - a is found from the four distances (Newcombe's square-and-add; MOVER: Zou & Donner, Statistics in Medicine 27,
-2008):
+The rule. Accuracy decides, on the test pictures that both runs have and neither learnt from. Of m of these, independent
+of each other, b are right in the new run alone and c in the old one alone: the difference is (b - c) / m, its interval
+that of Bonett and Price (2012), which adds one to b and c and two to m. It lies wholly above 0: better; wholly below 0:
+worse; else: unclear.
+
+Where the old predictions cannot be had, the two figures decide, each known by its interval only, and so do the other
+metrics that are shown. With the values a (committed) and b (new), the interval of the difference b - a is found from
+the four distances (Newcombe's square-and-add; MOVER: Zou & Donner, Statistics in Medicine 27, 2008):
 
     low  = (b - a) - sqrt((b - b_low)² + (a_high - a)²)
     high = (b - a) + sqrt((b_high - b)² + (a - a_low)²)
 
-It lies wholly above 0: better; wholly below 0: worse; else: unclear. Accuracy decides; the other metrics are shown.
-The interval has the confidence of the two it is made of if these come from different test pictures. On the same test
-pictures the two models' errors go together, and it is too wide: "unclear" comes more often than it must, "better" and
-"worse" do not.
+It has the confidence of the two it is made of if these come from different test pictures. On the same ones the two
+models' errors go together, and it is too wide: "unclear" comes more often than it must, "better" and "worse" do not.
 """
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
+
+import pyarrow as pa
 
 from pipelines.core.errors import InputError
 
-Verdict = Literal["first", "better", "worse", "unclear"]
+Verdict = Literal["first", "better", "worse", "unclear", "nothing new"]
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 DECIDING = "accuracy"
@@ -58,7 +64,8 @@ class Comparison:
     """What a retraining brought.
 
     Args:
-        verdict: of the deciding metric; unclear when the two cannot be compared, first without committed metrics.
+        verdict: of accuracy; unclear when the two cannot be compared, first without committed metrics, nothing new
+            when they equal these.
         sentence: the verdict in one sentence, with its figures.
         differences: one a metric, the deciding one first; empty for the first run.
     """
@@ -68,8 +75,84 @@ class Comparison:
     differences: tuple[Difference, ...]
 
 
-def compare(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Comparison:
+@dataclass(frozen=True)
+class Shared:
+    """The test pictures that both runs have and neither learnt from, by today's labels.
+
+    Args:
+        num_old, num_new: test pictures of each run.
+        num: of those that count.
+        num_independent: groups of alike pictures among them.
+        old_right, new_right: how many each run tells right.
+        only_old, only_new: how many it alone tells right.
+    """
+
+    num_old: int
+    num_new: int
+    num: int
+    num_independent: int
+    old_right: int
+    new_right: int
+    only_old: int
+    only_new: int
+
+    def difference(self, confidence: float) -> tuple[float, float]:
+        """The interval of the difference in accuracy, new - old; at least one picture counts."""
+        m = self.num_independent
+        gained, lost = ((n * m / self.num + 1) / (m + 2) for n in (self.only_new, self.only_old))
+        z = NormalDist().inv_cdf((1 + confidence) / 2)
+        half = z * math.sqrt((gained + lost - (gained - lost) ** 2) / (m + 2))
+        return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
+
+
+def shared_pictures(
+    old: pa.Table | None, old_index: pa.Table | None, new: pa.Table | None, new_index: pa.Table | None
+) -> Shared | None:
+    """What two runs can be compared on; None when a table is missing, or is not of one label a picture.
+
+    Args:
+        old, new: data/evaluate/predictions.parquet.
+        old_index, new_index: data/augment/index.parquet.
+    """
+    if old is None or old_index is None or new is None or new_index is None:
+        return None
+    told = [_told(table) for table in (old, new)]
+    group = dict(zip(new_index["image_id"].to_pylist(), new_index["group"].to_pylist(), strict=True))
+    learnt = {
+        group.get(image_id)
+        for image_id, subset in zip(old_index["image_id"].to_pylist(), old_index["subset"].to_pylist(), strict=True)
+        if subset not in ("test", "unlabelled")
+    }
+    pictures = [image_id for image_id in told[1] if image_id in told[0] and group[image_id] not in learnt]
+    right = [[one[image_id][1] == told[1][image_id][0] for image_id in pictures] for one in told]
+    pairs = list(zip(*right, strict=True))
+    return Shared(
+        num_old=len(told[0]),
+        num_new=len(told[1]),
+        num=len(pictures),
+        num_independent=len({group[image_id] for image_id in pictures}),
+        old_right=sum(right[0]),
+        new_right=sum(right[1]),
+        only_old=pairs.count((True, False)),
+        only_new=pairs.count((False, True)),
+    )
+
+
+def _told(predictions: pa.Table) -> dict[str, tuple[str, str]]:
+    """The label and the predicted label of each test picture."""
+    classes = json.loads(predictions.schema.metadata[b"classes"])
+    return {
+        row["image_id"]: (classes[row["class_index"]], classes[row["probabilities"].index(max(row["probabilities"]))])
+        for row in predictions.to_pylist()
+        if row["subset"] == "test"
+    }
+
+
+def compare(old: Mapping[str, Any] | None, new: Mapping[str, Any], shared: Shared | None = None) -> Comparison:
     """Compare two data/evaluate/metrics.json; `old` is None when none is committed.
+
+    Args:
+        shared: what both tested; None where that is not known.
 
     Raises:
         InputError: a metric is missing, or its value lies outside its interval.
@@ -87,9 +170,24 @@ def compare(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Comparison
     if reason:
         return Comparison("unclear", f"Unclear: {reason}, so the two figures do not measure the same.", differences)
     if old == new:
-        return Comparison("unclear", "Unclear: the new metrics equal the committed ones.", differences)
-    deciding = differences[0]
-    return Comparison(deciding.verdict, _sentence(deciding, float(new["confidence"])), differences)
+        return Comparison("nothing new", "Nothing new: the metrics equal the committed ones.", differences)
+    confidence = float(new["confidence"])
+    if shared is None:
+        whole = differences[0]
+        about = "the committed predictions are not in DVC's cache, so each run is taken on its own test pictures: "
+        change = whole.new.value - whole.old.value
+        return _decided(
+            about, whole.old.value, whole.new.value, (change, whole.low, whole.high), confidence, differences
+        )
+    about = (
+        f"of {shared.num_old:,} test pictures before and {shared.num_new:,} now, {shared.num:,} are in both runs and "
+        "neither learnt from them: "
+    )
+    if not shared.num:
+        return Comparison("unclear", f"Unclear: {about}nothing to compare.", differences)
+    before, after = shared.old_right / shared.num, shared.new_right / shared.num
+    interval = shared.difference(confidence)
+    return _decided(about, before, after, (after - before, *interval), confidence, differences)
 
 
 def difference(metric: str, old: Figure, new: Figure) -> Difference:
@@ -141,10 +239,14 @@ def parse_metrics(text: str, where: str) -> dict[str, Any]:
     return found
 
 
-def _sentence(found: Difference, confidence: float) -> str:
-    points = (found.new.value - found.old.value) * 100
-    interval = f"{found.low * 100:+.1f} to {found.high * 100:+.1f} points at {confidence:.0%} confidence"
-    move = f"accuracy went from {found.old.value:.1%} to {found.new.value:.1%} ({points:+.1f}; {interval})"
-    if found.verdict == "unclear":
-        return f"Unclear: {move}, which chance alone could explain."
-    return f"{found.verdict.capitalize()}: {move}."
+def _decided(
+    about: str, before: float, after: float, change: tuple[float, float, float], confidence: float,
+    differences: tuple[Difference, ...],
+) -> Comparison:  # fmt: skip
+    """The verdict by a change of accuracy: its value and the two ends of its interval."""
+    points, low, high = (100 * value for value in change)
+    verdict: Verdict = "better" if low > 0 else "worse" if high < 0 else "unclear"
+    interval = f"{low:+.1f} to {high:+.1f} points at {confidence:.0%} confidence"
+    move = f"accuracy went from {before:.1%} to {after:.1%} ({points:+.1f}; {interval})"
+    chance = ", which chance alone could explain" if verdict == "unclear" else ""
+    return Comparison(verdict, f"{verdict.capitalize()}: {about}{move}{chance}.", differences)

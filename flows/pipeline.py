@@ -6,45 +6,47 @@ python -m flows.pipeline --force
 
 import argparse
 import contextlib
-import hashlib
 import logging
 import os
-import re
 import sys
+import threading
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.settings import set_up_prefect
+from flows.settings import SERVED_BY, folder_name, set_up_prefect
 
 if __name__ == "__main__":
     set_up_prefect(Path.cwd())  # Prefect reads its settings while the next lines import it
 
-from prefect import Task, flow, get_run_logger, task
+from httpx import HTTPError
+from prefect import Flow, Task, flow, get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.futures import PrefectFuture
-from prefect.states import Completed
+from prefect.client.schemas import filters
+from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture, wait
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Crashed
 
 from flows import artifacts
-from flows.bridge import DvcBusyError, Stage, StageRunner, read_stages, select
+from flows.bridge import DvcBusyError, Stage, StageRunner, StageStoppedError, read_stages, select, try_lock
 from pipelines.core.errors import MiwakeError
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params, load_params
 
-SLOT_SECONDS = 5
-"""how long a run waits for the repository before it gives up"""
-LEASE_SECONDS = 60
-"""after this time a run that was killed no longer holds the repository"""
+ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 
 
-class RepositoryBusyError(MiwakeError):
-    """Another run works in this repository."""
+class ServerGoneError(MiwakeError):
+    """`python -m flows.serve`, which started this run, has ended."""
+
+
+class RunCancelledError(MiwakeError):
+    """Somebody cancelled this run."""
 
 
 class PipelineFailedError(MiwakeError):
@@ -84,19 +86,34 @@ def is_busy(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_condition_fn=is_busy,
 )
 def repro_stage(runner: StageRunner, stage: str, force: bool) -> State[str]:
-    """Bring one stage up to date; the run's state is Ran, Cached or Unchanged."""
+    """Bring one stage up to date; the run's state is Ran, Cached or Unchanged; Cancelled where it was stopped."""
     logger = get_run_logger()
-    result = runner.run(stage, force=force, say=lambda line: logger.info("%s", line))
+    try:
+        result = runner.run(stage, force=force, say=lambda line: logger.info("%s", line))
+    except StageStoppedError as error:
+        return Cancelled(message=str(error))
     return Completed(
         name=result.outcome.capitalize(), message=f"{result.outcome} in {result.seconds:.1f} s", data=result.outcome
     )
 
 
-@flow(name="pipeline", log_prints=True)
-def pipeline(force: bool = False, stages: list[str] | None = None) -> dict[str, str]:
+def end_tasks(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001, Prefect's form
+    """Give the tasks of a run that did not complete an end: they would stay Running or Pending for good."""
+    alive = filters.TaskRunFilterStateType(any_=ALIVE)
+    ended: State[None] = Crashed(message=state.message) if state.is_crashed() else Cancelled(name="NotRun")
+    with get_client(sync_client=True) as client:
+        for one in client.read_task_runs(
+            flow_run_filter=filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run.id])),
+            task_run_filter=filters.TaskRunFilter(state=filters.TaskRunFilterState(type=alive)),
+        ):
+            client.set_task_run_state(one.id, ended, force=True)
+
+
+@flow(name="pipeline", log_prints=True, on_failure=[end_tasks], on_cancellation=[end_tasks], on_crashed=[end_tasks])
+def pipeline(force: bool = False, stages: list[str] | None = None) -> dict[str, str] | State[Any]:
     """Bring every stage up to date, or those named and what they read; what is up to date does not run.
 
-    One run at a time: a second one ends at once with a message. A rerun overwrites `data/`, which DVC versions.
+    One run at a time: a second one waits. A rerun overwrites `data/`, which DVC versions.
     Each stage leaves an artifact `miwake-<stage>`; from the command line: `python -m flows.pipeline`.
 
     Args:
@@ -104,50 +121,73 @@ def pipeline(force: bool = False, stages: list[str] | None = None) -> dict[str, 
         stages: only these and what they read, by the names in dvc.yaml; all of them when empty.
     """
     root = Path.cwd()
-    with repository_slot(root):
-        return run_stages(root, force=force, targets=stages or [])
+    try:
+        with only_run(root):
+            return run_stages(root, force=force, targets=stages or [])
+    except RunCancelledError as error:
+        return cancelled(error)
+
+
+def cancelled(error: RunCancelledError) -> State[Any]:
+    """The state of a run that saw by itself that it was cancelled."""
+    state: State[Any] = Cancelled(message=str(error))
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    end_tasks(None, context.flow_run, state)
+    return state
 
 
 @contextlib.contextmanager
-def repository_slot(root: Path) -> Generator[None]:
-    """Hold the one slot of this repository while the block runs.
+def only_run(root: Path) -> Generator[None]:
+    """Hold `root` while the block runs: a run that finds another one at work waits for its end.
 
     Raises:
-        RepositoryBusyError: another run holds it.
+        ServerGoneError: `flows.serve` has ended; when it ends later, this process ends with it, and its stages too.
+        RunCancelledError: somebody cancelled it while it waited.
     """
-    name = slot_name(root)
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_global_concurrency_limit_by_name(name)
-        except ObjectNotFound:
-            with contextlib.suppress(ObjectAlreadyExists):  # another run was faster
-                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
-    with contextlib.ExitStack() as held:
-        try:
-            # without `strict` a limit that is missing is ignored
-            held.enter_context(
-                concurrency(name, timeout_seconds=SLOT_SECONDS, lease_duration=LEASE_SECONDS, strict=True)
-            )
-        except TimeoutError as error:
-            raise RepositoryBusyError(
-                f"another run works in {root}, so this one changed nothing: run it again when that one has ended "
-                f"(a run that was killed lets go after {LEASE_SECONDS} s; the limit is `{name}`)"
-            ) from error
+    served_by = os.environ.get(SERVED_BY)
+    if served_by:
+        if os.getppid() != int(served_by):
+            raise ServerGoneError("the `python -m flows.serve` that started this run has ended: run it again")
+        threading.Thread(target=_end_without, args=(int(served_by),), daemon=True).start()
+    (root / ".prefect").mkdir(exist_ok=True)
+    with (root / ".prefect" / "run.lock").open("a") as file:
+        if not try_lock(file):
+            get_run_logger().info("Another run works in %s: this one waits for its end.", root)
+            while not try_lock(file):
+                time.sleep(2)
+                stop_if_cancelled()
         yield
 
 
-def slot_name(root: Path) -> str:
-    """The name of the concurrency limit that guards `root`: one repository, one name, one server for many."""
-    where = root.resolve()
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", where.name)
-    return f"miwake-{readable}-{hashlib.sha256(os.fsencode(where)).hexdigest()[:8]}"
+def stop_if_cancelled() -> None:
+    """Raise RunCancelledError when somebody cancelled this run.
+
+    `flows.serve` ends a run that is cancelled, but does not see it any more once its server was lost, and never sees
+    runs of the command line.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run.id).state
+    except HTTPError:  # the server is lost: `flows.serve` starts it again
+        return
+    if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+        raise RunCancelledError("The run was cancelled. Finished stages are kept.")
+
+
+def _end_without(parent: int) -> None:
+    """End this process as soon as `parent` is gone: nobody could cancel it any more."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)  # the stages' guards see it
 
 
 def run_stages(root: Path, *, force: bool = False, targets: Sequence[str] = ()) -> dict[str, str]:
     """Run the stages as tasks of the current flow run, and leave their artifacts.
 
     Args:
-        root: the repository; the caller holds its slot.
+        root: the repository; the caller holds it (`only_run`).
         force: run every stage even when nothing changed.
         targets: only these stages and what they read.
 
@@ -156,6 +196,7 @@ def run_stages(root: Path, *, force: bool = False, targets: Sequence[str] = ()) 
 
     Raises:
         PipelineFailedError: a stage failed. Those that do not need it have run to their end.
+        RunCancelledError: somebody cancelled the run; its stages are ended.
     """
     logger = get_run_logger()
     layout = Layout(root)
@@ -206,6 +247,8 @@ def pages_after(group: str, groups: Sequence[str]) -> list[str]:
 
 def _outcome(stage: str, future: PrefectFuture[State[str]]) -> StageOutcome:
     """Wait for one task and say what became of it."""
+    while wait([future], timeout=5).not_done:
+        stop_if_cancelled()
     future.wait()
     state = future.state
     if state.is_completed():
@@ -247,7 +290,8 @@ def main() -> None:
     given = parser.parse_args()
     logging.getLogger("prefect").setLevel(logging.INFO)
     try:
-        pipeline(force=given.force, stages=given.stages)
+        with tags(folder_name(Path.cwd())):
+            pipeline(force=given.force, stages=given.stages)
     except MiwakeError as error:
         print(f"pipeline: {error}", file=sys.stderr)
         raise SystemExit(1) from None

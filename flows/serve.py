@@ -3,12 +3,12 @@
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +16,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from flows import guard
-from flows.settings import HOST, set_up_prefect
+from flows.bridge import try_lock
+from flows.settings import HOST, SERVED_BY, folder_name, set_up_prefect
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.layout import Layout
 from pipelines.core.params import load_params
@@ -38,13 +39,11 @@ def only_one(home: Path) -> Generator[None]:
     """
     home.mkdir(parents=True, exist_ok=True)
     with (home / "serve.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not try_lock(lock):
             lock.seek(0)
             raise InputError(
                 f"this folder is served already, by process {lock.read().strip() or '?'}: open its address, or end it"
-            ) from error
+            )
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
@@ -55,7 +54,8 @@ def only_one(home: Path) -> Generator[None]:
 def server(port: int, log: Path) -> Generator[str]:
     """Run Prefect's server while the block runs; yields the address of its UI.
 
-    The server ends with this process, however that ends.
+    The server ends with this process, however that ends. When it ends before, it is started again: runs that are under
+    way go on.
 
     Args:
         port: on 127.0.0.1.
@@ -68,8 +68,10 @@ def server(port: int, log: Path) -> Generator[str]:
     address = f"http://{HOST}:{port}"
     refuse_taken_port(port)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
+    ended = threading.Event()
+
+    def launch() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, *command],
             stdin=subprocess.PIPE,
             stdout=output,
@@ -77,13 +79,26 @@ def server(port: int, log: Path) -> Generator[str]:
             env={**os.environ, "PREFECT_UI_API_URL": f"{address}/api"},
             start_new_session=True,  # a Ctrl-C in the terminal reaches the flows first, which still need the server
         )
-    try:
-        wait_until_healthy(address, process, log)
-        yield address
-    finally:
+
+    def keep(process: subprocess.Popen[bytes]) -> None:
+        while not ended.wait(0.5):
+            if process.poll() is not None:
+                print(f"Prefect's server has ended ({log}): it is started again", file=sys.stderr, flush=True)
+                process = launch()
         assert process.stdin is not None
         process.stdin.close()
         process.wait()
+
+    with log.open("wb") as output:
+        first = launch()
+        keeper = threading.Thread(target=keep, args=(first,))
+        try:
+            wait_until_healthy(address, first, log)
+            keeper.start()
+            yield address
+        finally:
+            ended.set()
+            keeper.run() if keeper.ident is None else keeper.join()
 
 
 def refuse_taken_port(port: int) -> None:
@@ -120,10 +135,40 @@ def is_healthy(address: str) -> bool:
         return False
 
 
+def bury(root: Path) -> None:
+    """Set the runs of `root` that a dead `flows.serve` left behind to Crashed, and their tasks.
+
+    A run ends with the process that served it, but when that was killed nobody could say so. The caller holds the
+    folder's lock, so no other process serves it. Runs of the command line are taken for dead when no run is at work.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import State
+    from prefect.states import Crashed
+
+    from flows.pipeline import ALIVE, end_tasks
+
+    gone: State[None] = Crashed(
+        message="It ended with the process that ran it. Run it again: finished stages are kept."
+    )
+    with (root / ".prefect" / "run.lock").open("a") as lock, get_client(sync_client=True) as client:
+        is_idle = try_lock(lock)
+        runs = client.read_flow_runs(
+            flow_run_filter=filters.FlowRunFilter(
+                tags=filters.FlowRunFilterTags(all_=[folder_name(root)]),
+                state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=ALIVE)),
+            )
+        )
+        for run in runs:
+            if run.deployment_id is None and not is_idle:
+                continue
+            client.set_flow_run_state(run.id, gone, force=True)
+            end_tasks(None, run, gone)
+
+
 def serve_flows(root: Path, address: str) -> None:
     """Serve both flows until the process is told to end; runs that are under way end too."""
     # Prefect reads its settings, the server's address among them, while it is imported
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import RunnerDeployment
     from prefect.runner import Runner
     from prefect.schedules import Cron
@@ -138,17 +183,16 @@ def serve_flows(root: Path, address: str) -> None:
 
     params = load_params(Layout(root).params).retrain
     by_hand = pipeline.to_deployment(
-        name=root.name,
+        name=folder_name(root),
+        tags=[folder_name(root)],
         description=f"Every stage of {root}/dvc.yaml; what is up to date does not run.",
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
     )
     scheduled = retrain.to_deployment(
-        name=root.name,
+        name=folder_name(root),
+        tags=[folder_name(root)],
         description=f"Retrains on `{params.cron}` ({params.timezone}), of {root}/params.yaml.",
         schedule=Cron(params.cron, timezone=params.timezone),
         parameters={"refresh": params.refresh},
-        # a run that is due while the last one is not done would only do the same again
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
     )
     assert isinstance(by_hand, RunnerDeployment)  # the other type is for callers that await
     assert isinstance(scheduled, RunnerDeployment)
@@ -156,8 +200,14 @@ def serve_flows(root: Path, address: str) -> None:
     runner = InterruptibleRunner(pause_on_shutdown=True)
     for deployment in (by_hand, scheduled):
         runner.add_deployment(deployment)
+    os.environ[SERVED_BY] = str(os.getpid())
+    bury(root)
     print(welcome(root, address, params.cron, params.timezone), flush=True)
-    asyncio.run(runner.start())
+    try:
+        asyncio.run(runner.start())
+    finally:
+        if is_healthy(address):
+            bury(root)
 
 
 def welcome(root: Path, address: str, cron: str, timezone: str) -> str:
@@ -166,7 +216,7 @@ def welcome(root: Path, address: str, cron: str, timezone: str) -> str:
     miwake is served from {root}
 
       {address}
-        run it now     Deployments > pipeline / {root.name} > Run > Quick run
+        run it now     Deployments > pipeline / {folder_name(root)} > Run > Quick run
         see results    Artifacts > miwake-evaluate, or  {address}/v2/artifacts/key/miwake-evaluate
         next retrain   {cron} ({timezone}), as params.yaml says; restart this after changing it
 
@@ -187,7 +237,7 @@ def main() -> None:
     try:
         load_params(Layout(root).params)
         with contextlib.ExitStack() as stack:
-            home = Path(os.environ["PREFECT_HOME"])
+            home = root / ".prefect"
             stack.enter_context(only_one(home))
             api = os.environ.get("PREFECT_API_URL")
             if api is None:

@@ -1,9 +1,20 @@
 """How Prefect is set up here: at home in the repository, on this machine only, telling nobody."""
 
+import hashlib
 import os
+import re
 from pathlib import Path
 
 HOST = "127.0.0.1"
+SERVED_BY = "MIWAKE_SERVED_BY"
+"""the environment variable that tells a run the process id of the `flows.serve` that started it"""
+
+
+def folder_name(root: Path) -> str:
+    """The name of `root`'s deployments, and the tag of its runs: one folder, one name, on a server of many."""
+    where = root.resolve()
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", where.name)
+    return f"{readable}-{hashlib.sha256(os.fsencode(where)).hexdigest()[:8]}"
 
 
 def prefect_environment(root: Path) -> dict[str, str]:

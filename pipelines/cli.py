@@ -3,13 +3,17 @@
     miwake ingest diff 1 2
     miwake validate
     miwake validate --write-suite suite.json
+    miwake rollback
 
 Works on the folder it is called in, the one of params.yaml. One group of subcommands a stage or subject; each function
 here takes words from the command line to a function of its package, which it imports when it is called.
 """
 
+import difflib
 import json
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -90,6 +94,58 @@ def validate(
     print(f"{len(found) - len(errors) - len(warned)} of {len(found)} rules hold")
     if errors:
         raise SystemExit(1)
+
+
+@app.command("rollback")
+def rollback(
+    revision: Annotated[str, typer.Argument(help="A commit.")] = "HEAD",
+    force: Annotated[
+        bool, typer.Option("--force", help="Give up uncommitted edits of params.yaml and data that is not stored.")
+    ] = False,
+) -> None:
+    """Bring params.yaml, dvc.lock, the metrics and all of data/ back to a commit.
+
+    Decisions, dvc.yaml, code and git's index stay as they are.
+    """
+    from ruamel.yaml import YAML
+
+    lock = YAML(typ="safe", pure=True).load(_git("show", f"{revision}:./dvc.lock"))
+    outs = [out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])]
+    # what git tracks of them, such as metrics.json; DVC brings back the rest
+    tracked = ["params.yaml", "dvc.lock", *_git("ls-tree", "-r", "--name-only", revision, "--", *outs).splitlines()]
+    params, committed = Path("params.yaml"), _git("show", "HEAD:./params.yaml")
+    edits = [
+        line
+        for line in difflib.unified_diff(committed.splitlines(), params.read_text("utf-8").splitlines(), n=0)
+        if re.match(r"[+-](?!\+\+ |-- |\s*snapshot:)", line)  # a scheduled run writes ingest.snapshot itself
+    ]
+    if edits and not force:
+        shown = "\n".join(edits[:20])
+        raise InputError(
+            f"params.yaml has edits that are in no commit and would be lost: commit them, or use --force\n{shown}"
+        )
+    _git("restore", f"--source={revision}", "--worktree", "--", *tracked)
+    done = subprocess.run([sys.executable, "-m", "dvc", "checkout", *(["--force"] * force)], check=False)
+    if done.returncode:
+        raise InputError(
+            f"{', '.join(tracked)} are those of {revision}, but DVC could not bring back all of data/, for the reason "
+            "above: `dvc pull` fetches what is missing here; `miwake rollback --force` gives up what is not stored"
+        )
+    print(f"{', '.join(tracked)} and data/ are those of {revision}")
+    changed = _git("diff", "--name-only", revision, "--", "dvc.yaml", "pipelines", "data/decisions").splitlines()
+    if changed:
+        print(f"Not touched, and the next run reads them: {', '.join(changed)}")
+
+
+def _git(*words: str) -> str:
+    """What `git` prints; InputError with its message when it fails."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, check=False, encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError("git is not installed: without it there is no commit to go back to") from error
+    if done.returncode:
+        raise InputError(f"git {words[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def main() -> None:

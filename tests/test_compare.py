@@ -4,10 +4,12 @@ import copy
 import math
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from flows.compare import Figure, compare, difference, parse_metrics
+from flows.compare import Figure, Shared, compare, difference, parse_metrics, shared_pictures
 from pipelines.core.errors import InputError
+from pipelines.core.tables import PACK_INDEX, PREDICTIONS
 
 
 def metrics(accuracy: float, half_width: float = 0.03, **more: Any) -> dict[str, Any]:
@@ -51,10 +53,60 @@ def test_only_a_difference_beyond_its_interval_is_a_verdict(old: float, new: flo
     assert compare(metrics(old), metrics(new)).verdict == verdict
 
 
-def test_the_sentence_says_both_figures_and_the_interval() -> None:
+def test_the_sentence_says_both_figures_the_interval_and_what_could_not_be_had() -> None:
     sentence = compare(metrics(0.80), metrics(0.90)).sentence
-    assert sentence == ("Better: accuracy went from 80.0% to 90.0% (+10.0; +5.8 to +14.2 points at 95% confidence).")
+    assert sentence == (
+        "Better: the committed predictions are not in DVC's cache, so each run is taken on its own test pictures: "
+        "accuracy went from 80.0% to 90.0% (+10.0; +5.8 to +14.2 points at 95% confidence)."
+    )
     assert "which chance alone could explain" in compare(metrics(0.80), metrics(0.81)).sentence
+
+
+def tables(test: dict[str, str], train: str = "", groups: dict[str, str] | None = None) -> tuple[pa.Table, pa.Table]:
+    """Predictions and index of a run over the classes x and y: for each test picture the true and the told label."""
+    rows = [
+        {"image_id": picture, "subset": "test", "class_index": "xy".index(labels[0]),
+         "probabilities": [0.6, 0.4] if labels[1] == "x" else [0.4, 0.6]}
+        for picture, labels in test.items()
+    ]  # fmt: skip
+    predictions = pa.Table.from_pylist(rows, schema=PREDICTIONS.with_metadata({"classes": '["x", "y"]'}))
+    index = [
+        dict.fromkeys(PACK_INDEX.names) | {"image_id": p, "subset": subset, "group": (groups or {}).get(p, p)}
+        for subset, pictures in (("test", test), ("train", train))
+        for p in pictures
+    ]
+    return predictions, pa.Table.from_pylist(index, schema=PACK_INDEX)
+
+
+def test_only_pictures_that_both_runs_test_and_neither_learnt_from_count() -> None:
+    old = tables({"a": "xx", "b": "xy", "c": "yy", "d": "yx", "e": "xx"}, train="f")
+    # the old run learnt from f; g is new; of d it is now known that f shows the same; b's label has been corrected
+    new = tables({"a": "xy", "b": "yy", "c": "yy", "d": "yy", "f": "xx", "g": "xx"}, groups={"d": "f", "c": "a"})
+    found = shared_pictures(*old, *new)
+    assert found == Shared(
+        num_old=5, num_new=6, num=3, num_independent=2, old_right=3, new_right=2, only_old=1, only_new=0
+    )
+    sentence = compare(metrics(0.80), metrics(0.90), found).sentence
+    assert sentence.startswith(
+        "Unclear: of 5 test pictures before and 6 now, 3 are in both runs and neither learnt from them: accuracy went "
+        "from 100.0% to 66.7% (-33.3; "
+    )
+    assert shared_pictures(None, old[1], *new) is None
+
+
+def test_the_interval_of_paired_pictures_is_bonett_and_prices() -> None:
+    """Of 100 pictures 10 gained, 2 lost: (11 - 3) / 102 -+ 1.96 sqrt((14 / 102 - (8 / 102)²) / 102)."""
+    gains = Shared(120, 110, 100, 100, old_right=80, new_right=88, only_old=2, only_new=10)
+    assert gains.difference(0.95) == pytest.approx((0.008164, 0.148699), abs=1e-6)
+    assert compare(metrics(0.90), metrics(0.80), gains).verdict == "better"
+    doubled = Shared(240, 220, 200, 100, old_right=160, new_right=176, only_old=4, only_new=20)
+    assert doubled.difference(0.95) == gains.difference(0.95)  # each twice tells no more
+
+
+def test_without_a_common_picture_there_is_nothing_to_compare() -> None:
+    found = compare(metrics(0.80), metrics(0.90), Shared(5, 6, 0, 0, 0, 0, 0, 0))
+    assert found.verdict == "unclear"
+    assert "of 5 test pictures before and 6 now, 0 are in both runs" in found.sentence
 
 
 def test_accuracy_decides_and_the_other_metrics_are_shown() -> None:
@@ -74,8 +126,9 @@ def test_the_first_run_has_nothing_to_compare() -> None:
     assert found.sentence == "First run: accuracy 80.0% (77.0% to 83.0%); nothing to compare."
 
 
-def test_equal_metrics_are_said_to_be_equal() -> None:
-    assert compare(metrics(0.80), metrics(0.80)).sentence == "Unclear: the new metrics equal the committed ones."
+def test_nothing_new_is_a_verdict() -> None:
+    found = compare(metrics(0.80), metrics(0.80))
+    assert (found.verdict, found.sentence) == ("nothing new", "Nothing new: the metrics equal the committed ones.")
 
 
 def test_other_classes_are_never_better() -> None:

@@ -32,7 +32,7 @@ from flows.bridge import (
     read_stages,
     select,
 )
-from flows.settings import prefect_environment
+from flows.settings import folder_name, prefect_environment
 from pipelines.core.errors import InputError, MiwakeError, ParamsError
 from pipelines.core.files import write_csv, write_json, write_text
 from pipelines.core.layout import Layout
@@ -434,11 +434,9 @@ def test_a_failed_pipeline_names_the_stage_its_lines_and_what_could_not_run() ->
     assert "Not run: evaluate." in text
 
 
-def test_each_repository_has_a_slot_of_its_own_with_a_name_that_prefect_takes(tmp_path: Path) -> None:
-    from flows.pipeline import slot_name
-
-    assert slot_name(tmp_path / "a") != slot_name(tmp_path / "b")
-    assert re.fullmatch(r"miwake-my-guitars-[0-9a-f]{8}", slot_name(tmp_path / "my / guitars".replace(" / ", " & ")))
+def test_two_folders_of_one_name_have_deployments_of_their_own(tmp_path: Path) -> None:
+    assert folder_name(tmp_path / "a" / "miwake") != folder_name(tmp_path / "b" / "miwake")
+    assert re.fullmatch(r"my-guitars-[0-9a-f]{8}", folder_name(tmp_path / "my & guitars"))
 
 
 def test_a_new_snapshot_changes_one_line_of_the_params(repo: Path) -> None:
@@ -466,21 +464,119 @@ def test_a_snapshot_that_params_refuse_leaves_the_file_as_it_was(repo: Path) -> 
         write_snapshot(path, "2026-11-21")
 
 
+def git(repo: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", *who, *arguments]
+    return subprocess.run(command, cwd=repo, check=True, capture_output=True, text=True).stdout
+
+
 def test_metrics_are_compared_with_the_last_commit(tmp_path: Path) -> None:
     from flows.retrain import committed_text
 
-    def git(*arguments: str) -> None:
-        who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    git("init")
+    git(tmp_path, "init")
     assert committed_text(tmp_path, "m.json") is None
     write_text(tmp_path / "m.json", "old")
-    git("add", ".")
-    git("commit", "-m", "old")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "old")
     write_text(tmp_path / "m.json", "new")
     assert committed_text(tmp_path, "m.json") == "old"
     assert committed_text(tmp_path, "other.json") is None
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
+def test_a_table_is_read_as_dvc_stored_it_for_the_last_commit(repo: Path) -> None:
+    from flows.retrain import committed_table
+
+    write_text(repo / ".dvc" / "config", (ROOT / ".dvc" / "config").read_text(encoding="utf-8"))
+    write_text(repo / ".dvc" / ".gitignore", "/cache\n/tmp\n")
+    git(repo, "init")
+    path = repo / "data" / "table.parquet"
+    write_table(pa.table({"n": [1]}), path)
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data/table.parquet"], cwd=repo, check=True)
+    git(repo, "add", ".")
+    git(repo, "commit", "-m", "old")
+    write_table(pa.table({"n": [2]}), path)
+    found = committed_table(repo, path)
+    assert found is not None
+    assert found.to_pydict() == {"n": [1]}
+    assert committed_table(repo, repo / "data" / "other.parquet") is None
+    (repo / ".dvc" / "cache").rename(repo / "elsewhere")
+    assert committed_table(repo, path) is None
+
+
+# the way back ---------------------------------------------------------------------------------------------------------
+
+ONE_STAGE = """
+stages:
+  evaluate:
+    cmd: grep "^  snapshot" params.yaml | tee data/evaluate/metrics.json > data/evaluate/out.txt
+    params: [ingest.snapshot]
+    outs: [data/evaluate/out.txt]
+    metrics:
+      - data/evaluate/metrics.json: {cache: false}
+"""
+
+
+@pytest.fixture
+def committed(repo: Path) -> Path:
+    """A git repository with the house's own .dvc/config: one stage, run and committed, then run anew unattended."""
+    from flows.retrain import write_snapshot
+
+    write_text(repo / ".dvc" / "config", (ROOT / ".dvc" / "config").read_text(encoding="utf-8"))
+    write_text(repo / "dvc.yaml", ONE_STAGE)
+    write_text(repo / ".dvc" / ".gitignore", "/cache\n/tmp\n")
+    (repo / "data" / "evaluate").mkdir()
+    git(repo, "init")
+    StageRunner(repo, jobs=1).run("evaluate", force=False, say=print)
+    git(repo, "add", ".")
+    git(repo, "commit", "-m", "old")
+    write_snapshot(repo / "params.yaml", "new")
+    StageRunner(repo, jobs=1).run("evaluate", force=False, say=print)
+    return repo
+
+
+def rollback(repo: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "rollback", *words],
+        cwd=repo, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_run_leaves_gits_index_alone(committed: Path) -> None:
+    assert git(committed, "diff", "--cached", "--name-only") == ""
+    changed = git(committed, "diff", "--name-only").split()
+    assert changed == ["data/evaluate/metrics.json", "dvc.lock", "params.yaml"]
+
+
+def test_one_command_brings_params_lock_metrics_and_data_back(committed: Path) -> None:
+    for name in ("metrics.json", "out.txt"):
+        assert "new" in (committed / "data" / "evaluate" / name).read_text()
+    found = rollback(committed)
+    assert found.returncode == 0, found.stderr
+    assert "params.yaml, dvc.lock, data/evaluate/metrics.json and data/ are those of HEAD" in found.stdout
+    assert git(committed, "status", "--porcelain") == ""
+    for name in ("metrics.json", "out.txt"):
+        assert "new" not in (committed / "data" / "evaluate" / name).read_text()
+    assert StageRunner(committed, jobs=1).run("evaluate", force=False, say=print).outcome == "unchanged"
+    git(committed, "commit", "--allow-empty", "-m", "later")
+    assert rollback(committed, "HEAD~1").returncode == 0
+    assert "git show: " in rollback(committed, "nowhere").stderr
+
+
+def test_the_way_back_loses_no_edit_of_the_users(committed: Path) -> None:
+    path = committed / "params.yaml"
+    edited = path.read_text(encoding="utf-8").replace("confidence: 0.95", "confidence: 0.9")
+    write_text(path, edited)
+    write_text(committed / "data" / "decisions" / "drop.csv", "image_id,reason\nab,ugly\n")
+    found = rollback(committed)
+    assert found.returncode == 1
+    assert "params.yaml has edits that are in no commit and would be lost" in found.stderr
+    assert "+  confidence: 0.9\n" in found.stderr
+    assert "snapshot" not in found.stderr  # a scheduled run's own edit
+    assert path.read_text(encoding="utf-8") == edited
+    found = rollback(committed, "--force")
+    assert found.returncode == 0, found.stderr
+    assert git(committed, "status", "--porcelain").split() == ["??", "data/decisions/"]
 
 
 def test_the_schedule_of_the_params_is_checked_field_by_field() -> None:
