@@ -3,13 +3,15 @@
 import errno
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_house import code_of
 
-from pipelines.core import write_back
+from pipelines.core import files, write_back
 from pipelines.core.files import empty_folder, whole_file, write_csv, write_json, write_text
 from pipelines.core.write_back import begin_write_back
 from pipelines.ingest.blocks import write_at
@@ -82,3 +84,28 @@ def test_writing_back_may_begin_early_and_is_but_a_hint(tmp_path: Path, monkeypa
     assert write_back._sync_file_range() is None
     begin_write_back(0, 0, 10)
     write_back._sync_file_range.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("stage", "packages"),
+    [("ingest", ("core", "ingest")), ("dedupe", ("core", "dedupe")), ("train", ("core", "train"))],
+)
+def test_a_changed_byte_in_any_module_of_a_stage_is_another_cache(
+    tmp_path: Path, stage: str, packages: tuple[str, ...]
+) -> None:
+    """What caches are keyed by covers all that the stage can import, a module deep in a subfolder as well."""
+    root = tmp_path / "pipelines"
+    shutil.copytree(files.__file__.rpartition("/core/")[0], root, ignore=shutil.ignore_patterns("__pycache__"))
+    before = files.code_digest(*packages, root=root)
+    modules = sorted(code_of(stage))
+    assert any(name.count("/") > 2 for name in modules)
+    for name in modules:
+        path = tmp_path / name
+        data = path.read_bytes()
+        path.write_bytes(data + b"\n")
+        assert files.code_digest(*packages, root=root) != before, name
+        path.write_bytes(data)
+    assert files.code_digest(*packages, root=root) == before
+    (root / "core" / "deep" / "er").mkdir(parents=True)
+    (root / "core" / "deep" / "er" / "new.py").write_text("")
+    assert files.code_digest(*packages, root=root) != before
