@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.core.cycles import search_from_now_on
 from pipelines.core.errors import MiwakeError
-from pipelines.core.layout import Layout
+from pipelines.core.layout import Layout, refuse_input_in_outputs
 from pipelines.core.params import Params, load_params
 
 
@@ -31,7 +31,9 @@ def run_stage(
     layout = Layout(root or Path.cwd())
     started = time.monotonic()
     try:
-        result = stage(load_params(layout.params), layout)
+        params = load_params(layout.params)
+        refuse_input_in_outputs(params, layout)
+        result = stage(params, layout)
     except MiwakeError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
