@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["ingest", "dedupe", "validate", "split", "augment", "train@lite0_frozen-0", "evaluate", "report"]
+STAGES = ["check", "ingest", "dedupe", "validate", "split", "augment", "train@lite0_frozen-0", "evaluate", "report"]
 DVC = [sys.executable, "-m", "dvc"]
 ENVIRONMENT = {
     **os.environ,

@@ -2,10 +2,13 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from test_house import code_of
 
+from pipelines.core import files
 from pipelines.core.files import empty_folder, whole_file, write_csv, write_json, write_text
 
 
@@ -52,3 +55,28 @@ def test_an_emptied_folder_holds_nothing_of_an_earlier_run(tmp_path: Path) -> No
     (folder / "old").mkdir(parents=True)
     assert list(empty_folder(folder).iterdir()) == []
     assert empty_folder(tmp_path / "new" / "deep").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("stage", "packages"),
+    [("ingest", ("core", "ingest")), ("dedupe", ("core", "dedupe")), ("train", ("core", "train"))],
+)
+def test_a_changed_byte_in_any_module_of_a_stage_is_another_cache(
+    tmp_path: Path, stage: str, packages: tuple[str, ...]
+) -> None:
+    """What caches are keyed by covers all that the stage can import, a module deep in a subfolder as well."""
+    root = tmp_path / "pipelines"
+    shutil.copytree(files.__file__.rpartition("/core/")[0], root, ignore=shutil.ignore_patterns("__pycache__"))
+    before = files.code_digest(*packages, root=root)
+    modules = sorted(code_of(stage))
+    assert any(name.count("/") > 2 for name in modules)
+    for name in modules:
+        path = tmp_path / name
+        data = path.read_bytes()
+        path.write_bytes(data + b"\n")
+        assert files.code_digest(*packages, root=root) != before, name
+        path.write_bytes(data)
+    assert files.code_digest(*packages, root=root) == before
+    (root / "core" / "deep" / "er").mkdir(parents=True)
+    (root / "core" / "deep" / "er" / "new.py").write_text("")
+    assert files.code_digest(*packages, root=root) != before

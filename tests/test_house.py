@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 import pipelines
-from pipelines.core.layout import Layout
+from pipelines.core.layout import OUTPUTS, Layout
 from pipelines.core.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def module_file(name: str) -> Path | None:
 
 def code_of(stage: str) -> set[str]:
     """Every file that running `stage` may import, relative to the root: the whole package, and what it reaches."""
-    todo = list((ROOT / "pipelines" / stage).rglob("*.py"))
+    todo = [*(ROOT / "pipelines" / stage).rglob("*.py"), *(ROOT / "pipelines").glob(f"{stage}.py")]
     seen: set[Path] = set()
     while todo:
         file = todo.pop()
@@ -66,7 +66,7 @@ def dvc_stages() -> dict[str, Any]:
 
 def test_one_name_everywhere() -> None:
     """dvc stage = package = params section = line of the legend = test file."""
-    assert [name for name in dvc_stages() if name != "students"] == STAGES
+    assert [name for name in dvc_stages() if name not in ("check", "students")] == STAGES
     sections = [field.alias or name for name, field in Params.model_fields.items()]
     assert sections[: len(STAGES)] == STAGES
     assert re.findall(r"^([a-z]+)  ", pipelines.__doc__ or "", flags=re.MULTILINE) == STAGES
@@ -86,7 +86,14 @@ def test_students_are_trained_as_members_are_and_after_them() -> None:
     assert (ROOT / "data" / "students" / ".gitkeep").is_file()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+def test_what_dvc_deletes_lies_in_the_folders_that_no_input_may_lie_in() -> None:
+    outs = [out for stage in dvc_stages().values() for out in [*stage["outs"], *stage.get("metrics", [])]]
+    paths = {(out if isinstance(out, str) else next(iter(out))) for out in outs} - {"data/check.json"}
+    assert {path.split("/")[1] for path in paths} == set(OUTPUTS)
+    assert all(path.startswith("data/") for path in paths)
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "check"])
 def test_dvc_deps_list_the_code_that_a_stage_imports(stage: str) -> None:
     deps = {dep for dep in dvc_stages()[stage]["deps"] if dep.startswith("pipelines/")}
     code = code_of(stage)
@@ -168,7 +175,7 @@ def test_imports_go_down_never_back_or_sideways() -> None:
             if name.startswith("pipelines."):
                 other = name.split(".")[1]
                 allowed = {layer, "core"} if layer != "use" else {"use", "core", "train", "evaluate"}
-                assert other in allowed or layer in ("__init__.py", "cli.py"), f"{file} imports {name}"
+                assert other in allowed or layer in ("__init__.py", "check.py", "cli.py"), f"{file} imports {name}"
 
 
 @pytest.mark.parametrize("stage", LIGHT_STAGES)

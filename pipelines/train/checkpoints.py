@@ -9,10 +9,7 @@ from typing import Any
 
 import torch
 
-from pipelines.core.files import whole_file
-
-VERSION = 2
-"""counted up when training changes, so that no run continues what another version began"""
+from pipelines.core.files import code_digest, whole_file
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def checkpoint_for(cache_dir: Path, title: str, *, parts: list[bytes]) -> Checkp
         title: member and fold.
         parts: all that the result depends on: recipe, policy, seed, pixels, labels, device.
     """
-    digest = hashlib.sha256(str((VERSION, torch.__version__)).encode())
+    digest = hashlib.sha256(str((code_digest("core", "train"), torch.__version__)).encode())
     for part in parts:
         digest.update(hashlib.sha256(part).digest())
     return Checkpoint(cache_dir / "checkpoints" / f"{title}-{digest.hexdigest()[:16]}")

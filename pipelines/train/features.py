@@ -10,7 +10,7 @@ features outgrow the memory, only what is asked for is there.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from pipelines.core.errors import TrainingError
-from pipelines.core.files import whole_file
+from pipelines.core.files import code_digest, whole_file
 from pipelines.core.packs import PackReader, Rows
 from pipelines.core.params.recipes import View
 from pipelines.train.feeding import StreamedFeed
@@ -35,8 +35,6 @@ digits. On two cores Lite0 at 224 px makes 277, 291, 325 pictures a second with 
 are slower than 32"""
 SEGMENT = 4096
 """pictures after which the features are written: what a killed run loses at most"""
-PREPROCESSING_VERSION = 2
-"""counted up when the path from packed pixels to the network's input changes"""
 
 Features = npt.NDArray[np.float16]
 
@@ -57,7 +55,7 @@ class FeatureKey:
     processor: str
     """what does the arithmetic: other instructions, other last digits"""
     batch: int
-    preprocessing: int = PREPROCESSING_VERSION
+    code: str = field(default_factory=lambda: code_digest("core", "train"))
 
     @property
     def folder(self) -> str:

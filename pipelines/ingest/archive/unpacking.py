@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from pipelines.core.errors import InputError
-from pipelines.core.files import whole_file
+from pipelines.core.files import code_digest, whole_file
 from pipelines.core.progress import progress
 from pipelines.ingest.archive.reading import file_stamp
 from pipelines.ingest.archive.tars import is_tar
@@ -81,7 +81,7 @@ def plain_tar(path: Path, compression: str, *, folder: Path, max_bytes: int, whe
     """
     stamp = file_stamp(path)
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    target = folder / f"{name}-{'-'.join(f'{part:x}' for part in stamp)}.tar"
+    target = folder / f"{name}-{'-'.join(f'{part:x}' for part in stamp)}-{code_digest('ingest')[:8]}.tar"
     if target.is_file():
         return target
     with unpacking_to(folder, where):

@@ -1,7 +1,6 @@
 """The rows of a table of any format, one at a time, each with the line it stands on."""
 
 import glob
-import os
 import json
 import os
 import re

@@ -1,0 +1,175 @@
+"""No input in an output: refused before DVC, or a stage by hand, deletes anything."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_end_to_end import DVC, ENVIRONMENT, edit, small_pipeline, stages_run
+from test_ingest import picture, put
+
+from pipelines.core.errors import InputError
+from pipelines.core.layout import OUTPUTS, Layout, lies_in, refuse_input_in_outputs
+from pipelines.core.params import Params, load_params
+from pipelines.ingest import ingest
+
+FOLDER = {"kind": "folder", "label_from": "last_folder", "symlinks": "skip", "hidden": "skip"}
+ARCHIVE = {"kind": "archive", "label_from": "last_folder", "hidden": "skip", "max_files": 100, "max_bytes": 10_000_000}
+TABLE = {
+    "kind": "table", "format": "csv", "image_column": "file", "image_is": "path", "label_columns": ["label"],
+    "joined_by": "×", "subset_column": None, "box": None, "license_column": None, "creator_column": None,
+    "page_url_column": None,
+}  # fmt: skip
+URLS = {"kind": "urls", "format": "text", "gone": "keep"}
+TORCHVISION = {"kind": "torchvision", "dataset": "CIFAR10", "splits": ["train"], "options": {}, "download": False}
+SHA = "0" * 64
+
+
+def sources(*entries: dict[str, Any]) -> Callable[[Any], None]:
+    return lambda params: params["ingest"].update(sources=list(entries))
+
+
+def weights(path: str) -> Callable[[Any], None]:
+    file = {"kind": "file", "path": path, "sha256": SHA}
+    return lambda params: params["train"]["recipes"]["lite0_frozen"].update(weights=file)
+
+
+def pseudo_labels(path: str) -> Callable[[Any], None]:
+    found = {"path": path, "sha256": SHA, "min_confidence": 0.9, "weight": 0.5}
+    return lambda params: params["train"]["recipes"]["lite0_full"].update(pseudo_labels=found)
+
+
+def against(path: str) -> Callable[[Any], None]:
+    return lambda params: params["dedupe"].update(against=[{"name": "old", "path": path, "found": "drop"}])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline that was not run, with files of the user's in every output, and in a folder `mine` inside each."""
+    root = small_pipeline(tmp_path_factory.mktemp("check") / "pipeline")
+    for name in OUTPUTS:
+        for index in range(3):
+            put(root / "data" / name / "mine" / "cat" / f"{index}.jpg", picture(index))
+    put(root / "rows.csv", b"file,label\ndata/ingest/mine/cat/0.jpg,cat\n")
+    put(root / "good.csv", b"file,label\npictures/0.jpg,cat\n")
+    (root / "linked").symlink_to("data/train/mine")
+    return root
+
+
+def originals(root: Path) -> dict[str, str]:
+    files = sorted((root / "data").rglob("mine/**/*.jpg"))
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+CASES = [
+    *((sources(FOLDER | {"path": f"data/{name}"}), "ingest.sources[0].path", f"data/{name}") for name in OUTPUTS),
+    (sources({**FOLDER, "path": "data/ingest/mine"}), "ingest.sources[0].path", "data/ingest"),
+    (sources({**FOLDER, "path": "pictures/../data/split/mine"}), "ingest.sources[0].path", "data/split"),
+    (sources({**FOLDER, "path": "linked"}), "ingest.sources[0].path", "data/train"),
+    (sources({**FOLDER, "path": "data"}), "ingest.sources[0].path", "data/ingest"),
+    (sources({**FOLDER, "path": "."}), "ingest.sources[0].path", "data/ingest"),
+    (sources({**FOLDER, "path": "pictures"}, {**ARCHIVE, "path": "data/report/a.zip"}), "ingest.sources[1].path",
+     "data/report"),
+    (sources({**TABLE, "path": "data/dedupe/rows.csv", "root": "."}), "ingest.sources[0].path", "data/dedupe"),
+    (sources({**TABLE, "path": "rows.csv", "root": "data/augment/mine"}), "ingest.sources[0].root", "data/augment"),
+    (sources({**TABLE, "path": "rows.csv", "root": "."}), "ingest.sources[0]", "data/ingest"),
+    (sources({**URLS, "path": "data/validate/urls.txt"}), "ingest.sources[0].path", "data/validate"),
+    (sources({**TORCHVISION, "root": "data/train"}), "ingest.sources[0].root", "data/train"),
+    (against("data/split/mine"), "dedupe.against[0].path", "data/split"),
+    (weights("data/train/lite0_full-0/model.safetensors"), "train.recipes.lite0_frozen.weights.path", "data/train"),
+    (pseudo_labels("data/evaluate/predictions.parquet"), "train.recipes.lite0_full.pseudo_labels.path",
+     "data/evaluate"),
+    (lambda params: params["validate"].update(drift_from="data/dedupe/mine"), "validate.drift_from", "data/dedupe"),
+]  # fmt: skip
+
+
+def loaded(root: Path, change: Callable[[Any], None]) -> Params:
+    before = (root / "params.yaml").read_text()
+    edit(root, change)
+    try:
+        return load_params(root / "params.yaml")
+    finally:
+        (root / "params.yaml").write_text(before)
+
+
+@pytest.mark.parametrize(("change", "key", "output"), CASES)
+def test_input_in_an_output_is_refused_by_its_key(project: Path, change: Any, key: str, output: str) -> None:
+    with pytest.raises(InputError) as caught:
+        refuse_input_in_outputs(loaded(project, change), Layout(project))
+    message = str(caught.value)
+    assert message.startswith(f"{key}: ") or message.startswith(f"{key} names pictures in ")
+    assert output in message
+    assert "to a folder" in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        sources({**FOLDER, "path": "pictures"}),
+        sources({**FOLDER, "path": "data/decisions"}),
+        sources({**TABLE, "path": "good.csv", "root": "."}),
+        sources({**TORCHVISION, "root": "data"}),
+        against("../last/data/ingest/manifest.parquet"),
+        lambda params: params["validate"].update(drift_from="0"),
+    ],
+)
+def test_input_elsewhere_is_not(project: Path, change: Any) -> None:
+    refuse_input_in_outputs(loaded(project, change), Layout(project))
+
+
+def test_a_row_that_leads_into_an_output_is_refused_before_that_output_goes(project: Path, tmp_path: Path) -> None:
+    """A table's root may lie above the outputs; ingest, which reads the rows, runs before these are deleted."""
+    put(project / "split.csv", b"file,label\ndata/split/mine/cat/0.jpg,cat\n")
+    changed = loaded(project, sources({**TABLE, "path": "split.csv", "root": "."}))
+    refuse_input_in_outputs(changed, Layout(project))
+    with pytest.raises(InputError, match=r"ingest\.sources\[0\] names pictures in data/split/"):
+        ingest(changed.ingest, root=project, cache=tmp_path, out_dir=tmp_path / "out", workers=1)
+
+
+def test_another_name_of_the_same_folder_is_seen(tmp_path: Path) -> None:
+    """A link beside it, a link above it, a part that leads back, and what is not there yet."""
+    (tmp_path / "data" / "split" / "mine").mkdir(parents=True)
+    (tmp_path / "other").symlink_to(tmp_path / "data", target_is_directory=True)
+    split = tmp_path / "data" / "split"
+    assert lies_in(tmp_path / "other" / "split" / "mine", split)
+    assert lies_in(tmp_path / "pictures" / ".." / "data" / "split", split)
+    assert lies_in(tmp_path / "other" / "split" / "not" / "yet", split)
+    assert lies_in(split, tmp_path / "other" / "split")
+    assert not lies_in(tmp_path / "data", split)
+    assert not lies_in(tmp_path / "data" / "split2", split)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", [0, 1, 3, 9, 11, 13, 18, 21, 22])
+def test_dvc_deletes_nothing_before_the_refusal(project: Path, case: int) -> None:
+    change, key, _ = CASES[case]
+    before, mine = (project / "params.yaml").read_text(), originals(project)
+    assert len(mine) == 3 * len(OUTPUTS)
+    edit(project, change)
+    try:
+        done = subprocess.run([*DVC, "repro"], cwd=project, env=ENVIRONMENT, capture_output=True, text=True)
+    finally:
+        (project / "params.yaml").write_text(before)
+    assert done.returncode != 0
+    assert f"check: {key}" in done.stderr
+    assert stages_run(done.stdout) == ["check"]
+    assert originals(project) == mine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [name for name in OUTPUTS if name not in ("train", "students")])
+def test_a_stage_by_hand_deletes_nothing_either(project: Path, stage: str) -> None:
+    before, mine = (project / "params.yaml").read_text(), originals(project)
+    edit(project, sources({**FOLDER, "path": f"data/{stage}/mine"}))
+    try:
+        command = [sys.executable, "-m", f"pipelines.{stage}"]
+        done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True)
+    finally:
+        (project / "params.yaml").write_text(before)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{stage}: ingest.sources[0].path: data/{stage}/mine lies in data/{stage}")
+    assert originals(project) == mine
