@@ -30,6 +30,7 @@ env: $(INSTALLED) $(VENV)/bin/miwake ## the environment alone, in .venv, from re
 dev: env $(DEV) ## the same with what tests and checks need, from requirements-dev.lock
 
 repro: env ## run what changed of the pipeline, then say where the report lies
+	@python -m pipelines.core.preflight
 	@dvc repro
 	@echo
 	@echo "The report: $(CURDIR)/data/report/index.html"

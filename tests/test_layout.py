@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 from pipelines.core.errors import InputError
 from pipelines.core.layout import WRITERS, Layout, repro_of
 from pipelines.core.params import load_params
-from pipelines.core.stage import run_stage
+from pipelines.core.preflight import preflight
+from pipelines.core.stage import check_project, run_stage
 from pipelines.core.tables import SPLITS, read_classes, read_table
 
 ROOT = Path(__file__).parent.parent
@@ -115,3 +117,90 @@ def test_a_broken_table_names_the_file_and_the_remedy(tmp_path: Path) -> None:
 def test_the_stages_that_write_are_those_of_dvc_yaml() -> None:
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
     assert all(f"\n  {name}:\n" in text for name in WRITERS)
+
+
+# before the first stage -------------------------------------------------------------------------
+
+
+def project(root: Path) -> Path:
+    (root / ".dvc").mkdir(parents=True)
+    shutil.copy(ROOT / ".dvc" / "config", root / ".dvc" / "config")
+    shutil.copy(ROOT / "params.yaml", root)
+    return root
+
+
+@pytest.mark.parametrize("name", [".miwake", ".dvc", "data", "data/train"])
+def test_a_project_that_cannot_be_written_stops_the_first_stage(tmp_path: Path, name: str) -> None:
+    """A file in the place of the folder, because no rights keep a superuser from writing."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(
+        InputError, match=rf"{name} cannot be written \(Not a directory\), and every stage writes there"
+    ):
+        check_project(tmp_path, by_dvc=False)
+
+
+def test_a_stage_looks_at_the_project_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = project(tmp_path / "a{x}")
+    check_project(root, by_dvc=False)  # a stage by hand works there
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    with pytest.raises(SystemExit):
+        run_stage("ingest", lambda *_: pytest.fail("it ran"), root=root, needs_pandas=True)
+    said = f"ingest: {root} has {{ or }} in its path, which DVC takes for a placeholder: rename the folder\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(InputError, match="rename the folder"):
+        preflight(root)
+
+
+def test_without_git_dvc_is_told_so_and_with_git_no_longer(tmp_path: Path) -> None:
+    """As with a downloaded zip; `dvc status` is the judge."""
+    root = project(tmp_path)
+    (root / "dvc.yaml").write_text("stages:\n  a:\n    cmd: echo\n")
+
+    def status() -> int:
+        dvc = [sys.executable, "-m", "dvc", "status"]
+        return subprocess.run(dvc, cwd=root, capture_output=True, check=False).returncode
+
+    assert status() != 0
+    assert preflight(root) == [
+        "no git repository is here (a downloaded zip?): DVC does without; `git init` lets it compare and go back"
+    ]
+    assert status() == 0
+    assert preflight(root) == []
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    assert preflight(root) == ["a git repository is here now: DVC uses it"]
+    assert (preflight(root), status()) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("known", "says"),
+    [
+        ({}, "has no name and no home folder on this machine (a container's?), and DVC needs both: run `export "
+         "USER=miwake HOME=/tmp` first"),
+        ({"HOME": "/"}, "run `export USER=miwake` first"),
+        ({"USER": "me"}, "run `export HOME=/tmp` first"),
+    ],
+)  # fmt: skip
+def test_a_user_that_the_machine_does_not_know_is_told_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: dict[str, str], says: str
+) -> None:
+    """docker run --user 12345."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in known.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(InputError) as caught:
+        preflight(project(tmp_path))
+    assert says in str(caught.value)
+
+
+def test_make_repro_looks_before_dvc_does_anything() -> None:
+    target = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nrepro: ")[1].split("\n\n")[0]
+    assert target.index("pipelines.core.preflight") < target.index("dvc repro\n")

@@ -3,12 +3,13 @@
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.core.errors import MiwakeError
-from pipelines.core.layout import Layout, refuse_input_in_outputs, repro_of
+from pipelines.core.errors import InputError, MiwakeError
+from pipelines.core.layout import WRITERS, Layout, refuse_input_in_outputs, repro_of
 from pipelines.core.params import Params, load_params
 
 
@@ -24,6 +25,7 @@ def run_stage(name: str, stage: Callable[[Params, Layout], object], *, root: Pat
     started = time.monotonic()
     try:
         params = load_params(layout.params)
+        check_project(layout.root, by_dvc="DVC_ROOT" in os.environ)
         refuse_input_in_outputs(params, layout)
         result = stage(params, layout)
     except MiwakeError as error:
@@ -35,6 +37,33 @@ def run_stage(name: str, stage: Callable[[Params, Layout], object], *, root: Pat
         print(f"{name}: {_explain(error, layout)}; nothing half-written was left", file=sys.stderr)
         raise SystemExit(1) from error
     print(f"{name}: {result} [{time.monotonic() - started:.1f} s]")
+
+
+def check_project(root: Path, *, by_dvc: bool) -> None:
+    """Refuse a project in which a later stage would fail.
+
+    Args:
+        root: the folder of params.yaml.
+        by_dvc: whether DVC runs the stages.
+
+    Raises:
+        InputError: a folder that stages write cannot be written, or DVC cannot work at this path.
+    """
+    if by_dvc and {"{", "}"} & set(str(root.absolute())):
+        raise InputError(
+            f"{root.absolute()} has {{ or }} in its path, which DVC takes for a placeholder: rename the folder"
+        )
+    layout = Layout(root)
+    for folder in (root, root / ".dvc", layout.cache, layout.decisions.parent, *map(layout.stage, WRITERS)):
+        if not folder.exists():
+            continue
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be written ({error.strerror}), and every stage writes there: let this user write it, "
+                "or work in a copy of the project"
+            ) from error
 
 
 def _explain(error: OSError, layout: Layout) -> str:
