@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,9 +20,15 @@ from flows import guard
 from flows.bridge import try_lock
 from flows.settings import HOST, SERVED_BY, folder_name, set_up_prefect
 from pipelines.core.errors import InputError, MiwakeError
+from pipelines.core.files import write_text
 from pipelines.core.layout import Layout
 from pipelines.core.params import load_params
 
+HERE = "http://127.0.0.1:* http://localhost:* ws://127.0.0.1:* ws://localhost:*"
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    f"content=\"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: {HERE}\">"
+)
 START_SECONDS = 120
 """the first start builds the UI and the database: about 7 s on an idle machine"""
 
@@ -94,6 +101,7 @@ def server(port: int, log: Path) -> Generator[str]:
         keeper = threading.Thread(target=keep, args=(first,))
         try:
             wait_until_healthy(address, first, log)
+            keep_quiet(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
             keeper.start()
             yield address
         finally:
@@ -124,6 +132,23 @@ def wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path
             what = "did not start" if process.poll() is not None else f"does not answer after {START_SECONDS} s"
             raise ServerError(f"Prefect's server {what}; the end of {log}:\n{tail}")
         time.sleep(0.2)
+
+
+def keep_quiet(pages: Path) -> None:
+    """Let the server's pages talk to this machine alone, and make them set no cookie for an analytics host.
+
+    Args:
+        pages: where the server has copied its UIs to.
+    """
+    for page in pages.glob("*/index.html"):
+        text = page.read_text(encoding="utf-8")
+        if POLICY not in text:
+            write_text(page, text.replace("<head>", f"<head>{POLICY}", 1))
+    for script in pages.glob("*/assets/index-*.js"):
+        text = script.read_text(encoding="utf-8")
+        without = re.sub(r"\{return`[0-9a-f]{32}`\}", "{return``}", text)  # the key, without which they ask nobody
+        if without != text:
+            write_text(script, without)
 
 
 def is_healthy(address: str) -> bool:
@@ -217,7 +242,8 @@ def welcome(root: Path, address: str, cron: str, timezone: str) -> str:
 
       {address}
         run it now     Deployments > pipeline / {folder_name(root)} > Run > Quick run
-        see results    Artifacts > miwake-evaluate, or  {address}/v2/artifacts/key/miwake-evaluate
+        evaluation     {address}/v2/artifacts/key/miwake-evaluate  (after the first run)
+        report         {(Layout(root).stage("report") / "index.html").as_uri()}
         next retrain   {cron} ({timezone}), as params.yaml says; restart this after changing it
 
     Ctrl-C ends everything.

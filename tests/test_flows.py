@@ -1,6 +1,7 @@
 """Prefect's side: DVC's stages as tasks, what they leave behind, retraining and the server."""
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -51,6 +53,8 @@ if mode == "sleep":
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
     Path("pids.txt").write_text(f"{child.pid}")
     time.sleep(300)
+while mode == "wait" and not Path("go.txt").exists():
+    time.sleep(0.1)
 if mode == "fail":
     print("the third picture is broken")
     sys.exit(3)
@@ -610,37 +614,59 @@ def test_no_module_touches_prefect_before_serve_has_set_it_up() -> None:
 # the server -----------------------------------------------------------------------------------------------------------
 
 
+class Serve:
+    """`python -m flows.serve` on a free port, and `repo` that it serves."""
+
+    def __init__(self, repo: Path) -> None:
+        self.repo = repo
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}/api"
+
+    def start(self) -> None:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        log = self.repo / "serve.log"
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "flows.serve", "--port", str(self.port)],
+                cwd=self.repo,
+                env={**clean, "PYTHONPATH": str(ROOT)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        eventually(lambda: "miwake is served from" in log.read_text() or self.process.poll() is not None, 130)
+        assert self.process.poll() is None, log.read_text()
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> None:
+        self.process.send_signal(number)
+        self.process.wait(90)
+        eventually(lambda: not self.is_listening(), 30)  # the server never outlives flows.serve
+
+    def is_listening(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def pids(self, *words: str) -> list[int]:
+        """The processes of this folder, or of this port, whose command line holds `words`."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                here = (folder / "cwd").readlink() == self.repo
+                if here and set(words) <= set(command) and "guard.py" not in " ".join(command):
+                    found.append(int(folder.name))
+        return found
+
+
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """`python -m flows.serve` on a free port, on a repository that retrains every minute: its folder and address."""
-    repo = make_repo(tmp_path_factory.mktemp("served") / "repo")
-    params = (repo / "params.yaml").read_text(encoding="utf-8")
-    write_text(repo / "params.yaml", re.sub(r"cron: .*", 'cron: "* * * * *"', params))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    with (repo / "serve.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.serve", "--port", str(port)],
-            cwd=repo,
-            env={**clean, "PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    address = f"http://127.0.0.1:{port}/api"
-    try:
-        eventually(
-            lambda: "miwake is served from" in (repo / "serve.log").read_text() or process.poll() is not None, 100
-        )
-        assert process.poll() is None, (repo / "serve.log").read_text()
-        yield repo, address
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(40)
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server outlived flows.serve"
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """A repository that is served, and retrains at three on Mondays."""
+    serve = Serve(make_repo(tmp_path_factory.mktemp("served") / "repo"))
+    serve.start()
+    yield serve
+    serve.end()
 
 
 def call(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -659,48 +685,210 @@ def call(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
     raise AssertionError(f"{path}: the server is busy")
 
 
-def runs(address: str, flow: str, *states: str) -> list[Any]:
-    found = {"flows": {"name": {"any_": [flow]}}, "flow_runs": {"state": {"type": {"any_": list(states)}}}}
-    answer: list[Any] = call(address, "/flow_runs/filter", found)
-    return answer
-
-
-def start(address: str, **parameters: object) -> str:
-    """Start the deployment of `pipeline`, as a click on Run does; the id of the run."""
-    found = call(address, "/deployments/filter", {"flows": {"name": {"any_": ["pipeline"]}}})
+def start(address: str, flow: str = "pipeline", **parameters: object) -> str:
+    """Start the deployment of `flow`, as a click on Run does; the id of the run."""
+    found = call(address, "/deployments/filter", {"flows": {"name": {"any_": [flow]}}})
     created = call(address, f"/deployments/{found[0]['id']}/create_flow_run", {"parameters": parameters})
     return str(created["id"])
 
 
-@pytest.mark.server
-@pytest.mark.slow
-def test_a_scheduled_run_appears_runs_every_stage_and_leaves_its_pages(served: tuple[Path, str]) -> None:
-    repo, address = served
-    eventually(lambda: len(runs(address, "retrain", "COMPLETED", "FAILED", "CRASHED")) > 0, 110)
-    run = runs(address, "retrain", "COMPLETED", "FAILED", "CRASHED")[0]
-    assert run["state_type"] == "COMPLETED", run["state"]["message"]
-    assert run["auto_scheduled"]
-    tasks = call(address, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-    assert {task["name"] for task in tasks} == {"ingest", "train@a-0", "train@b-0", "evaluate"}
-    assert {task["state_name"] for task in tasks} <= {"Ran", "Cached", "Unchanged"}
-    page = call(address, "/artifacts/miwake-retrain/latest")
-    assert "First run: accuracy 80.0%" in page["data"]
-    assert (repo / ".prefect" / "prefect.db").exists()
+def until(address: str, run: str, *states: str, seconds: float = 90) -> Any:
+    """The state of `run` as soon as it is one of `states`, or a last one."""
+    last = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+    eventually(lambda: call(address, f"/flow_runs/{run}")["state_type"] in (*states, *last), seconds)
+    return call(address, f"/flow_runs/{run}")["state"]
+
+
+def stages_of(address: str, run: str) -> dict[str, str]:
+    """The state of each task of `run`."""
+    found = call(address, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    return {task["name"]: task["state_type"] for task in found}
+
+
+@pytest.fixture
+def sleeping(served: Serve) -> tuple[str, int]:
+    """A run whose first stage sleeps, and the process id of that stage's child."""
+    (served.repo / "pids.txt").unlink(missing_ok=True)
+    write_text(served.repo / "mode.txt", "sleep\n")
+    return start(served.address), wait_for_pid(served.repo)
+
+
+def a_new_run_completes(served: Serve) -> None:
+    write_text(served.repo / "mode.txt", "work\n")
+    state = until(served.address, start(served.address))
+    assert state["type"] == "COMPLETED", state["message"]
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_a_cancelled_run_leaves_no_process_and_frees_the_repository(served: tuple[Path, str]) -> None:
-    repo, address = served
-    eventually(lambda: not runs(address, "retrain", "RUNNING"), 40)
-    write_text(repo / "mode.txt", "sleep\n")
-    run = start(address)
-    child = wait_for_pid(repo)
-    call(address, f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
-    eventually(lambda: not is_alive(child), 30)
-    eventually(lambda: call(address, f"/flow_runs/{run}")["state_type"] == "CANCELLED", 30)
-    write_text(repo / "mode.txt", "fail\n")
-    failed = start(address, stages=["ingest"])
-    eventually(lambda: call(address, f"/flow_runs/{failed}")["state_type"] in ("FAILED", "COMPLETED", "CRASHED"), 60)
-    message = call(address, f"/flow_runs/{failed}")["state"]["message"]
-    assert "the third picture is broken" in message
+def test_a_scheduled_run_appears_runs_every_stage_and_leaves_its_pages(tmp_path: Path) -> None:
+    serve = Serve(make_repo(tmp_path / "repo"))
+    params = (serve.repo / "params.yaml").read_text(encoding="utf-8")
+    write_text(serve.repo / "params.yaml", re.sub(r"cron: .*", 'cron: "* * * * *"', params))
+    serve.start()
+    found = {
+        "flows": {"name": {"any_": ["retrain"]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED"]}}},
+    }
+    try:
+        eventually(lambda: call(serve.address, "/flow_runs/filter", found) != [], 130)
+        run = call(serve.address, "/flow_runs/filter", found)[0]
+        assert run["state_type"] == "COMPLETED", run["state"]["message"]
+        assert run["auto_scheduled"]
+        tasks = call(serve.address, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+        assert {task["name"] for task in tasks} == {"ingest", "train@a-0", "train@b-0", "evaluate"}
+        assert {task["state_name"] for task in tasks} <= {"Ran", "Cached", "Unchanged"}
+        page = call(serve.address, "/artifacts/miwake-retrain/latest")
+        assert "First run: accuracy 80.0%" in page["data"]
+        assert (serve.repo / ".prefect" / "prefect.db").exists()
+    finally:
+        serve.end()
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_cancelled_run_leaves_no_process_and_frees_the_repository(served: Serve, sleeping: tuple[str, int]) -> None:
+    run, child = sleeping
+    call(served.address, f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    eventually(lambda: not is_alive(child), 60)
+    assert until(served.address, run)["type"] == "CANCELLED"
+    eventually(lambda: set(stages_of(served.address, run).values()) == {"CANCELLED"}, 30)
+    write_text(served.repo / "mode.txt", "fail\n")
+    failed = start(served.address, stages=["evaluate"])
+    assert "the third picture is broken" in until(served.address, failed)["message"]
+    states = {"ingest": "FAILED", "train@a-0": "CANCELLED", "train@b-0": "CANCELLED", "evaluate": "CANCELLED"}
+    eventually(lambda: stages_of(served.address, failed) == states, 30)  # what could not run does not seem to
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_when_serve_is_ended_its_run_ends_and_the_next_one_starts(
+    served: Serve, sleeping: tuple[str, int], number: signal.Signals
+) -> None:
+    run, child = sleeping
+    served.end(number)
+    eventually(lambda: not is_alive(child) and not served.pids("prefect.engine"), 60)
+    served.start()
+    assert call(served.address, f"/flow_runs/{run}")["state_type"] in ("CRASHED", "CANCELLED")
+    eventually(lambda: not {"RUNNING", "PENDING"} & set(stages_of(served.address, run).values()), 30)
+    a_new_run_completes(served)
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_when_a_run_is_killed_the_next_one_starts(served: Serve, sleeping: tuple[str, int]) -> None:
+    run, child = sleeping
+    for engine in served.pids("prefect.engine"):
+        os.kill(engine, signal.SIGKILL)
+    eventually(lambda: not is_alive(child), 60)
+    assert until(served.address, run)["type"] == "CRASHED"
+    a_new_run_completes(served)
+    eventually(lambda: set(stages_of(served.address, run).values()) == {"CRASHED"}, 30)
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_server_that_is_killed_comes_back_and_the_training_goes_on(served: Serve) -> None:
+    (served.repo / "go.txt").unlink(missing_ok=True)
+    write_text(served.repo / "mode.txt", "wait\n")
+    run = start(served.address)
+    eventually(lambda: served.pids("stage.py", "ingest") != [], 60)
+    for server in served.pids("prefect", "server"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
+    eventually(lambda: not served.is_listening(), 30)
+    eventually(served.is_listening, 130)
+    write_text(served.repo / "go.txt", "")
+    state = until(served.address, run)
+    assert state["type"] == "COMPLETED", state["message"]
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_cancelled_run_ends_after_the_server_was_lost_too(served: Serve, sleeping: tuple[str, int]) -> None:
+    """Prefect's own watch for cancelled runs ended with the server of the test above."""
+    run, child = sleeping
+    call(served.address, f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    eventually(lambda: not is_alive(child), 60)
+    assert until(served.address, run)["type"] == "CANCELLED"
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_retrain_that_meets_a_run_waits_and_a_second_one_is_not_needed(served: Serve) -> None:
+    (served.repo / "go.txt").unlink(missing_ok=True)
+    write_text(served.repo / "mode.txt", "wait\n")
+    working = start(served.address)
+    eventually(lambda: served.pids("stage.py", "ingest") != [], 60)
+    waiting = start(served.address, "retrain")
+    until(served.address, waiting, "RUNNING")
+    log = served.repo / "serve.log"
+    eventually(lambda: "Another run works in" in log.read_text(), 60)
+    state = until(served.address, start(served.address, "retrain"))
+    assert (state["type"], state["message"][:39]) == ("CANCELLED", "Another retrain of this folder is not d")
+    write_text(served.repo / "go.txt", "")
+    assert until(served.address, working)["type"] == "COMPLETED"
+    assert until(served.address, waiting)["type"] == "COMPLETED"
+
+
+# no telemetry ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tab() -> Iterator[Any]:
+    """A page of Chromium; `tab.asked` lists the hosts that it asked, "" for files and data."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = next((p for p in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if p.exists()), None)
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(urlsplit(request.url).hostname or ""))
+        page.on("pageerror", lambda error: page.asked.append(str(error)))
+        yield page
+        browser.close()
+
+
+@pytest.mark.server
+@pytest.mark.browser
+@pytest.mark.slow
+def test_both_uis_ask_this_machine_alone_and_set_no_cookie(served: Serve, tab: Any) -> None:
+    a_new_run_completes(served)
+    for path in ("dashboard", "runs", "artifacts/key/miwake-pipeline"):
+        for ui in ("v2/", ""):
+            tab.goto(f"{served.address.removesuffix('api')}{ui}{path}")
+            tab.get_by_text("miwake-pipeline" if "miwake" in path else "pipeline").first.wait_for(timeout=60_000)
+            tab.wait_for_timeout(3000)  # analytics were asked for after the page had been drawn
+    assert set(tab.asked) <= {"127.0.0.1", ""}
+    assert {cookie["name"] for cookie in tab.context.cookies()} <= {"prefect_ui_version"}
+
+
+PLOTS = """
+plots:
+  - Confusion:
+      template: confusion
+      x: {data/told.csv: predicted}
+      y: {data/told.csv: actual}
+  - Loss:
+      template: linear
+      y: {data/history.csv: [train_loss, val_loss]}
+"""
+
+
+@pytest.mark.browser
+def test_dvcs_plots_are_drawn_without_the_network(repo: Path, tab: Any) -> None:
+    write_text(repo / ".dvc" / "plots.html", (ROOT / ".dvc" / "plots.html").read_text(encoding="utf-8"))
+    config = (ROOT / ".dvc" / "config").read_text(encoding="utf-8")
+    write_text(repo / ".dvc" / "config", config.replace("[core]", "[core]\n    no_scm = true"))
+    write_text(repo / "dvc.yaml", PLOTS)
+    write_csv(repo / "data" / "told.csv", ["actual", "predicted"], [["a", "a"], ["a", "b"], ["b", "b"], ["b", "b"]])
+    write_csv(repo / "data" / "history.csv", ["train_loss", "val_loss"], [[2.0, 2.5], [1.0, 1.5], [0.5, 1.0]])
+    subprocess.run([sys.executable, "-m", "dvc", "plots", "show", "-q"], cwd=repo, check=True)
+    tab.goto((repo / "dvc_plots" / "index.html").as_uri())
+    assert [row.split() for row in tab.locator("tr").all_inner_texts()] == [["a", "b"], ["a", "1", "1"], ["b", "2"]]
+    lines = [line.get_attribute("points") for line in tab.locator("polyline").all()]
+    assert lines == ["0,75 240,225 480,300", "0,0 240,150 480,225"]
+    assert set(tab.asked) == {""}
