@@ -22,6 +22,7 @@ help: ## this list
 env: $(INSTALLED) $(VENV)/bin/miwake ## the environment alone, in .venv, from requirements.lock (TORCH=cpu: without CUDA)
 
 repro: env ## run what changed of the pipeline, then say where the report lies
+	@miwake status --quiet
 	@dvc repro
 	@echo
 	@echo "The report: $(CURDIR)/data/report/index.html"

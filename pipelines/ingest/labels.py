@@ -44,6 +44,15 @@ def folder_label(folders: str, label_from: "LabelFrom") -> str:
             return clean_label(folders)
 
 
+def shown_label(folders: str, label_from: "LabelFrom") -> str:
+    """The label of files in `folders`; what stands there where it is no good, "" where nothing does."""
+    try:
+        return folder_label(folders, label_from)
+    except ImageError:
+        parts = folders.split("/")
+        return printable({"first_folder": parts[0], "last_folder": parts[-1]}.get(label_from, folders)).strip()
+
+
 def _broken_rule(part: str) -> str | None:
     if part in ("", ".", ".."):
         return f"{part!r} is no name"

@@ -13,6 +13,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +104,16 @@ class _Rows:
             raise known
         return known
 
+    def shown_label(self, cells: dict[str, Cell]) -> str:
+        """The label that a refused row counts under: as it stands there if it is no good."""
+        try:
+            return self.label(cells)[0]
+        except ImageError:
+            with suppress(ImageError):
+                values = [text_of(cells, column) for column in self.params.label_columns]
+                return printable(self.params.joined_by.join(values)).strip() if all(values) else ""
+            return ""
+
     def _join(self, values: tuple[str, ...]) -> tuple[str, str]:
         joined_by = self.params.joined_by
         factors: dict[str, str] = {}
@@ -159,7 +170,7 @@ def _list_files(rows: _Rows, entry: str, place: Place) -> Listing:
             name, stamp = files.find(name)
             seen.add(name, line, label, origin, labels, origins)
         except ImageError as error:
-            rows.reject(line, name, label, error)
+            rows.reject(line, name, label or rows.shown_label(cells), error)
             continue
         paths.append(name)
         labels.append(label)
@@ -194,7 +205,7 @@ def _list_urls(rows: _Rows, place: Place) -> Listing:
             origin = rows.origin(cells, factors)
             seen.add(url, line, label, origin, labels, origins)
         except ImageError as error:
-            rows.reject(line, url, label, error)
+            rows.reject(line, url, label or rows.shown_label(cells), error)
             continue
         labels.append(label)
         origins.append(origin)
