@@ -31,6 +31,7 @@ dev: env $(DEV) ## the same with what tests and checks need, from requirements-d
 
 repro: env ## run what changed of the pipeline, then say where the report lies
 	@python -m pipelines.core.preflight
+	@miwake status --quiet
 	@dvc repro
 	@echo
 	@echo "The report: $(CURDIR)/data/report/index.html"

@@ -1,5 +1,6 @@
 """The `miwake` command: what a person asks of data and models, beside the stages that DVC runs.
 
+    miwake status
     miwake ingest diff 1 2
     miwake validate
     miwake validate --write-suite suite.json
@@ -21,7 +22,7 @@ from typing import Annotated
 import typer
 
 from pipelines.core.errors import InputError, MiwakeError
-from pipelines.core.layout import Layout
+from pipelines.core.layout import Layout, refuse_input_in_outputs
 
 app = typer.Typer(
     name="miwake",
@@ -60,6 +61,24 @@ def ingest_diff(
         return
     for line in diff.describe(found, names=names, limit=limit):
         print(line)
+
+
+@app.command("status")
+def status(
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing where nothing changed.")] = False,
+) -> None:
+    """Say what is new, changed or gone in the sources since the snapshot was read, and what to do; read no picture."""
+    from pipelines.core.params import load_params
+    from pipelines.ingest import changes
+
+    layout = Layout(Path.cwd())
+    params = load_params(layout.params)
+    refuse_input_in_outputs(params, layout)
+    lines = changes.status(params.ingest, root=layout.root, cache=layout.cache)
+    for line in lines:
+        print(f"status: {line}")
+    if not lines and not quiet:
+        print(f"status: nothing that can be seen without reading changed since snapshot {params.ingest.snapshot!r}")
 
 
 @app.command("validate")

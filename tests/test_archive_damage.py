@@ -204,7 +204,7 @@ def test_a_missing_archive_and_a_folder_are_named(tmp_path: Path) -> None:
 
 def test_an_archive_that_ingest_would_delete_is_refused(tmp_path: Path) -> None:
     archive = put(tmp_path / "out/a.zip", zip_bytes(FILES))
-    with pytest.raises(InputError, match=r"sources\[0\].path: out/a.zip lies in .*out, which ingest empties"):
+    with pytest.raises(InputError, match=r"sources\[0\].path: out/a.zip lies in .*out, which the pipeline empties"):
         run(tmp_path, settings("out/a.zip"))
     assert archive.is_file()
 

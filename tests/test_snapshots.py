@@ -24,7 +24,7 @@ from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
-from pipelines.ingest import base, file_reader, ingest, output, snapshots, visit
+from pipelines.ingest import base, changes, file_reader, ingest, output, snapshots, visit
 from pipelines.ingest import stage as ingest_stage
 from pipelines.ingest.listing import Listing, Origin, Reject
 
@@ -160,7 +160,8 @@ def test_changed_and_gone_files_and_new_rejects_are_told_apart(pictures: Path, o
     store(pictures / "pictures" / "dog" / "broken.jpg", b"")
     (pictures / "pictures" / "cat" / "2.jpg").unlink()
     (pictures / "pictures" / "bird" / "0.jpg").unlink()
-    out = run(pictures)
+    (pictures / "pictures" / "bird").rmdir()
+    out = run(pictures, snapshot="2")
     assert sorted(opened) == ["cat/1.jpg", "dog/broken.jpg"]
     assert {row["label"] for row in rows(out)} == {"cat", "dog"}
     assert_same_pictures(pictures, out)
@@ -174,11 +175,11 @@ def test_changed_and_gone_files_and_new_rejects_are_told_apart(pictures: Path, o
 def test_a_renamed_file_is_read_but_not_packed_again_and_a_moved_one_is(pictures: Path) -> None:
     run(pictures)
     (pictures / "pictures" / "cat" / "1.jpg").rename(pictures / "pictures" / "cat" / "z.jpg")
-    out = run(pictures)
+    out = run(pictures, snapshot="2")
     assert [path.name for path in out.glob("*.tar")] == ["images-00000.tar"]
     assert_same_pictures(pictures, out)
     (pictures / "pictures" / "cat" / "z.jpg").rename(pictures / "pictures" / "dog" / "z.jpg")
-    out = run(pictures)
+    out = run(pictures, snapshot="3")
     (moved,) = [row for row in rows(out) if row["source_path"] == "dog/z.jpg"]
     assert moved["shard"] == "images-00001.tar"
     assert_same_pictures(pictures, out)
@@ -191,7 +192,7 @@ def test_a_shard_without_a_living_row_goes_and_its_number_is_not_given_again(pic
     assert len(names) > 2
     assert not dead & {row["shard"] for row in rows(first) if row["label"] != "bird"}
     store(pictures / "pictures" / "bird" / "0.jpg", picture(60), when=LONG_AGO + 1)
-    second = run(pictures, shard_bytes=4096)
+    second = run(pictures, shard_bytes=4096, snapshot="2")
     assert sorted(path.name for path in second.glob("*.tar")) == sorted(
         {*names} - dead | {f"images-{len(names):05d}.tar"}
     )
@@ -228,26 +229,117 @@ def test_a_file_too_young_to_be_trusted_is_read_again(pictures: Path, opened: li
     data = bytearray(picture(20))
     data[-3] ^= 1
     store(pictures / "pictures" / "cat" / "young.jpg", bytes(data), when=now + 60)
-    out = run(pictures)
+    with pytest.raises(InputError, match=r"hold others: 1 changed \(cat/young.jpg\)"):
+        run(pictures)
+    out = run(pictures, snapshot="2")
     assert hashlib.sha256(data).hexdigest() in {row["image_id"] for row in rows(out)}
 
 
-def test_a_changed_folder_under_the_same_snapshot_is_read_and_said(
-    pictures: Path, capsys: pytest.CaptureFixture[str]
+def test_other_files_under_the_same_name_stop_the_run_and_a_new_name_reads_them(
+    pictures: Path, opened: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = digests(run(pictures))
-    store(pictures / "pictures" / "cat" / "1.jpg", picture(30), when=LONG_AGO + 5)
+    run(pictures)
+    kept = digests(pictures / "cache/snapshots/1")
+    opened.clear()
+    store(pictures / "pictures" / "cat" / "1.jpg", picture(30, size=50), when=LONG_AGO + 5)
     store(pictures / "pictures" / "cat" / "new.jpg", picture(31))
     (pictures / "pictures" / "dog" / "5.jpg").unlink()
-    capsys.readouterr()
-    assert digests(run(pictures)) != first
-    assert capsys.readouterr().err == (
-        "ingest: 3 files changed since snapshot 1 was taken (1 new, 1 changed, 1 gone): read anew; give "
-        "ingest.snapshot a new value to keep both\n"
+    with pytest.raises(InputError) as caught:
+        run(pictures)
+    assert str(caught.value) == (
+        "ingest.snapshot '1' names the files that were read under it, and the sources hold others: 1 file is new "
+        "(cat/new.jpg), 1 changed (cat/1.jpg), 1 is gone (dog/5.jpg). To read them, write a new name: "
+        "`snapshot: \"2\"`; only what is new is read. To keep '1', bring the old files and settings back"
     )
-    store(pictures / "pictures" / "dog" / "9.jpg", picture(33))
+    assert opened == []
+    assert digests(pictures / "cache/snapshots/1") == kept
     run(pictures, snapshot="2")
-    assert capsys.readouterr().err == "ingest: 7 files as in snapshot 1, 1 to read\n"
+    assert sorted(opened) == ["cat/1.jpg", "cat/new.jpg"]
+    assert capsys.readouterr().err == "ingest: 5 files as in snapshot 1, 2 to read\n"
+
+
+def test_other_bytes_of_the_same_size_under_the_same_name_stop_the_run(pictures: Path) -> None:
+    run(pictures)
+    path = pictures / "pictures" / "cat" / "1.jpg"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    store(path, bytes(data), when=LONG_AGO + 5)
+    with pytest.raises(InputError, match=r"hold others: 1 changed \(cat/1.jpg\)"):
+        run(pictures)
+    # whatever code or limits made the old run
+    with pytest.raises(InputError, match=r"hold others: 1 changed \(cat/1.jpg\)"):
+        run(pictures, min_side=9)
+
+
+def moved(root: Path) -> IngestParams:
+    (root / "pictures").rename(root / "elsewhere")
+    return params("elsewhere")
+
+
+def restored(root: Path) -> IngestParams:
+    """As a backup gives files back: other inodes, other times."""
+    shutil.copytree(root / "pictures", root / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(root / "pictures")
+    (root / "copy").rename(root / "pictures")
+    return params()
+
+
+@pytest.mark.parametrize("change", [moved, restored])
+def test_the_same_files_elsewhere_are_the_same_snapshot(pictures: Path, change: Any) -> None:
+    run(pictures)
+    before = without_place(pictures / "out")
+    run(pictures, settings=change(pictures))
+    assert without_place(pictures / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"label_from": "whole_path"}, "3 files are new"),
+        ({"sources": "more"}, "1 file is new (cat/0.jpg), 7 are gone (bird/0.jpg, cat/1.jpg, cat/2.jpg, and 4 more)"),
+    ],
+)
+def test_other_settings_of_a_source_under_the_same_name_stop_the_run(
+    pictures: Path, settings: dict[str, Any], said: str
+) -> None:
+    for index in range(3):
+        store(pictures / "pictures" / "deep" / "cat" / f"{index}.jpg", picture(index + 70))
+    if "sources" in settings:
+        shutil.rmtree(pictures / "pictures" / "deep")
+        store(pictures / "more" / "cat" / "0.jpg", picture(70))
+    run(pictures)
+    with pytest.raises(InputError) as caught:
+        run(pictures, settings=params("more") if "sources" in settings else params(**settings))
+    assert said in str(caught.value)
+
+
+def test_status_says_what_changed_and_what_to_write(pictures: Path, opened: list[str]) -> None:
+    run(pictures)
+    cache = pictures / "cache"
+    assert changes.status(params(), root=pictures, cache=cache) == []
+    for index in range(5):
+        store(pictures / "pictures" / "eel" / f"{index}.jpg", picture(index + 70))
+    store(pictures / "pictures" / "cat" / "1.jpg", picture(1), when=LONG_AGO + 9)
+    (pictures / "pictures" / "bird" / "0.jpg").unlink()
+    opened.clear()
+    assert changes.status(params(), root=pictures, cache=cache) == [
+        "the sources changed since snapshot '1' was read: 5 files are new (eel/0.jpg, eel/1.jpg, eel/2.jpg, and 2 "
+        "more), 1 changed (cat/1.jpg), 1 is gone (bird/0.jpg)",
+        'to read them: `snapshot: "2"` in params.yaml, then `make repro`',
+    ]
+    assert opened == []
+    assert changes.status(params(snapshot="never-read"), root=pictures, cache=cache) == []
+
+
+def test_status_goes_on_past_a_source_that_is_offline(pictures: Path) -> None:
+    store(pictures / "more" / "cat" / "0.jpg", picture(70))
+    both = params("pictures", "more")
+    run(pictures, settings=both)
+    (pictures / "more").rename(pictures / "away")
+    store(pictures / "pictures" / "cat" / "new.jpg", picture(71))
+    said = changes.status(both, root=pictures, cache=pictures / "cache")
+    assert said[0].startswith("ingest.sources[1] cannot be looked at now: ingest.sources[1].path: more does not exist")
+    assert said[1].endswith("since snapshot '1' was read: 1 file is new (cat/new.jpg)")
 
 
 def test_going_back_to_an_old_snapshot_over_an_unchanged_folder_gives_its_bytes(pictures: Path) -> None:
@@ -271,10 +363,10 @@ def test_going_back_to_an_old_snapshot_over_an_unchanged_folder_gives_its_bytes(
 )
 def test_other_limits_make_all_rows_anew(pictures: Path, change: dict[str, Any], opened: list[str]) -> None:
     store(pictures / "pictures" / "cat" / "large.png", picture(40, size=64, format="PNG"))
+    store(pictures / "pictures" / "ok" / "ok.jpg", picture(41, size=50))
     run(pictures)
     opened.clear()
     settings = params(**change)
-    store(pictures / "pictures" / "ok" / "ok.jpg", picture(41, size=50))
     if "max_file_bytes" in change:
         with pytest.raises(InputError, match="none of its 9 files can be used"):
             run(pictures, settings=settings)
@@ -394,7 +486,7 @@ def test_sources_may_change_places_and_a_new_one_may_come_first(pictures: Path, 
         store(pictures / "more/pictures" / "cat" / f"{index}.jpg", picture(index + 70))
     ingest(params("pictures"), root=pictures, cache=pictures / "cache", out_dir=pictures / "out", workers=1)
     opened.clear()
-    both = params("more/pictures", "pictures")
+    both = params("more/pictures", "pictures", snapshot="2")
     ingest(both, root=pictures, cache=pictures / "cache", out_dir=pictures / "out", workers=1)
     assert sorted(opened) == ["cat/0.jpg", "cat/1.jpg", "cat/2.jpg"]
     fresh = pictures / "fresh"
@@ -481,7 +573,7 @@ def test_names_that_print_alike_are_never_mixed_up(tmp_path: Path, opened: list[
     run(tmp_path)
     store(tmp_path / "pictures" / "dog" / "new.jpg", picture(4))
     opened.clear()
-    out = run(tmp_path)
+    out = run(tmp_path, snapshot="2")
     assert sorted(opened) == ["cat/\\xff.jpg", "cat/\udcff.jpg", "dog/new.jpg"]
     assert_same_pictures(tmp_path, out)
 
@@ -518,14 +610,17 @@ def test_a_run_killed_while_growing_ends_in_the_bytes_of_an_unbroken_one(
     run(pictures)
     for label in ("ant", "cat", "dog"):
         store(pictures / "pictures" / label / "new.jpg", picture(len(label) + 80))
+    if where == "rename":  # what lies there under the name of this run is replaced
+        run(pictures, snapshot="2")
+        os.utime(pictures / "pictures" / "ant" / "new.jpg", (LONG_AGO, LONG_AGO + 1))
     shutil.copytree(pictures / "cache", pictures / "spare", copy_function=os.link)
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AT, params().model_dump_json(), str(pictures), where, str(count)],
+        [sys.executable, "-c", KILLED_AT, params(snapshot="2").model_dump_json(), str(pictures), where, str(count)],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, capture_output=True,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    after = digests(run(pictures))
-    unbroken = digests(run(pictures, cache="spare"))
+    after = digests(run(pictures, snapshot="2"))
+    unbroken = digests(run(pictures, cache="spare", snapshot="2"))
     assert after == unbroken
     assert set(after) >= {"images-00000.tar", "images-00001.tar"}
-    assert [path.name for path in (pictures / "cache/snapshots").iterdir()] == ["1"]
+    assert sorted(path.name for path in (pictures / "cache/snapshots").iterdir()) == ["1", "2"]

@@ -31,15 +31,11 @@ class Match:
         todo: places in the listing that must be read, ascending.
         rows: rows of the base's manifest that are taken over.
         refused: place in the listing → reason and detail, of rejects that are taken over.
-        num_new, num_changed, num_gone: files that the base did not have, had with another stamp, had alone.
     """
 
     todo: Places
     rows: Places
     refused: dict[int, tuple[str, str]]
-    num_new: int = 0
-    num_changed: int = 0
-    num_gone: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The folder source: a folder with a folder for each class.
 
 Every file below the folder ends as a row of the manifest or as a reject with a reason; a folder that is not entered
-is one reject. What a file is, its content decides: no suffix is looked at.
+is one reject, and so is one that makes a class but holds no file (`empty-folder`): no class leaves without a word. What
+a file is, its content decides: no suffix is looked at.
 
 - label_from first_folder: all below `cats/` is `cats`, however deep; last_folder: the folder a file lies in;
   whole_path: the folders joined by `/`. A file that lies in no class folder is rejected as `no-label`.
@@ -35,7 +36,7 @@ from pipelines.core.errors import ImageError, InputError
 from pipelines.core.executor import Side
 from pipelines.core.params.base import path_below
 from pipelines.ingest.file_reader import KINDS, FolderReader, unreadable
-from pipelines.ingest.labels import folder_label, given_subset, printable, refuse_subset_labels
+from pipelines.ingest.labels import folder_label, given_subset, printable, refuse_subset_labels, shown_label
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Origin, Reject
 from pipelines.ingest.paths import FETCH, FOLLOW, LEADS_OUT, is_litter
 
@@ -87,6 +88,7 @@ def list_folder(
         raise InputError(f"{where} is empty; put a folder of pictures for each class into it")
     if params.subset_from is None:
         refuse_subset_labels(walk.labels, where, f"set subset_from: first_folder in {where.partition('.path')[0]}")
+    walk.reject_empty_classes()
     order = sorted(range(len(walk.paths)), key=walk.paths.__getitem__)
     stamps = np.array(walk.stamps, np.int64).reshape(-1, 3)[np.array(order, np.int64)]  # (N, 3)
     stamps[stamps[:, 1] >= trusted_before] = UNKNOWN_STAMP
@@ -190,6 +192,8 @@ class _Walk:
     litter: list[str] = field(default_factory=list)
     """files and folders that were passed by"""
     todo: list[_Folder] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    """folders below the source without anything that counts in them"""
 
     def add_all(self, part: "_Walk") -> None:
         """Take what another walk by the same rules found."""
@@ -199,6 +203,16 @@ class _Walk:
         self.rejects.extend(part.rejects)
         self.litter.extend(part.litter)
         self.todo.extend(part.todo)
+        self.empty.extend(part.empty)
+
+    def reject_empty_classes(self) -> None:
+        """A reject for each class of which there is nothing but empty folders; one in a class's folder makes none."""
+        known = {*self.labels, *(reject.label for reject in self.rejects)}
+        for path in sorted(self.empty):
+            label, above = self.own_label(path), self.own_label(path.rstrip("/").rpartition("/")[0])
+            if label and not known & ({label, above} - {""}):
+                known.add(label)
+                self.reject(path, label, "empty-folder", "the class folder holds no file")
 
     def enter(self, folder: _Folder) -> None:
         """Sort everything in one folder into files, rejects and folders to enter."""
@@ -206,14 +220,14 @@ class _Walk:
         try:
             descriptor = os.open(f"{self.rules.folder}/{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            self.reject(path, label, "unreadable", unreadable(error).detail)
+            self.reject(path, self.own_label(path) or label, "unreadable", unreadable(error).detail)
             return
         try:  # what lies in an open folder is found a quarter faster than by its path from the root
             found = os.fstat(descriptor)
             with os.scandir(descriptor) as entries:
                 found_here = list(entries)
         except OSError as error:
-            self.reject(path, label, "unreadable", unreadable(error).detail)
+            self.reject(path, self.own_label(path) or label, "unreadable", unreadable(error).detail)
         else:
             identity = (found.st_dev, found.st_ino)
             if identity in above:
@@ -231,7 +245,8 @@ class _Walk:
             try:
                 label = self.label(path)
             except ImageError as error:
-                label, problem = "", error
+                label, problem = self.own_label(path), error
+        found_before = len(self.paths) + len(self.rejects) + len(self.todo)
         skips_hidden = self.rules.hidden == "skip"
         is_usual = label and problem is None
         for entry in found_here:
@@ -252,6 +267,8 @@ class _Walk:
             else:
                 kind = stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
                 self.reject(child, label, "not-a-file", KINDS.get(kind, "no regular file"))
+        if path and len(self.paths) + len(self.rejects) + len(self.todo) == found_before:
+            self.empty.append(path)
 
     def follow(
         self,
@@ -264,12 +281,13 @@ class _Walk:
         linked: bool,
     ) -> None:
         """Deal with the symbolic link at `path`."""
+        own = self.linked_label(path) or label
         if self.rules.symlinks == "skip":
-            self.reject(path, label, "symlink", f"a symbolic link; {FOLLOW}")
+            self.reject(path, own, "symlink", f"a symbolic link; {FOLLOW}")
             return
         anywhere = self.rules.symlinks == "follow_anywhere"
         if linked and not (anywhere and not entry.is_dir()):
-            self.reject(path, label, "symlink", "a symbolic link below a followed one")
+            self.reject(path, own, "symlink", "a symbolic link below a followed one")
             return
         try:
             target = os.path.realpath(f"{self.rules.folder}/{path}", strict=True)
@@ -278,16 +296,28 @@ class _Walk:
         except OSError as error:
             reason = "directory-loop" if error.errno == errno.ELOOP else "broken-link"
             fetch = FETCH if reason == "broken-link" else ""
-            self.reject(path, label, reason, os.strerror(error.errno or 0) + fetch)
+            self.reject(path, own, reason, os.strerror(error.errno or 0) + fetch)
             return
         if not anywhere and os.path.commonpath([target, self.rules.real_folder]) != self.rules.real_folder:
-            self.reject(path, label, "symlink-outside", LEADS_OUT)
+            self.reject(path, own, "symlink-outside", LEADS_OUT)
         elif is_folder:
             self.todo.append(_Folder(path + "/", label, above, True))
         elif is_file:
             self.add(entry, path, label, problem)
         else:
             self.reject(path, label, "not-a-file", "a symbolic link to no regular file")
+
+    def linked_label(self, path: str) -> str:
+        """The class that is missing when the link at `path` is not followed: that of a folder that lies elsewhere.
+
+        "" for a link to a file, and for one into the source, which has its files anyway. A link that leads nowhere is
+        taken for a folder's if its name has no suffix.
+        """
+        target = os.path.realpath(f"{self.rules.folder}/{path}")
+        if os.path.commonpath([target, self.rules.real_folder]) == self.rules.real_folder and os.path.lexists(target):
+            return ""
+        is_folder = os.path.isdir(target) or not (os.path.exists(target) or Path(path).suffix)  # noqa: PTH110, PTH112
+        return self.own_label(path + "/") if is_folder else ""
 
     def add(self, entry: os.DirEntry[str], path: str, label: str, problem: ImageError | None) -> None:
         if problem is not None:
@@ -306,6 +336,10 @@ class _Walk:
 
     def reject(self, path: str, label: str, reason: str, detail: str) -> None:
         self.rejects.append(Reject(self.rules.source, printable(path.rstrip("/")), label, reason, detail))
+
+    def own_label(self, path: str) -> str:
+        """The label of files in the folder `path`, as far as it can be told: "" for the source itself."""
+        return shown_label(path.rstrip("/"), self.rules.label_from, self.rules.subset_from)
 
     def label(self, path: str) -> str:
         """The label of the files directly in the folder `path` ("a/b/"); "" for one that is a whole subset."""

@@ -96,6 +96,17 @@ def refuse_subset_labels(labels: Iterable[str], where: str, remedy: str) -> None
         )
 
 
+def shown_label(folders: str, label_from: "LabelFrom", subset_from: "SubsetFrom") -> str:
+    """The label of files in `folders`; what stands there where it is no good, "" where nothing does."""
+    try:
+        return folder_label(folders, label_from, subset_from)
+    except ImageError:
+        if subset_from == "first_folder":
+            folders = folders.partition("/")[2]
+        parts = folders.split("/")
+        return printable({"first_folder": parts[0], "last_folder": parts[-1]}.get(label_from, folders)).strip()
+
+
 def _broken_rule(part: str) -> str | None:
     if part in ("", ".", ".."):
         return f"{part!r} is no name"

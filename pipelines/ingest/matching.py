@@ -36,7 +36,7 @@ def match_base(finished: Finished, tables: Sequence[pa.Table], sources: Sequence
         old = next((index for index in unused if finished.state.sources[index].key == source.key), None)
         if old is None:
             everything = np.arange(table.num_rows)
-            matches.append(Match(everything, np.zeros(0, np.int64), {}, num_new=table.num_rows))
+            matches.append(Match(everything, np.zeros(0, np.int64), {}))
             continue
         unused.remove(old)
         names[finished.state.sources[old].name] = source.name
@@ -49,23 +49,21 @@ def match_base(finished: Finished, tables: Sequence[pa.Table], sources: Sequence
 
 
 def _match(table: pa.Table, listed: pa.Table, manifest: pa.Table, source: str) -> Match:
-    own = _keys(table["path"], table["label"])
-    there = _index_in(own, _keys(listed["path"], listed["label"]))  # (N,) place in `listed`, -1 for new files
+    own = keys(table["path"], table["label"])
+    there = index_in(own, keys(listed["path"], listed["label"]))  # (N,) place in `listed`, -1 for new files
     old = np.maximum(there, 0)
     known = there >= 0
-    same = known & (_numbers(table, "size") != UNKNOWN_STAMP)
-    told = same.copy()
+    same = known & (numbers_of(table, "size") != UNKNOWN_STAMP)
     if known.any():
-        told &= _numbers(listed, "size")[old] != UNKNOWN_STAMP
         for name in STAMP:
-            same &= _numbers(table, name) == _numbers(listed, name)[old]
+            same &= numbers_of(table, name) == numbers_of(listed, name)[old]
     rows = np.flatnonzero(pc.equal(manifest["source"], source).to_numpy())
     row_keys = manifest["key"] if len(rows) == manifest.num_rows else manifest["key"].take(pa.array(rows))
-    row = _index_in(own, row_keys)
+    row = index_in(own, row_keys)
     if not _all_print_as_they_are(listed["path"]):
         # a row whose key is another's too cannot be told apart: its file is read
         counts = pc.value_counts(row_keys)
-        row[_index_in(own, counts.field("values").filter(pc.greater(counts.field("counts"), 1))) >= 0] = -1
+        row[index_in(own, counts.field("values").filter(pc.greater(counts.field("counts"), 1))) >= 0] = -1
     refused = np.zeros(len(same), bool)
     words = {}
     if known.any():
@@ -77,9 +75,6 @@ def _match(table: pa.Table, listed: pa.Table, manifest: pa.Table, source: str) -
         todo=np.flatnonzero(~(accepted | refused)),
         rows=rows[row[accepted]],
         refused=words,
-        num_new=int((~known).sum()),
-        num_changed=int((told & ~same).sum()),
-        num_gone=listed.num_rows - int(known.sum()),
     )
 
 
@@ -93,9 +88,9 @@ def _read_keys(finished: Finished) -> pa.Table:
         ) as manifest:
             for group in range(manifest.num_row_groups):
                 table = manifest.read_row_group(group, columns=columns)
-                if (_numbers(table, "offset") + _numbers(table, "size") > _room(table, finished)).any():
+                if (numbers_of(table, "offset") + numbers_of(table, "size") > _room(table, finished)).any():
                     raise DamagedBaseError("its manifest names bytes that its shards do not have")
-                key = _keys(table["source_path"], table["label"])
+                key = keys(table["source_path"], table["label"])
                 parts.append(pa.table({"source": table["source"], "label": table["label"], "key": key}))
     except (OSError, pa.ArrowException) as error:
         raise DamagedBaseError(str(error)) from error
@@ -122,14 +117,14 @@ def _label_ranges(manifest: pa.Table) -> dict[str, tuple[int, int]]:
     return dict(zip(names, pairwise([*starts, len(codes)]), strict=True))
 
 
-def _keys(paths: pa.Array, labels: pa.Array) -> pa.Array:
+def keys(paths: pa.Array, labels: pa.Array) -> pa.Array:
     """One value for each (path, label)."""
     # no cast leads from a dictionary to bytes in one step
     parts = (paths.cast(pa.large_binary()), labels.cast(pa.large_string()).cast(pa.large_binary()))
     return pc.binary_join_element_wise(*parts, pa.scalar(b"\0", pa.large_binary()))
 
 
-def _index_in(values: pa.ChunkedArray, among: pa.ChunkedArray) -> Places:
+def index_in(values: pa.ChunkedArray, among: pa.ChunkedArray) -> Places:
     """Where each of `values` is first found in `among`, -1 for nowhere; in parts, each of which makes a hash table."""
     found = np.full(len(values), -1, np.int64)
     for start in range(0, len(among), _PART_ROWS):
@@ -149,7 +144,7 @@ def _all_print_as_they_are(paths: pa.ChunkedArray) -> bool:
     return True
 
 
-def _numbers(table: pa.Table, name: str) -> Places:
+def numbers_of(table: pa.Table, name: str) -> Places:
     found: Places = _one(table[name]).to_numpy()
     return found
 

@@ -17,12 +17,23 @@ from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import SampleSource
 from pipelines.core.progress import progress
 from pipelines.ingest.base import Base, DamagedBaseError, Match
+from pipelines.ingest.changes import refuse_other_files, refuse_other_pictures
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listed import Refused, finished_table, listing_digest, listing_table
 from pipelines.ingest.listing import Listing, Reject
 from pipelines.ingest.output import SPOOL, Output
 from pipelines.ingest.plan import plan
-from pipelines.ingest.snapshots import Finished, SourceState, State, find_base, keep, link, made_by, source_key
+from pipelines.ingest.snapshots import (
+    Finished,
+    SourceState,
+    State,
+    find_base,
+    find_finished,
+    keep,
+    link,
+    made_by,
+    source_key,
+)
 from pipelines.ingest.spool import make_spool
 from pipelines.ingest.visit import visit
 
@@ -38,6 +49,9 @@ class Job:
         listings: one for each source.
         sources: name and key of each.
         digest: of all listings, where it was held against that of an earlier run; None where it is not known.
+        made_by: see `snapshots.made_by`.
+        base: the run to start from.
+        record: the run that had the name of this one's snapshot.
         workers: processes.
         side: those beside this one.
     """
@@ -46,15 +60,26 @@ class Job:
     listings: Sequence[Listing]
     sources: tuple[SourceState, ...]
     digest: str | None
+    made_by: str
+    base: Finished | None
+    record: Finished | None
     workers: int | None
     side: Side | None
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the base has all, from the same files."""
+        return self.base is not None and self.digest is not None and self.digest == self.base.state.listing
 
-def run(
-    params: IngestParams, listings: Sequence[Listing], *, cache: Path, out_dir: Path, workers: int | None,
-    side: Side | None,
-) -> State:  # fmt: skip
-    """Write everything into `out_dir`, which is empty, and leave it in the cache for later runs."""
+
+def make_job(
+    params: IngestParams, listings: Sequence[Listing], *, cache: Path, workers: int | None, side: Side | None
+) -> Job:
+    """Compare what was listed with earlier runs.
+
+    Raises:
+        InputError: the snapshot's name has other files.
+    """
     sources = tuple(
         SourceState(name=listing.source, key=source_key(entry), num_files=len(listing.paths))
         for entry, listing in zip(params.sources, listings, strict=True)
@@ -63,10 +88,23 @@ def run(
     finished = find_base(cache, snapshot=params.snapshot, made_by=code)
     comparable = finished is not None and finished.state.sources == sources
     digest = listing_digest(_tables(listings), listings) if comparable else None
-    job = Job(params, listings, sources, digest, workers, side)
-    if finished and digest and digest == finished.state.listing:
-        return _take_over(job, finished, cache=cache, out_dir=out_dir)
-    state, listing = _read(job, finished, made_by=code, out_dir=out_dir)
+    record = find_finished(cache, params.snapshot)
+    job = Job(params, listings, sources, digest, code, finished, record, workers, side)
+    if record is not None and not (job.is_unchanged and record.folder == getattr(finished, "folder", None)):
+        refuse_other_files(record, _tables(listings), sources)
+    return job
+
+
+def run(job: Job, *, cache: Path, out_dir: Path) -> State:
+    """Write everything into `out_dir`, which is empty, and leave it in the cache for later runs.
+
+    Raises:
+        InputError: the snapshot's name has other pictures; none of a source's files can be used.
+    """
+    if job.base and job.is_unchanged:
+        return _take_over(job, job.base, cache=cache, out_dir=out_dir)
+    state, listing = _read(job, out_dir=out_dir)
+    refuse_other_pictures(job.record, out_dir / "manifest.parquet", made_by=job.made_by)
     keep(cache, state, out_dir=out_dir, listing=listing)
     return state
 
@@ -89,44 +127,32 @@ def _take_over(job: Job, finished: Finished, *, cache: Path, out_dir: Path) -> S
     return state
 
 
-def _read(job: Job, finished: Finished | None, *, made_by: str, out_dir: Path) -> tuple[State, pa.Table]:
+def _read(job: Job, *, out_dir: Path) -> tuple[State, pa.Table]:
     """Read what the base does not have, without one all; the state, and the table of what was listed."""
+    finished = job.base
     if finished is not None:
         from pipelines.ingest.matching import match_base
 
         try:
             base = match_base(finished, _tables(job.listings), job.sources)
-            _say(job, base)
-            return _visit_and_write(job, base, made_by=made_by, out_dir=out_dir)
+            _say(base)
+            return _visit_and_write(job, base, out_dir=out_dir)
         except DamagedBaseError as error:
             print(f"ingest: {finished.folder} is damaged ({error}): every file is read anew", file=sys.stderr)
             empty_folder(out_dir)
-    return _visit_and_write(job, None, made_by=made_by, out_dir=out_dir)
+    return _visit_and_write(job, None, out_dir=out_dir)
 
 
-def _say(job: Job, base: Base) -> None:
+def _say(base: Base) -> None:
     """One line on what became of the base's files; none where no source can tell changed files from others."""
     snapshot = base.finished.state.snapshot
     num_taken = sum(len(match.rows) + len(match.refused) for match in base.matches)
-    if not num_taken:
-        return
-    new, changed, gone = (
-        sum(getattr(match, f"num_{what}") for match in base.matches) for what in ("new", "changed", "gone")
-    )
-    num_files = new + changed + gone
-    if snapshot == job.params.snapshot and num_files:
-        print(
-            f"ingest: {num_files:,} file{'' if num_files == 1 else 's'} changed since snapshot {snapshot} was taken "
-            f"({new:,} new, {changed:,} changed, {gone:,} gone): read anew; "
-            "give ingest.snapshot a new value to keep both",
-            file=sys.stderr,
-        )
-    else:
+    if num_taken:
         num_left = sum(len(match.todo) for match in base.matches)
         print(f"ingest: {num_taken:,} files as in snapshot {snapshot}, {num_left:,} to read", file=sys.stderr)
 
 
-def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path) -> tuple[State, pa.Table]:
+def _visit_and_write(job: Job, base: Base | None, *, out_dir: Path) -> tuple[State, pa.Table]:
     matches = _nothing_known(job) if base is None else base.matches
     accepted = Counter({one.source: len(match.rows) for one, match in zip(job.listings, matches, strict=True)})
     refused = [dict(match.refused) for match in matches]
@@ -157,7 +183,7 @@ def _visit_and_write(job: Job, base: Base | None, *, made_by: str, out_dir: Path
     )
     _write_sources(job, out_dir)
     state = State(
-        snapshot=job.params.snapshot, made_by=made_by, sources=job.sources, listing=digest, files={},
+        snapshot=job.params.snapshot, made_by=job.made_by, sources=job.sources, listing=digest, files={},
         num_images=accepted.total(), num_rejected=len(rejects), num_classes=output.num_classes,
     )  # fmt: skip
     return state, listed

@@ -123,7 +123,13 @@ def find_base(cache: Path, *, snapshot: str, made_by: str) -> Finished | None:
 
 def find_snapshot(cache: Path, snapshot: str) -> Path | None:
     """The folder of a finished run, whatever code it was made by."""
-    return next((folder for _, folder in _folders(cache) if folder.name == snapshot and _open(folder)), None)
+    found = find_finished(cache, snapshot)
+    return None if found is None else found.folder
+
+
+def find_finished(cache: Path, snapshot: str) -> Finished | None:
+    """The finished run of this name, whatever code and limits it was made by."""
+    return _open(cache / FOLDER / snapshot)
 
 
 def list_snapshots(cache: Path) -> list[str]:

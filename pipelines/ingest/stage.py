@@ -14,7 +14,7 @@ from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import Source, TableSource, TorchvisionSource
 from pipelines.ingest.cropping import check_crop
 from pipelines.ingest.listing import Listing, Place
-from pipelines.ingest.run import run
+from pipelines.ingest.run import make_job, run
 from pipelines.ingest.sources import list_source
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -68,8 +68,8 @@ def ingest(
         workers: processes; MIWAKE_WORKERS or all cores when None. Results do not depend on it.
 
     Raises:
-        InputError: a source is missing or empty, none of its files is an image, an extra is missing, or the disk is
-            full.
+        InputError: a source is missing or empty, `params.snapshot` names other files, none of its files is an image,
+            an extra is missing, or the disk is full.
     """
     check_crop(params.crop)
     with Side(workers) as side:
@@ -83,9 +83,10 @@ def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int |
         _refuse_own_output(entry, where=where, root=place.root, out_dir=out_dir)
         listings.append(list_source(entry, source=f"{index}-{entry.kind}", place=place))
         _refuse_rows_in_outputs(entry, listings[-1], where=where, root=place.root, out_dir=out_dir)
+    job = make_job(params, listings, cache=place.cache, workers=workers, side=place.side)
     empty_folder(out_dir)
     try:
-        state = run(params, listings, cache=place.cache, out_dir=out_dir, workers=workers, side=place.side)
+        state = run(job, cache=place.cache, out_dir=out_dir)
     except OSError as error:
         empty_folder(out_dir)
         if error.errno in _NO_SPACE:

@@ -63,7 +63,9 @@ def list_urls(params: UrlsSource, *, source: str, place: Place) -> Listing:
             requests.append(_request(row))
         except ImageError as error:
             stands = _one_line(row.url) or _one_line(row.label)
-            rejects.append(Reject(source, stands, "", error.reason, f"line {row.line}: {error.detail}"))
+            rejects.append(
+                Reject(source, stands, _shown_label(row.label), error.reason, f"line {row.line}: {error.detail}")
+            )
     return download_listing(
         requests,
         rejects,
@@ -90,6 +92,13 @@ def _request(row: Row) -> Request:
     label = clean_label(row.label, remedy="change it in the list")
     origin = Origin(license=_one_line(row.license), creator=_one_line(row.creator), page_url=_one_line(row.page_url))
     return Request(row.url, label, origin, place=f"line {row.line}")
+
+
+def _shown_label(label: str) -> str:
+    try:
+        return clean_label(label)
+    except ImageError:
+        return _one_line(label)
 
 
 def _read(params: UrlsSource, *, where: str, place: Place) -> bytes:

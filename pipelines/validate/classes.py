@@ -60,7 +60,7 @@ def class_rules(params: ValidateParams) -> list[Rule]:
                 "every class has enough pictures kept",
                 small.severity,
                 small.limit,
-                "files",
+                "classes",
                 (("ExpectClassesToHavePictures", {"min_value": small.limit}),),
                 "add pictures of {label}, or merge it into another class with a line in data/decisions/relabel.csv for "
                 "each picture, or take it out with data/decisions/drop.csv",

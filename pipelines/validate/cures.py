@@ -32,7 +32,11 @@ def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[
         for each of these rules what to tell a person, a line a file.
     """
     broken = [outcome for outcome in outcomes if not outcome.success]
-    ids = {outcome.rule.name: _ids(outcome, frames.files) for outcome in broken if outcome.rule.drop}
+    ids = {
+        outcome.rule.name: _ids(outcome, frames.files)
+        for outcome in broken
+        if outcome.rule.drop and not outcome.refused
+    }
     num_kept = frames.files.loc[frames.files["verdict"] == "keep", "image_id"].nunique()
     # to drop every picture cures nothing
     ids = {name: found for name, found in ids.items() if len(found) < num_kept}

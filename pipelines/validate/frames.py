@@ -2,14 +2,16 @@
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_schema, read_table
+from pipelines.validate.judgement import tally
 from pipelines.validate.judges import columns_of
 from pipelines.validate.rule import FrameName, Rule
 
@@ -30,6 +32,9 @@ class Frames:
         pictures: the files of verdict keep.
         labelled_files, labelled_pictures: these without the label of split.unlabelled, which is no class.
         columns: one row a column of the manifest: label (its name), type, expected.
+        classes: label and verdict of the labelled files, and a row of verdict `refused` for each class of which ingest
+            accepted nothing.
+        refused_classes: these classes, with the reasons of their rejects.
         seen: one row a file that ingest saw, but those that a source's `hidden: skip` leaves out: source, whether it
             was refused, and the reason ("" for none). Its label is the one that it came with, before
             data/decisions/relabel.csv.
@@ -39,6 +44,8 @@ class Frames:
     pictures: "pd.DataFrame"
     labelled_files: "pd.DataFrame"
     labelled_pictures: "pd.DataFrame"
+    classes: "pd.DataFrame"
+    refused_classes: dict[str, str]
     columns: "pd.DataFrame"
     seen: "pd.DataFrame"
 
@@ -63,7 +70,10 @@ def read_frames(manifest: Path, rejects: Path, rules: list[Rule], *, unlabelled:
     pictures = kept.select([*NAMES, *_asked(rules, "pictures")])
     files, kept_files = _pandas(table), _pandas(pictures)
     labelled = [_labelled(one, unlabelled) for one in (files, kept_files)]
-    return Frames(files, kept_files, labelled[0], labelled[1], _columns(manifest), _seen(table, refused))
+    seen = _seen(table, refused)
+    lost = _refused_classes(seen, {unlabelled, *files["label"].dropna().unique()})
+    classes = _classes(labelled[0], list(lost))
+    return Frames(files, kept_files, labelled[0], labelled[1], classes, lost, _columns(manifest), seen)
 
 
 def _labelled(frame: "pd.DataFrame", unlabelled: str | None) -> "pd.DataFrame":
@@ -92,6 +102,37 @@ def _seen(table: pa.Table, refused: "pd.DataFrame") -> "pd.DataFrame":
     accepted = accepted.rename(columns={"original_label": "label"}).assign(refused=False, reason="")
     refused = refused[refused["reason"] != "hidden"]
     return pd.concat([accepted, refused[list(accepted.columns)]], ignore_index=True)
+
+
+def _refused_classes(seen: "pd.DataFrame", known: set[str | None]) -> dict[str, str]:
+    """Classes of which ingest refused everything, with the reasons; `known` ones have a file, or are no class.
+
+    The label of a file that lies beside class folders (`Gibson/notes.txt`, `Gibson/SG/1.jpg`) is no class.
+    """
+    accepted = seen[~seen["refused"]]
+    refused = seen[seen["refused"] & ~seen["label"].isin({"", *known, *accepted["label"].unique()})]
+    if not len(refused):
+        return {}
+    folders = {
+        (source, above.as_posix())
+        for source, path in zip(accepted["source"], accepted["source_path"], strict=True)
+        for above in PurePosixPath(path).parents[1:]
+    }
+    where = [PurePosixPath(path).parent.as_posix() for path in refused["source_path"]]
+    beside = [
+        (source, folder) in folders and f"/{folder}".endswith(f"/{label}")
+        for source, folder, label in zip(refused["source"], where, refused["label"], strict=True)
+    ]
+    refused = refused[~np.array(beside)]
+    return {str(label): tally(rows["reason"]) for label, rows in refused.groupby("label")}
+
+
+def _classes(files: "pd.DataFrame", refused: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    names = ["label", "verdict"]
+    rows = pd.DataFrame({"label": refused, "verdict": "refused"}, dtype="str")
+    return pd.concat([files[names], rows], ignore_index=True) if refused else files[names]
 
 
 def _read_rejects(path: Path) -> "pd.DataFrame":

@@ -31,6 +31,7 @@ class Outcome:
         offenders: pictures, files or classes that break the rule, each with image_id, label and source_path ("" for
             what it has not): files by label and path, classes in the order in which they are to be looked at.
         reasons: of offenders that ingest refused, the most frequent first; else "".
+        refused: classes among the offenders of which ingest accepted no file, with reasons; else "".
     """
 
     rule: Rule
@@ -38,6 +39,7 @@ class Outcome:
     observed: Observed
     offenders: pa.Table
     reasons: str = ""
+    refused: str = ""
 
     @property
     def first(self) -> list[dict[str, str]]:
@@ -69,7 +71,12 @@ def outcome_of(rule: Rule, finding: Finding, frames: Frames) -> Outcome:
         guilty = frame.iloc[finding.rows]
         offenders = _named(*(guilty[name].fillna("").astype("str") for name in NAMES))
         offenders = offenders.sort_by([(name, "ascending") for name in ("label", "source_path", "image_id")])
-    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons)
+    lost = [f"{label!r}: {why}" for label, why in frames.refused_classes.items() if label in finding.labels]
+    rest = len(lost) - MAX_SHOWN
+    refused = (
+        "; ".join([*lost[:MAX_SHOWN], f"and {rest:,} more"] if rest > 0 else lost) if rule.frame == "classes" else ""
+    )
+    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons, refused)
 
 
 def explain(outcome: Outcome, cures: list[str]) -> str:
@@ -90,6 +97,11 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     cure = cure.replace("{label}", repr(first["label"]))
     lines = ["; ".join(part for part in (f"{rule.name}: {rule.description}", limit + observed, broken) if part)]
     lines += [f"    offenders: {names}"] if names else []
+    if outcome.refused:
+        lines.append(
+            f"    no file could be used of {outcome.refused}; data/ingest/rejected.csv names each file: mend these, "
+            "put pictures there, or take the class out of ingest.sources"
+        )
     lines += [f"    what helps: {cure}", *(f"    {line}" for line in cures)]
     if isinstance(rule.limit, int | float):
         change = "lower" if rule.name.startswith("min_") else "raise"

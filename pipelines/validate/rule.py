@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipelines.core.params.validate import Severity
 
-FrameName = Literal["files", "pictures", "labelled_files", "labelled_pictures", "columns", "seen"]
+FrameName = Literal["files", "pictures", "labelled_files", "labelled_pictures", "classes", "columns", "seen"]
 Observed = int | float | str | None
 Arguments = dict[str, object]
 Expectation = tuple[str, Arguments]

@@ -26,7 +26,11 @@ _OF_CLASSES = frozenset(
         "max_source_association", "max_host_association", "max_conflict_fraction", "max_label_drift",
     )
 )  # fmt: skip
-_LABELLED: dict[FrameName, FrameName] = {"files": "labelled_files", "pictures": "labelled_pictures"}
+_LABELLED: dict[FrameName, FrameName] = {
+    "files": "labelled_files",
+    "pictures": "labelled_pictures",
+    "classes": "classes",
+}
 
 
 def without_unlabelled(rules: list[Rule]) -> list[Rule]:

@@ -48,6 +48,7 @@ class ValidateParams(Section):
     min_classes: CountRule
     """classes with at least one picture kept"""
     min_images_per_class: CountRule
+    """a class of whose files ingest accepted none, or whose folder is empty, counts: 0 pictures"""
     max_imbalance: RatioRule
     """pictures of the largest class for one of the smallest"""
     label_look_alikes: Switch

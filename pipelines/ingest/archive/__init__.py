@@ -16,20 +16,21 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.params.base import path_below
 from pipelines.core.params.sources import ArchiveSource
-from pipelines.ingest.archive.members import Member
+from pipelines.ingest.archive.members import FOLDER, Member
 from pipelines.ingest.archive.reading import ArchiveReader, Stamp, file_stamp, write_index
 from pipelines.ingest.archive.tars import scan_tar
 from pipelines.ingest.archive.unpacking import kind_of, plain_tar
 from pipelines.ingest.archive.zips import scan_zip
 from pipelines.ingest.folder import subset_origins
-from pipelines.ingest.labels import folder_label, is_subset, printable, refuse_subset_labels
+from pipelines.ingest.labels import folder_label, is_subset, printable, refuse_subset_labels, shown_label
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Place, Reject
 from pipelines.ingest.paths import inner_path, is_litter
 
@@ -101,11 +102,13 @@ def _within_limits(members: Iterable[Member], params: ArchiveSource, where: str)
     Sizes are those of the headers: no member is ever unpacked to more than its own.
     """
     kept = []
-    num_bytes = 0
+    num_bytes = num_files = 0
     for member in members:
         kept.append(member)
         num_bytes += member.size
-        if len(kept) > params.max_files:
+        if member.problem != FOLDER:
+            num_files += 1
+        if num_files > params.max_files:
             raise InputError(f"{where} holds more files than max_files: {params.max_files}; raise it to read them all")
         if num_bytes > params.max_bytes:
             raise InputError(
@@ -130,6 +133,8 @@ def _sort_out(
     rejects: list[Reject] = []
     labels: dict[str, str | ImageError] = {}
     for member in members:
+        if member.problem == FOLDER:
+            continue
         label = ""
         try:
             path = inner_path(member.name)
@@ -139,7 +144,7 @@ def _sort_out(
             known = labels.get(folders)
             if known is None:
                 known = labels.setdefault(folders, _label(folders.removeprefix(top), params))
-            label = known if isinstance(known, str) else ""
+            label = known if isinstance(known, str) else _shown_label(folders, params, top)
             if params.hidden == "skip" and name.startswith("."):
                 raise ImageError("hidden", "a hidden file")
             if member.problem:
@@ -156,11 +161,41 @@ def _sort_out(
             detail = f"the member at byte {member.offset} has the same name and replaces it"
             rejects.append(Reject(source, printable(earlier[0].name), earlier[1], "duplicate-name", detail))
         found[path] = (member, label)
-    return found, rejects
+    return found, rejects + _empty_classes(members, found, rejects, params, source, top)
+
+
+def _empty_classes(
+    members: list[Member],
+    found: dict[str, tuple[Member, str]],
+    rejects: list[Reject],
+    params: ArchiveSource,
+    source: str,
+    top: str,
+) -> list[Reject]:
+    """A reject for each class of which there is nothing but empty folders; one in a class's folder makes none."""
+    folders = []
+    for member in members:
+        if member.problem == FOLDER:
+            with suppress(ImageError):  # the archive's own root
+                folders.append(inner_path(member.name))
+    holding = {path.rpartition("/")[0] for path in (*found, *(one.source_path for one in rejects), *folders)}
+    above = holding | {str(folder) for path in holding for folder in PurePosixPath(path).parents}
+    known = {*(label for _, label in found.values()), *(one.label for one in rejects)}
+    empty: dict[str, Reject] = {}
+    for folder in sorted({*folders} - above):
+        label = _shown_label(folder, params, top)
+        inside = _shown_label(folder.rpartition("/")[0], params, top)
+        if label and not known & ({label, inside} - {""}) and not (params.hidden == "skip" and _is_hidden(folder)):
+            empty.setdefault(label, Reject(source, printable(folder), label, *FOLDER))
+    return list(empty.values())
 
 
 def _is_hidden(folders: str) -> bool:
     return folders.startswith(".") or "/." in folders
+
+
+def _shown_label(folders: str, params: ArchiveSource, top: str) -> str:
+    return shown_label(folders.removeprefix(top), params.label_from, params.subset_from)
 
 
 def _label(folders: str, params: ArchiveSource) -> str | ImageError:

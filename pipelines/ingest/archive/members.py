@@ -6,8 +6,11 @@ STORED, DEFLATE, BZIP2, LZMA = 0, 8, 12, 14
 METHODS = {STORED, DEFLATE, BZIP2, LZMA}
 
 
+FOLDER = ("empty-folder", "the class folder holds no file")
+
+
 class Member(NamedTuple):
-    """One entry that is no folder."""
+    """One entry; a folder's `problem` is FOLDER."""
 
     name: str
     """as stored, decoded; a tar's bytes that are not UTF-8 are surrogates, as in file names"""

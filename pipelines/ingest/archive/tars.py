@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipelines.core.errors import InputError
-from pipelines.ingest.archive.members import STORED, Member
+from pipelines.ingest.archive.members import FOLDER, STORED, Member
 
 _BLOCK = 512
 # names and pax records are a few KiB at most; a longer "header" would only fill memory
@@ -53,8 +53,7 @@ def scan_tar(file: BinaryIO, where: str) -> Iterator[Member]:
                     if info.offset_data + (info.size if info.isreg() and not info.issparse() else 0) > end:
                         raise _cut_short(where, info.offset)
                     tar.members = []  # it would keep every header: 1 KB a file
-                    if not info.isdir():
-                        yield _of_tar(info)
+                    yield _of_tar(info)
                 position = tar.offset
         except (tarfile.TarError, ValueError, RecursionError, OverflowError) as error:
             if position >= end:
@@ -73,6 +72,8 @@ def scan_tar(file: BinaryIO, where: str) -> Iterator[Member]:
 
 
 def _of_tar(info: tarfile.TarInfo) -> Member:
+    if info.isdir():
+        return Member(info.name, info.offset_data, 0, 0, STORED, -1, FOLDER)
     problem = _UNLIKE.get(info.type)
     if problem is None and info.issparse():
         problem = ("sparse-file", "a sparse file, whose holes are not stored; pack it without --sparse")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipelines.core.errors import InputError
-from pipelines.ingest.archive.members import METHODS, STORED, Member
+from pipelines.ingest.archive.members import FOLDER, METHODS, STORED, Member
 
 _ENCRYPTED, _PATCHED, _UTF8 = 0x1, 0x20, 0x800
 _UNICODE_PATH = 0x7075  # extra field of Info-ZIP: the name in UTF-8
@@ -23,7 +23,7 @@ _UNLIKE = {
 
 
 def scan_zip(file: BinaryIO, where: str) -> Iterator[Member]:
-    """The members of a zip (zip64 too), in the order of its directory; folders are left out.
+    """The members of a zip (zip64 too), in the order of its directory; folders too.
 
     Raises:
         InputError: it is broken or cut short.
@@ -39,6 +39,7 @@ def scan_zip(file: BinaryIO, where: str) -> Iterator[Member]:
     for place, entry in enumerate(entries):
         mode = entry.external_attr >> 16
         if entry.is_dir() or stat.S_IFMT(mode) == stat.S_IFDIR:
+            yield Member(_zip_name(entry), entry.header_offset, 0, 0, STORED, -1, FOLDER)
             continue
         problem = ("overlapping", "its bytes are those of another member too") if place in overlapping else None
         yield Member(

@@ -96,7 +96,7 @@ def _list_files(rows: TableRows, entry: str, place: Place) -> Listing:
             name, stamp = files.find(name)
             seen.add(name, line, label, origin, labels, origins)
         except ImageError as error:
-            rows.reject(line, name, label, error)
+            rows.reject(line, name, label or rows.shown_label(cells), error)
             continue
         paths.append(name)
         labels.append(label)
@@ -140,7 +140,7 @@ def _list_urls(rows: TableRows, place: Place) -> Listing:
             origin = rows.origin(cells, factors)
             seen.add(url, line, label, origin, labels, origins)
         except ImageError as error:
-            rows.reject(line, url, label, error)
+            rows.reject(line, url, label or rows.shown_label(cells), error)
             continue
         labels.append(label)
         origins.append(origin)

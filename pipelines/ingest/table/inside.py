@@ -113,7 +113,7 @@ def list_inside(rows: TableRows, column: str, names: str, place: Place) -> Listi
             if size > place.params.max_file_bytes:
                 raise ImageError("too-large", f"{size} bytes; ingest.max_file_bytes is {place.params.max_file_bytes}")
         except ImageError as error:
-            rows.reject(line, name, label, error)
+            rows.reject(line, name, label or rows.shown_label(cells), error)
             continue
         found.append((name, label, origin, (int(ends[number]) - size, size)))
     found.sort(key=lambda one: one[0])

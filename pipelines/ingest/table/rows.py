@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -166,6 +167,16 @@ class TableRows:
         if isinstance(known, ImageError):
             raise known
         return known
+
+    def shown_label(self, cells: dict[str, Cell]) -> str:
+        """The label that a refused row counts under: as it stands there if it is no good."""
+        try:
+            return self.label(cells)[0]
+        except ImageError:
+            with suppress(ImageError):
+                values = [text_of(cells, column) for column in self.params.label_columns]
+                return printable(self.params.joined_by.join(values)).strip() if all(values) else ""
+            return ""
 
     def _join(self, values: tuple[str, ...]) -> tuple[str, str]:
         joined_by = self.params.joined_by
