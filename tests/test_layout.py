@@ -147,7 +147,7 @@ def test_a_stage_looks_at_the_project_first(
     check_project(root, by_dvc=False)  # a stage by hand works there
     monkeypatch.setenv("DVC_ROOT", str(root))
     with pytest.raises(SystemExit):
-        run_stage("ingest", lambda *_: pytest.fail("it ran"), root=root, needs_pandas=True)
+        run_stage("ingest", lambda *_: pytest.fail("it ran"), root=root)
     said = f"ingest: {root} has {{ or }} in its path, which DVC takes for a placeholder: rename the folder\n"
     assert capsys.readouterr().err == said
     with pytest.raises(InputError, match="rename the folder"):
