@@ -193,3 +193,26 @@ def test_of_two_members_with_one_name_the_last_counts_and_the_other_is_a_reject(
     result = run(tmp_path, own)
     assert result.reasons == {"cat/0.jpg": "duplicate-name"}
     assert "has the same name and replaces it" in result.rejects[0]["detail"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_empty_class_folder_in_an_archive_is_a_reject_of_its_class(tmp_path: Path, kind: str) -> None:
+    """Under each rule for labels; a folder between class folders, one in a class's folder and a hidden one are none."""
+    files = {"pets/cat/0.jpg": picture(0), "pets/dog/": b"", "pets/": b"", "pets/cat/old/": b"", "pets/.x/": b""}
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name.rstrip("/"))
+                info.type, info.size = (tarfile.DIRTYPE, 0) if name.endswith("/") else (tarfile.REGTYPE, len(data))
+                tar.addfile(info, io.BytesIO(data))
+    put(tmp_path / "a.bin", buffer.getvalue())
+    found = listing(tmp_path, settings("a.bin", max_files=1))
+    assert [(one.source_path, one.label, one.reason) for one in found.rejects] == [("pets/dog", "dog", "empty-folder")]
+    assert listing(tmp_path, settings("a.bin", label_from="first_folder")).rejects == []
+    (whole,) = listing(tmp_path, settings("a.bin", label_from="whole_path")).rejects
+    assert whole.label == "pets/dog"

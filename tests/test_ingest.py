@@ -681,3 +681,45 @@ def test_every_real_file_is_a_row_or_a_reject(tmp_path: Path, name: str, accepte
         for row in result.rows:
             data = reader.read(row["shard"], row["offset"], row["size"])
             assert hashlib.sha256(data).hexdigest() == row["image_id"]
+
+
+def lost_classes(result: Result) -> dict[str, str]:
+    """Label and reason of the rejects of classes that have no picture."""
+    accepted = {row["label"] for row in result.rows}
+    return {row["label"]: row["reason"] for row in result.rejects if row["label"] not in accepted | {""}}
+
+
+@pytest.mark.parametrize("label_from", ["first_folder", "last_folder", "whole_path"])
+def test_no_class_folder_leaves_without_a_word(
+    two_classes: Path, monkeypatch: pytest.MonkeyPatch, label_from: str
+) -> None:
+    pictures = two_classes / "pictures"
+    for name in ("bird", "eel", "cat/old", "ant\tlion"):
+        (pictures / name).mkdir()
+    put(pictures / "ant\tlion" / "0.jpg", picture(9))
+    put(two_classes / "other" / "0.jpg", picture(8))
+    (pictures / "fox").symlink_to(two_classes / "other")
+    (pictures / "gnu").symlink_to("/not/mounted")
+    (pictures / "again").symlink_to("cat")
+    (pictures / "lost.jpg").symlink_to("/not/there.jpg")
+    open_file = os.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("/eel/"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert lost_classes(run(two_classes, params(label_from=label_from))) == {
+        "bird": "empty-folder", "eel": "unreadable", "ant\tlion": "bad-label", "fox": "symlink", "gnu": "symlink",
+    }  # fmt: skip
+    followed = lost_classes(run(two_classes, params(label_from=label_from, symlinks="follow", snapshot="2")))
+    assert (followed["fox"], followed["gnu"]) == ("symlink-outside", "broken-link")
+
+
+def test_an_empty_folder_is_a_class_only_where_classes_lie(two_classes: Path) -> None:
+    """Between class folders it is one; in a class's folder, or with pictures of its label elsewhere, it is none."""
+    for name in ("cat/new", "cat/deep/er", "Gibson/SG", "Gibson/cat"):
+        (two_classes / "pictures" / name).mkdir(parents=True)
+    put(two_classes / "pictures" / "Gibson" / "Flying V" / "0.jpg", picture(7))
+    assert lost_classes(run(two_classes)) == {"SG": "empty-folder", "er": "empty-folder"}

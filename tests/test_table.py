@@ -568,6 +568,16 @@ def test_a_table_of_urls_is_fetched_and_every_row_is_accounted_for(tmp_path: Pat
     assert Counter(record["outcome"] for record in records)["ok"] == 3
 
 
+def test_refused_rows_count_under_their_label(root: Path) -> None:
+    """So that a class all of whose rows are refused is seen to have no picture."""
+    write_csv(root / "a.csv", [
+        {"image": "0.jpg", "label": "cat"}, {"image": "", "label": "dog"}, {"image": "9.jpg", "label": "fox"},
+        {"image": "1.jpg", "label": "b\x07d"}, {"image": "2.jpg", "label": ""},
+    ])  # fmt: skip
+    found = [(row["label"], row["reason"]) for row in run(root, settings()).rejects]
+    assert sorted(found) == [("", "no-label"), ("b\x07d", "bad-label"), ("dog", "no-path"), ("fox", "missing-file")]
+
+
 # pictures inside ---------------------------------------------------------------------------------
 
 

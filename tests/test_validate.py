@@ -221,6 +221,47 @@ def test_pictures_that_are_not_kept_are_not_measured(tmp_path: Path) -> None:
     assert run(tmp_path, table)[0].num_warnings == 0
 
 
+def reject(path: str, label: str, reason: str) -> list[str]:
+    return ["0-folder", path, label, reason, ""]
+
+
+def test_a_class_of_which_ingest_accepted_nothing_has_no_pictures(tmp_path: Path) -> None:
+    rejects = [
+        reject("bird", "bird", "empty-folder"), reject("fish/a.jpg", "fish", "not-an-image"),
+        reject("fish/b.jpg", "fish", "not-an-image"), reject("cat/z.jpg", "cat", "truncated"),
+        reject("note.txt", "", "no-label"),
+    ]  # fmt: skip
+    message = refused(
+        tmp_path, good(), rejects=rejects, max_class_reject_fraction=FractionRule(limit=None, severity="warn")
+    )
+    assert message.splitlines()[1:] == [
+        "min_images_per_class: every class has enough pictures kept; limit 2, observed 0; 2 broken",
+        "    offenders: 'bird', 'fish'",
+        "    what helps: no file could be used of 'bird' (empty-folder (1)), 'fish' (not-an-image (2)); "
+        "data/ingest/rejected.csv names each: mend these files or put others there, and read them under a new "
+        "ingest.snapshot; or take the class out of the source",
+        "    to accept it: lower validate.min_images_per_class.limit in params.yaml",
+    ]
+    # beside a class that is too small, for which pictures can be dropped, no drop makes the rule hold
+    message = refused(tmp_path, [*good(), row("owl0", "owl")], rejects=rejects)
+    assert "what helps: add pictures of 'owl'" in message
+    assert "to cure it" not in message
+
+
+def test_a_refused_label_that_is_no_class_stops_nothing(tmp_path: Path) -> None:
+    """Notes beside class folders, a class that decisions renamed, and the label of pictures without one."""
+    table = [
+        row("g0", "SG", source_path="Gibson/SG/0.jpg"), row("g1", "SG", source_path="Gibson/SG/1.jpg"),
+        row("r0", "SG", source_path="old/0.jpg", original_label="old"), *good(),
+    ]  # fmt: skip
+    rejects = [
+        reject("Gibson/notes.txt", "Gibson", "not-an-image"), reject("old/broken.jpg", "old", "truncated"),
+        reject("new/broken.jpg", "unlabelled", "truncated"),
+    ]  # fmt: skip
+    _, rules = run(tmp_path, table, rejects=rejects, unlabelled="unlabelled")
+    assert rules["min_images_per_class"]["success"]
+
+
 def test_imbalance_names_the_small_class(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     table = [row(f"cat{i}", "cat") for i in range(25)] + [row(f"dog{i}", "dog") for i in range(2)]
     _, rules = run(tmp_path, table)

@@ -32,7 +32,7 @@ class Frames:
         pictures: the files of verdict keep.
         labelled_files, labelled_pictures: these without the label of split.unlabelled, which is no class.
         columns: one row a column of the manifest: label (its name), type, expected.
-        classes: label and verdict of the labelled files, and a row of verdict `refused` for each class of which ingest
+        classes: the verdicts of the labelled files, and a row of verdict `refused` for each class of which ingest
             accepted nothing.
         refused_classes: these classes, with the reasons of their rejects.
         seen: one row a file that ingest saw, but those that a source's `hidden: skip` leaves out: source, whether it
@@ -130,8 +130,8 @@ def _refused_classes(seen: "pd.DataFrame", known: set[str | None]) -> dict[str, 
 def _classes(files: "pd.DataFrame", refused: list[str]) -> "pd.DataFrame":
     import pandas as pd
 
-    names = ["label", "verdict"]
-    rows = pd.DataFrame({"label": refused, "verdict": "refused"}, dtype="str")
+    names = [*NAMES, "verdict"]
+    rows = pd.DataFrame({"image_id": "", "label": refused, "source_path": "", "verdict": "refused"}, dtype="str")
     return pd.concat([files[names], rows], ignore_index=True) if refused else files[names]
 
 

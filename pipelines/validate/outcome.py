@@ -1,7 +1,7 @@
 """What became of one rule: the figure observed, the offenders by name, and what a person reads."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ class Outcome:
         offenders: pictures, files or classes that break the rule, each with image_id, label and source_path ("" for
             what it has not): files by label and path, classes in the order in which they are to be looked at.
         reasons: of offenders that ingest refused, the most frequent first; else "".
-        refused: classes among the offenders of which ingest accepted no file, with reasons; else "".
+        refused: classes among the offenders of which ingest accepted no file, with the reasons.
     """
 
     rule: Rule
@@ -39,7 +39,7 @@ class Outcome:
     observed: Observed
     offenders: pa.Table
     reasons: str = ""
-    refused: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> list[dict[str, str]]:
@@ -71,11 +71,8 @@ def outcome_of(rule: Rule, finding: Finding, frames: Frames) -> Outcome:
         guilty = frame.iloc[finding.rows]
         offenders = _named(*(guilty[name].fillna("").astype("str") for name in NAMES))
         offenders = offenders.sort_by([(name, "ascending") for name in ("label", "source_path", "image_id")])
-    lost = [f"{label!r}: {why}" for label, why in frames.refused_classes.items() if label in finding.labels]
-    rest = len(lost) - MAX_SHOWN
-    refused = (
-        "; ".join([*lost[:MAX_SHOWN], f"and {rest:,} more"] if rest > 0 else lost) if rule.frame == "classes" else ""
-    )
+    lost = frames.refused_classes if rule.frame == "classes" else {}
+    refused = {label: why for label, why in lost.items() if label in finding.labels}
     return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons, refused)
 
 
@@ -86,7 +83,8 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
         cures: lines on ready decisions.
     """
     rule, shown = outcome.rule, outcome.first[:MAX_SHOWN]
-    first = shown[0] if shown else {"image_id": "", "label": ""}
+    cured = [one for one in outcome.first if one["label"] not in outcome.refused]
+    first = cured[0] if cured else {"image_id": "", "label": ""}
     limit = "" if rule.limit is None else f"limit {_shown(rule.limit)}, "
     observed = f"observed {_shown(outcome.observed)}" if limit or rule.observe != "count" else ""
     count = outcome.offenders.num_rows
@@ -98,11 +96,16 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     lines = ["; ".join(part for part in (f"{rule.name}: {rule.description}", limit + observed, broken) if part)]
     lines += [f"    offenders: {names}"] if names else []
     if outcome.refused:
+        named = [f"{label!r} ({why})" for label, why in list(outcome.refused.items())[:MAX_SHOWN]]
+        rest = len(outcome.refused) - len(named)
         lines.append(
-            f"    no file could be used of {outcome.refused}; data/ingest/rejected.csv names each file: mend these, "
-            "put pictures there, or take the class out of ingest.sources"
+            f"    what helps: no file could be used of {', '.join(named)}{f' and {rest:,} more' if rest else ''}; "
+            "data/ingest/rejected.csv names each: mend these files or put others there, and read them under a new "
+            "ingest.snapshot; or take the class out of the source"
         )
-    lines += [f"    what helps: {cure}", *(f"    {line}" for line in cures)]
+    if len(outcome.refused) < max(count, 1):
+        lines.append(f"    what helps: {cure}")
+    lines += [f"    {line}" for line in cures]
     if isinstance(rule.limit, int | float):
         change = "lower" if rule.name.startswith("min_") else "raise"
         lines.append(f"    to accept it: {change} validate.{rule.name}.limit in params.yaml")
