@@ -107,6 +107,31 @@ def test_killed_in_every_stage_it_continues_to_the_same_lock(unbroken: Path, tmp
     assert not list((root / "data").rglob("*.partial"))
 
 
+ODD_ENVIRONMENT = {
+    **{"MIWAKE_WORKERS": "3", "MIWAKE_KEEP_MEMORY": "0"},
+    **{"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "3", "NUMEXPR_NUM_THREADS": "3"},
+    **{"OMP_WAIT_POLICY": "passive", "OMP_DYNAMIC": "true", "OMP_SCHEDULE": "dynamic", "GOMP_SPINCOUNT": "7"},
+    **{"LC_ALL": "C", "LANG": "de_DE.UTF-8", "TZ": "Asia/Tokyo", "HOME": "/nowhere", "PYTHONHASHSEED": "7"},
+    **{"COLUMNS": "40", "TERM": "dumb", "MPLBACKEND": "pdf", "SOURCE_DATE_EPOCH": "1"},
+}
+"""of this project, of the libraries below it, and of the machine: none is a param, so none may change a result"""
+
+
+@pytest.mark.timeout(600)
+def test_no_environment_variable_changes_a_result(unbroken: Path, tmp_path: Path) -> None:
+    root = small_pipeline(tmp_path / "odd")
+    for stage in STAGES:
+        words = f"pipelines.{stage.replace('@', ' ').replace('-', ' ')}".split()
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=root, env={**ENVIRONMENT, **ODD_ENVIRONMENT}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    files = [path.relative_to(root) for path in sorted((root / "data").rglob("*")) if path.is_file()]
+    assert len(files) > 30
+    assert [name for name in files if (root / name).read_bytes() != (unbroken / name).read_bytes()] == []
+
+
 def test_nothing_changed_runs_nothing(unbroken: Path) -> None:
     output = repro(unbroken)
     assert stages_run(output) == []

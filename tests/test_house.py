@@ -167,6 +167,36 @@ def test_dvc_params_list_what_a_stage_reads(stage: str, monkeypatch: pytest.Monk
     assert not needless, f"dvc.yaml lists these among the params of {stage}, which does not read them"
 
 
+COMPARED = "test_end_to_end compares results with and without it"
+TRACKER = "of a tracker, which no result depends on"
+VARIABLES = {
+    "MIWAKE_WORKERS": COMPARED,
+    "MIWAKE_KEEP_MEMORY": COMPARED,
+    "MIWAKE_DASK": "test_dask compares results with and without it",
+    "OPENBLAS_NUM_THREADS": COMPARED,
+    "OMP_NUM_THREADS": COMPARED,
+    "OMP_WAIT_POLICY": COMPARED,
+    "GOMP_SPINCOUNT": COMPARED,
+    "CUBLAS_WORKSPACE_CONFIG": "torch refuses values with which a run would not repeat",
+    "TORCHELASTIC_RUN_ID": "set by the torchrun that train starts; another number of processes is refused",
+    "LOCAL_RANK": "likewise",
+    "DVC_ROOT": "set by DVC; one more reason to refuse to run",
+    "PYDANTIC_DISABLE_PLUGINS": "no plugin changes what params are",
+    **dict.fromkeys(("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ALLOW_FILE_STORE", "MLFLOW_TRACKING_URI"), TRACKER),
+    **dict.fromkeys(("MLFLOW_EXPERIMENT_NAME", "WANDB_ERROR_REPORTING", "WANDB_MODE"), TRACKER),
+    **dict.fromkeys(("WANDB_API_KEY", "WANDB_PROJECT"), TRACKER),
+    "GX_ANALYTICS_ENABLED": "no telemetry",
+}
+"""every environment variable that the stages read or set by name, and why no result depends on it"""
+
+
+def test_no_result_depends_on_an_environment_variable() -> None:
+    """Those that params name (keys of search engines, paths with $NAME) stand in params.yaml."""
+    named = re.compile(r"""environ(?:\.\w+\(|\[)"(\w+)"|"(\w+)" (?:not )?in os\.environ""")
+    code = "\n".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "pipelines").rglob("*.py")))
+    assert {one or other for one, other in named.findall(code)} == set(VARIABLES)
+
+
 def test_imports_go_down_never_back_or_sideways() -> None:
     for file in sorted((ROOT / "pipelines").rglob("*.py")):
         layer = file.relative_to(ROOT).parts[1]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ from train_inputs import (
 
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import PREDICTIONS, read_classes, read_target, write_table
-from pipelines.train import epochs, feeding, load_member, steps, train
+from pipelines.train import epochs, feeding, load_member, processes, steps, train
 from pipelines.train.feeding import StreamedFeed
 from pipelines.train.member import read_info
+from pipelines.train.processes import Processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -690,24 +692,45 @@ def test_each_fold_predicts_its_own_pictures(tmp_path: Path) -> None:
 # several processes --------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_two_processes_train_to_the_result_of_one(tmp_path: Path) -> None:
-    """Started by torchrun, gloo between them; a network without batch norm, so that only rounding may differ."""
-    packs = small_packs(tmp_path / "packs", num_train=20)
-    made = recipe(model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD, epochs=3, balance="weights")
-    run(tmp_path, packs, made)
-    alone = history(tmp_path)
-    script = tmp_path / "together.py"
+def two_processes(root: Path, packs: Path, made: dict[str, Any]) -> str:
+    """Train with two processes that torchrun starts, gloo between them; what they print."""
+    script = root.with_name("together.py")
     script.write_text(
         "import json, sys; from pathlib import Path; from train_inputs import run\n"
-        f"root, packs = Path({str(tmp_path / 'both')!r}), Path({str(packs)!r})\n"
-        f"run(root, packs, json.loads({json.dumps(made)!r}), num_devices=2)\n"
+        f"root, packs = Path({str(root)!r}), Path({str(packs)!r})\n"
+        f"run(root, packs, json.loads({json.dumps(json.dumps(made))}), num_devices=2)\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("epoch 1 of 3") == 1  # one of them speaks
+    return done.stdout
+
+
+def test_more_processes_than_the_params_say_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of torchrun's, left over from elsewhere, changes no result."""
+    monkeypatch.setattr(processes, "joined", lambda device: nullcontext((Processes(0, 2), device)))
+    with pytest.raises(InputError, match="torchrun started 2 processes, but train.num_devices is 1"):
+        run(tmp_path, small_packs(tmp_path / "packs"))
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_has_two_pictures_where_batch_norms_learn(tmp_path: Path) -> None:
+    """9 pictures in steps of at most 4 would be shares of two and one."""
+    packs = small_packs(tmp_path / "packs", num_train=9)
+    two_processes(tmp_path / "both", packs, recipe(**SMALL_RESNET, batch_size=4))
+    assert len(history(tmp_path / "both")) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_result_of_one(tmp_path: Path) -> None:
+    """A network without batch norm, so that only rounding may differ."""
+    packs = small_packs(tmp_path / "packs", num_train=20)
+    made = recipe(model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD, epochs=3, balance="weights")
+    run(tmp_path, packs, made)
+    alone = history(tmp_path)
+    said = two_processes(tmp_path / "both", packs, made)
+    assert said.count("epoch 1 of 3") == 1  # one of them speaks
     for one, other in zip(alone, history(tmp_path / "both"), strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-6)
     assert read_info(model(tmp_path / "both"))["num_devices"] == 2

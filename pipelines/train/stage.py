@@ -95,6 +95,11 @@ def train(
     device = choose_device(params.device)
     set_up(device, seed=params.seed, num_threads=params.num_threads, fast=params.fast)
     with joined(device) as (processes, place):
+        if processes.count not in (1, params.num_devices):
+            raise InputError(
+                f"torchrun started {processes.count} processes, but train.num_devices is {params.num_devices}: run "
+                "`dvc repro train`, which starts as many as that says"
+            )
         job = Job(
             params=params,
             member=member,
