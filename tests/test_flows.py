@@ -562,8 +562,13 @@ def test_one_command_brings_params_lock_metrics_and_data_back(committed: Path) -
     for name in ("metrics.json", "out.txt"):
         assert "new" not in (committed / "data" / "evaluate" / name).read_text()
     assert StageRunner(committed, jobs=1).run("evaluate", force=False, say=print).outcome == "unchanged"
-    git(committed, "commit", "--allow-empty", "-m", "later")
+    path = committed / "params.yaml"
+    write_text(path, path.read_text(encoding="utf-8").replace("confidence: 0.95", "confidence: 0.9"))
+    git(committed, "commit", "-am", "later")
     assert rollback(committed, "HEAD~1").returncode == 0
+    assert "  confidence: 0.95\n" in path.read_text(encoding="utf-8")
+    assert rollback(committed).returncode == 0  # forth again: what HEAD~1 holds is in a commit
+    assert "  confidence: 0.9\n" in path.read_text(encoding="utf-8")
     assert "git show: " in rollback(committed, "nowhere").stderr
 
 
@@ -789,7 +794,7 @@ def test_when_a_run_is_killed_the_next_one_starts(served: Serve, sleeping: tuple
 def test_a_server_that_is_killed_comes_back_and_the_training_goes_on(served: Serve) -> None:
     (served.repo / "go.txt").unlink(missing_ok=True)
     write_text(served.repo / "mode.txt", "wait\n")
-    run = start(served.address)
+    run = start(served.address, force=True)
     eventually(lambda: served.pids("stage.py", "ingest") != [], 60)
     for server in served.pids("prefect", "server"):
         with contextlib.suppress(ProcessLookupError):
@@ -816,7 +821,7 @@ def test_a_cancelled_run_ends_after_the_server_was_lost_too(served: Serve, sleep
 def test_a_retrain_that_meets_a_run_waits_and_a_second_one_is_not_needed(served: Serve) -> None:
     (served.repo / "go.txt").unlink(missing_ok=True)
     write_text(served.repo / "mode.txt", "wait\n")
-    working = start(served.address)
+    working = start(served.address, force=True)  # DVC may hold what it did before
     eventually(lambda: served.pids("stage.py", "ingest") != [], 60)
     waiting = start(served.address, "retrain")
     until(served.address, waiting, "RUNNING")
