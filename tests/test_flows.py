@@ -438,6 +438,23 @@ def test_a_failed_pipeline_names_the_stage_its_lines_and_what_could_not_run() ->
     assert "Not run: evaluate." in text
 
 
+def test_the_pages_last_line_of_a_failure_is_the_stages_own() -> None:
+    said = "ingest failed; its last lines:\nthe third picture is broken\nERROR: failed to reproduce 'ingest': exited"
+    page = artifacts.pipeline_page([("ingest", "failed", said), ("train", "not run", "a stage that it reads failed")])
+    assert "| ingest | failed | the third picture is broken |" in page
+    assert "| train | not run | a stage that it reads failed |" in page
+
+
+def test_trainings_side_by_side_have_cores_and_a_gpu_each() -> None:
+    from flows.pipeline import num_jobs
+
+    params = load_params(ROOT / "params.yaml")
+    threads = params.train.num_threads
+    assert num_jobs(params, num_cores=8 * threads, num_gpus=0) == 8
+    assert num_jobs(params, num_cores=8 * threads, num_gpus=1) == 1
+    assert num_jobs(params, num_cores=1, num_gpus=4) == 1
+
+
 def test_two_folders_of_one_name_have_deployments_of_their_own(tmp_path: Path) -> None:
     assert folder_name(tmp_path / "a" / "miwake") != folder_name(tmp_path / "b" / "miwake")
     assert re.fullmatch(r"my-guitars-[0-9a-f]{8}", folder_name(tmp_path / "my & guitars"))
