@@ -58,9 +58,12 @@ def pipeline_page(outcomes: Sequence[tuple[str, str, str]]) -> str:
     """What became of every stage.
 
     Args:
-        outcomes: stage, outcome (ran, cached, …) and detail, of which the last line is shown.
+        outcomes: stage, outcome (ran, cached, …) and detail, of which the last line that is not DVC's own is shown.
     """
-    rows = [(stage, outcome, (detail.strip().splitlines() or [""])[-1]) for stage, outcome, detail in outcomes]
+    rows = []
+    for stage, outcome, detail in outcomes:
+        lines = [line for line in detail.splitlines() if line and not line.startswith("ERROR: failed to reproduce")]
+        rows.append((stage, outcome, lines[-1] if lines else detail))
     return page("Pipeline", table(["stage", "outcome", "detail"], rows))
 
 

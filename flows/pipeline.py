@@ -35,6 +35,7 @@ from prefect.states import Cancelled, Completed, Crashed
 from flows import artifacts
 from flows.bridge import DvcBusyError, Stage, StageRunner, StageStoppedError, read_stages, select, try_lock
 from pipelines.core.errors import MiwakeError
+from pipelines.core.executor import num_workers
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params, load_params
 
@@ -202,12 +203,15 @@ def run_stages(root: Path, *, force: bool = False, targets: Sequence[str] = ()) 
     layout = Layout(root)
     params = load_params(layout.params)
     chosen = select(read_stages(root), targets)
-    runner = StageRunner(root, jobs=num_jobs(params, os.cpu_count() or 1))
+    num_gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    runner = StageRunner(root, jobs=num_jobs(params, num_cores=num_workers(), num_gpus=num_gpus))
     futures: dict[str, PrefectFuture[State[str]]] = {}
     try:
         for stage in chosen:
             upstream = [futures[name] for name in stage.upstream if name in futures]
-            futures[stage.name] = repro_stage.submit(runner, stage.name, force, return_state=False, wait_for=upstream)
+            futures[stage.name] = repro_stage.with_options(name=stage.name).submit(
+                runner, stage.name, force, return_state=False, wait_for=upstream
+            )
         outcomes = _watch(chosen, futures, layout, params)
     finally:
         # a cancelled run gets here at once, while its tasks still wait for their stages
@@ -261,9 +265,10 @@ def _outcome(stage: str, future: PrefectFuture[State[str]]) -> StageOutcome:
     return StageOutcome(stage, "failed", str(error) if isinstance(error, MiwakeError) else state.message or "")
 
 
-def num_jobs(params: Params, num_cores: int) -> int:
-    """How many stages run side by side: each of them computes with `train.num_threads` threads."""
-    return max(1, num_cores // params.train.num_threads)
+def num_jobs(params: Params, *, num_cores: int, num_gpus: int) -> int:
+    """How many stages run side by side: each computes with `train.num_threads` threads, and trains on its own GPU."""
+    jobs = max(1, num_cores // params.train.num_threads)
+    return min(jobs, num_gpus) if num_gpus and params.train.device != "cpu" else jobs
 
 
 def summary(outcomes: Sequence[StageOutcome]) -> str:

@@ -38,7 +38,7 @@ class ServerError(MiwakeError):
 
 
 @contextlib.contextmanager
-def only_one(home: Path) -> Generator[None]:
+def only_one(home: Path, address: str) -> Generator[None]:
     """Hold the folder's lock: two at once would each run every schedule.
 
     Raises:
@@ -48,18 +48,16 @@ def only_one(home: Path) -> Generator[None]:
     with (home / "serve.lock").open("a+") as lock:
         if not try_lock(lock):
             lock.seek(0)
-            raise InputError(
-                f"this folder is served already, by process {lock.read().strip() or '?'}: open its address, or end it"
-            )
+            raise InputError(f"this folder is served already: open {lock.read().strip()}, or end it")
         lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
+        lock.write(f"{address} (process {os.getpid()})\n")
         lock.flush()
         yield
 
 
 @contextlib.contextmanager
-def server(port: int, log: Path) -> Generator[str]:
-    """Run Prefect's server while the block runs; yields the address of its UI.
+def server(port: int, log: Path) -> Generator[None]:
+    """Run Prefect's server while the block runs.
 
     The server ends with this process, however that ends. When it ends before, it is started again: runs that are under
     way go on.
@@ -103,10 +101,13 @@ def server(port: int, log: Path) -> Generator[str]:
             wait_until_healthy(address, first, log)
             keep_quiet(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
             keeper.start()
-            yield address
+            yield
         finally:
             ended.set()
-            keeper.run() if keeper.ident is None else keeper.join()
+            if keeper.ident is None:  # the first one never came up
+                keep(first)
+            else:
+                keeper.join()
 
 
 def refuse_taken_port(port: int) -> None:
@@ -264,13 +265,13 @@ def main() -> None:
         load_params(Layout(root).params)
         with contextlib.ExitStack() as stack:
             home = root / ".prefect"
-            stack.enter_context(only_one(home))
             api = os.environ.get("PREFECT_API_URL")
+            address = f"http://{HOST}:{port}" if api is None else api.removesuffix("/").removesuffix("/api")
+            stack.enter_context(only_one(home, address))
             if api is None:
-                address = stack.enter_context(server(port, home / "server.log"))
+                print("Prefect's server starts: some seconds ...", flush=True)
+                stack.enter_context(server(port, home / "server.log"))
                 os.environ["PREFECT_API_URL"] = f"{address}/api"
-            else:
-                address = api.removesuffix("/").removesuffix("/api")
             serve_flows(root, address)
     except MiwakeError as error:
         print(f"serve: {error}", file=sys.stderr)

@@ -138,7 +138,8 @@ def rollback(
         for line in difflib.unified_diff(committed.splitlines(), params.read_text("utf-8").splitlines(), n=0)
         if re.match(r"[+-](?!\+\+ |-- |\s*snapshot:)", line)  # a scheduled run writes ingest.snapshot itself
     ]
-    if edits and not force:
+    is_known = _git("log", "--all", "-1", "--format=%h", f"--find-object={_git('hash-object', 'params.yaml').strip()}")
+    if edits and not is_known and not force:
         shown = "\n".join(edits[:20])
         raise InputError(
             f"params.yaml has edits that are in no commit and would be lost: commit them, or use --force\n{shown}"
@@ -152,8 +153,9 @@ def rollback(
         )
     print(f"{', '.join(tracked)} and data/ are those of {revision}")
     changed = _git("diff", "--name-only", revision, "--", "dvc.yaml", "pipelines", "data/decisions").splitlines()
-    if changed:
-        print(f"Not touched, and the next run reads them: {', '.join(changed)}")
+    kept = dict.fromkeys(name if name.startswith("data/") else name.partition("/")[0] for name in changed)
+    if kept:
+        print(f"Not touched, and the next run reads them: {', '.join(kept)}")
 
 
 def _git(*words: str) -> str:

@@ -441,6 +441,23 @@ def test_a_failed_pipeline_names_the_stage_its_lines_and_what_could_not_run() ->
     assert "Not run: evaluate." in text
 
 
+def test_the_pages_last_line_of_a_failure_is_the_stages_own() -> None:
+    said = "ingest failed; its last lines:\nthe third picture is broken\nERROR: failed to reproduce 'ingest': exited"
+    page = artifacts.pipeline_page([("ingest", "failed", said), ("train", "not run", "a stage that it reads failed")])
+    assert "| ingest | failed | the third picture is broken |" in page
+    assert "| train | not run | a stage that it reads failed |" in page
+
+
+def test_trainings_side_by_side_have_cores_and_a_gpu_each() -> None:
+    from flows.pipeline import num_jobs
+
+    params = load_params(ROOT / "params.yaml")
+    threads = params.train.num_threads
+    assert num_jobs(params, num_cores=8 * threads, num_gpus=0) == 8
+    assert num_jobs(params, num_cores=8 * threads, num_gpus=1) == 1
+    assert num_jobs(params, num_cores=1, num_gpus=4) == 1
+
+
 def test_two_folders_of_one_name_have_deployments_of_their_own(tmp_path: Path) -> None:
     assert folder_name(tmp_path / "a" / "miwake") != folder_name(tmp_path / "b" / "miwake")
     assert re.fullmatch(r"my-guitars-[0-9a-f]{8}", folder_name(tmp_path / "my & guitars"))
@@ -565,8 +582,13 @@ def test_one_command_brings_params_lock_metrics_and_data_back(committed: Path) -
     for name in ("metrics.json", "out.txt"):
         assert "new" not in (committed / "data" / "evaluate" / name).read_text()
     assert StageRunner(committed, jobs=1).run("evaluate", force=False, say=print).outcome == "unchanged"
-    git(committed, "commit", "--allow-empty", "-m", "later")
+    path = committed / "params.yaml"
+    write_text(path, path.read_text(encoding="utf-8").replace("confidence: 0.95", "confidence: 0.9"))
+    git(committed, "commit", "-am", "later")
     assert rollback(committed, "HEAD~1").returncode == 0
+    assert "  confidence: 0.95\n" in path.read_text(encoding="utf-8")
+    assert rollback(committed).returncode == 0  # forth again: what HEAD~1 holds is in a commit
+    assert "  confidence: 0.9\n" in path.read_text(encoding="utf-8")
     assert "git show: " in rollback(committed, "nowhere").stderr
 
 
@@ -792,7 +814,7 @@ def test_when_a_run_is_killed_the_next_one_starts(served: Serve, sleeping: tuple
 def test_a_server_that_is_killed_comes_back_and_the_training_goes_on(served: Serve) -> None:
     (served.repo / "go.txt").unlink(missing_ok=True)
     write_text(served.repo / "mode.txt", "wait\n")
-    run = start(served.address)
+    run = start(served.address, force=True)
     eventually(lambda: served.pids("stage.py", "ingest") != [], 60)
     for server in served.pids("prefect", "server"):
         with contextlib.suppress(ProcessLookupError):
@@ -819,7 +841,7 @@ def test_a_cancelled_run_ends_after_the_server_was_lost_too(served: Serve, sleep
 def test_a_retrain_that_meets_a_run_waits_and_a_second_one_is_not_needed(served: Serve) -> None:
     (served.repo / "go.txt").unlink(missing_ok=True)
     write_text(served.repo / "mode.txt", "wait\n")
-    working = start(served.address)
+    working = start(served.address, force=True)  # DVC may hold what it did before
     eventually(lambda: served.pids("stage.py", "ingest") != [], 60)
     waiting = start(served.address, "retrain")
     until(served.address, waiting, "RUNNING")

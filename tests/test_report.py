@@ -552,12 +552,14 @@ def test_a_browser_shows_it_without_complaint_and_without_sideways_scrolling(gui
     if chromium is None:
         pytest.skip("no Chromium here")
     complaints: list[str] = []
+    asked: list[str] = []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"])
         for width, scheme in ((390, "light"), (1280, "dark")):
             tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
             tab.on("console", lambda message: complaints.append(message.text))
             tab.on("pageerror", lambda error: complaints.append(str(error)))
+            tab.on("request", lambda request: asked.append(request.url))
             tab.goto((guitars.root / "data" / "report" / "index.html").as_uri())
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
             tab.locator("table.matrix td.r").first.hover()
@@ -572,6 +574,7 @@ def test_a_browser_shows_it_without_complaint_and_without_sideways_scrolling(gui
             assert re.search(r"#pair-\d+-[ab]$", tab.url)
         browser.close()
     assert complaints == []
+    assert all(url.startswith(("file:", "data:")) for url in asked)
 
 
 def test_fabricated_pictures_differ() -> None:
