@@ -59,7 +59,7 @@ def unsupported_tiff(data: bytes, is_opened: bool) -> ImageError | None:
     values = read_values(data, first, _LAYOUT)
     pieces = _pieces(data, first)
     bits, samples = max(values.get(_BITS, (1,)), default=0), max(_one(values, _SAMPLES, 1), len(values.get(_BITS, ())))
-    if not (_one(values, _WIDTH) and _one(values, _HEIGHT) and bits and 0 < samples <= 0x1000 and pieces):
+    if not (_one(values, _WIDTH) and _one(values, _HEIGHT) and 0 < bits <= 64 and 0 < samples <= 0x1000 and pieces):
         return None
     if any(offset + length > len(data) for offset, length in pieces):
         return None
@@ -70,7 +70,8 @@ def unsupported_tiff(data: bytes, is_opened: bool) -> ImageError | None:
     kind = {2: " signed", 3: " floating-point"}.get(_one(values, _FORMAT), "")
     what = f"{samples}{kind} band{'' if samples == 1 else 's'} of {bits} bits"
     if kind or bits not in (1, 2, 4, 8, 16):
-        return ImageError("unsupported-depth", f"{what}, which have no agreed range; save 8 or 16 bits")
+        why = ", which have no agreed range" if kind or bits > 16 else ""
+        return ImageError("unsupported-depth", f"{what}{why}; save 8 or 16 bits")
     if samples > 4:
         return ImageError("unsupported-format", f"{what}; save three of them as RGB, or one as grey")
     colours = _PHOTOMETRICS.get(_one(values, _PHOTOMETRIC), f"photometric {_one(values, _PHOTOMETRIC)}")
