@@ -227,7 +227,13 @@ def test_html_named_jpg_is_told_from_a_picture() -> None:
     ("head", "what"),
     [
         (b"%PDF-1.7 ", "a PDF document"),
-        (b"\x00\x00\x02\x00", "a Windows cursor"),
+        (b"\0\0\2\0\1\0\x20\x20\0\0\1\0\1\0\x30\0\0\0\x16\0\0\0", "a Windows cursor"),
+        (b"\0\0\1\0\1\0\x20\x20\0\0\1\0\1\0\x30\0\0\0\x16\0\0\0", "a Windows icon"),
+        (b"\0\0\2\0\0\0\0\0\0\0\0\0\x20\0\x20\0\x18\0", "a Targa picture"),
+        (b"\0\0\x0a\0\0\0\0\0\0\0\0\0\x20\0\x20\0\x20\x28", "a Targa picture"),
+        (b"\0\1\1\0\0\0\1\x18\0\0\0\0\x20\0\x20\0\x08\0", "a Targa picture"),
+        (b"\x0a\5\1\x08\0\0\0\0\x20\0\x20\0", "a PCX picture"),
+        (b"\x01\xda\1\1\0\3\0\x20\0\x20\0\3", "an SGI picture"),
         (b"\x00\x00\x00\x0cjP  \r\n", "a JPEG 2000 picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0", "a PostScript document"),
         (b"<?xml version='1.0'?><svg/>", "an SVG drawing"),
@@ -238,6 +244,29 @@ def test_what_is_not_supported_is_named_with_a_remedy(head: bytes, what: str) ->
     assert error.reason == "unsupported-format"
     assert error.detail.startswith(what)
     assert "save it as" in error.detail
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"FUJIFILMCCD-RAW 0201", b"IIU\0\x18\0\0\0", b"IIRO\x08\0\0\0", b"IIRS\x08\0\0\0", b"MMOR\0\0\0\x08", b"\0MRM\0\1",
+     b"FOVb\0\0\2\0", b"II\x1a\0\0\0HEAPCCDR", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom"],
+)  # fmt: skip
+def test_raw_files_of_cameras_are_named(head: bytes) -> None:
+    assert str(refusal(head + bytes(64))) == "camera-raw: a camera's raw file; export it as JPEG or TIFF"
+
+
+def test_pointers_to_files_elsewhere_say_what_fetches_them() -> None:
+    lfs = refusal(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    assert str(lfs) == "not-an-image: a pointer of Git LFS: `git lfs pull` fetches the file"
+    annex = refusal(b"/annex/objects/SHA256E-s99--00.jpg\n")
+    assert annex.detail.endswith("`git annex get` fetches the file")
+
+
+def test_a_damaged_bmp_is_a_broken_one_and_two_letters_are_none() -> None:
+    whole = file_of(noise(20, 20), "BMP")
+    for damaged in (whole[:14] + b"\x99" + whole[15:], whole[:30], whole[:14]):
+        assert refusal(damaged).reason in ("broken", "truncated")
+    assert refusal(b"BM is how the text begins, and no picture").reason == "not-an-image"
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -345,12 +374,12 @@ def test_threads_that_decode_at_once_see_the_same_and_leave_pillow_as_it_was(
 # cursors, the broken_data_stream, xcsn0g01 (a wrong checksum) and the beginnings of truncated files
 STRESS_REJECTS = {
     "broken": 37,
-    "not-an-image": 213,
+    "not-an-image": 154,
     "too-many-pixels": 4,
     "too-small": 41,
     "truncated": 6,
     "unsupported-depth": 1,
-    "unsupported-format": 102,
+    "unsupported-format": 161,
 }
 
 

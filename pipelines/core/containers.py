@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pipelines.core.errors import ImageError
 from pipelines.core.exif import Directory, first_directory, read_directory, read_orientation
+from pipelines.core.tiffs import refuse_previews
 
 # more frames or pages are not counted
 MAX_FRAMES = 10_000
@@ -141,7 +142,7 @@ def tiff_still(data: bytes) -> Still:
 
     Raises:
         ImageError: `truncated` or `broken`: there is no first directory, or its tags claim more bytes than the
-            file has.
+            file has; `camera-raw` or `unsupported-format`: its first picture is a preview.
     """
     found = first_directory(data)
     page = None if found is None else read_directory(data, found)
@@ -151,6 +152,7 @@ def tiff_still(data: bytes) -> Still:
     for directory in (page, *(_below(data, page))):
         if directory.num_bytes > len(data):
             raise ImageError("broken", f"its tags claim {directory.num_bytes} bytes of {len(data)}")
+    refuse_previews(data)
     seen = {found}
     following = page.next
     while following and following not in seen and len(seen) < MAX_FRAMES:

@@ -1,10 +1,11 @@
-"""The one thing that EXIF is read for: which way up a picture stands.
+"""What directories of EXIF and TIFF are read for: which way up a picture stands, and what a TIFF holds.
 
 A parser of its own, since the ones in libraries read every tag: 65,535 tags that each claim the whole file cost hours.
 Nothing is copied here, and each entry is looked at once.
 """
 
 import struct
+from collections.abc import Collection
 from typing import NamedTuple
 
 _ORIENTATION = 0x0112
@@ -12,6 +13,8 @@ _SHORT = 3
 _MAX_ENTRIES = 0xFFFF  # which a BigTIFF might exceed
 # bytes of one value of TIFF's types 1 to 18; 0: no such type
 _TYPE_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)
+# types of whole numbers
+_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
 class Directory(NamedTuple):
@@ -78,6 +81,32 @@ def read_directory(tiff: bytes, offset: int, *, next_only: bool = False) -> Dire
     if end + struct.calcsize(order + offset_format) <= len(tiff):
         following = struct.unpack_from(order + offset_format, tiff, end)[0]
     return Directory(values, num_bytes, following)
+
+
+def read_values(tiff: bytes, offset: int, tags: Collection[int], *, most: int = 64) -> dict[int, tuple[int, ...]]:
+    """The whole numbers under some tags of the directory at `offset`, the first `most` of each; {} where there is none.
+
+    Tags whose numbers the file does not hold are left out.
+    """
+    layout = _layout(tiff)
+    if layout is None or not 8 <= offset <= len(tiff) - 8:
+        return {}
+    order, size, count_format, offset_format = layout
+    start = offset + struct.calcsize(order + count_format)
+    count = min(struct.unpack_from(order + count_format, tiff, offset)[0], _MAX_ENTRIES, (len(tiff) - start) // size)
+    room = struct.calcsize(order + offset_format)
+    found: dict[int, tuple[int, ...]] = {}
+    for at in range(start, start + size * count, size):
+        tag, kind, length = struct.unpack_from(f"{order}HH{offset_format}", tiff, at)
+        if tag not in tags or tag in found or kind not in _WHOLE:
+            continue
+        where = at + 4 + room
+        if length * _TYPE_BYTES[kind] > room:
+            where = struct.unpack_from(order + offset_format, tiff, where)[0]
+        length = min(length, most)
+        if where + length * _TYPE_BYTES[kind] <= len(tiff):
+            found[tag] = struct.unpack_from(f"{order}{length}{_WHOLE[kind]}", tiff, where)
+    return found
 
 
 class _Layout(NamedTuple):

@@ -28,9 +28,10 @@ from pipelines.core.colours import flatten
 from pipelines.core.containers import MAX_FRAMES, Still, check_boxes, gif_still, png_still, tiff_still
 from pipelines.core.errors import ImageError
 from pipelines.core.exif import read_orientation
-from pipelines.core.formats import identify
+from pipelines.core.formats import identify, is_bitmap
 from pipelines.core.images import check_pixels, upright
 from pipelines.core.jpegs import COLOUR_LEVELS, bare, check_scans, count_coloured, read_header
+from pipelines.core.tiffs import from_planes, is_inverted, unsupported_tiff
 
 # what Pillow's plug-ins raise on damaged bytes; anything else would be a mistake of ours
 _DECODER_ERRORS = (
@@ -92,6 +93,7 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
                 image.load()
             if name == "TIFF":
                 image = ImageOps.exif_transpose(image)
+                image = _as_meant(image, data, orientation)
             flat = flatten(image, profile=profile, gamma=gamma)
         except _DECODER_ERRORS as error:
             raise _judge(name, error, data) from error
@@ -99,6 +101,14 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
         if name != "TIFF" and orientation > 1:  # Pillow turns a TIFF as it loads it
             rgb = Image.fromarray(upright(np.asarray(rgb), orientation))
         return rgb, Stored(name, mode, orientation, num_frames, flat.transparent)
+
+
+def _as_meant(image: Image.Image, data: bytes, orientation: int) -> Image.Image:
+    """A loaded TIFF, upright, where Pillow does not show what it holds: 16 bits in planes, or with 0 for white."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(0xFFFF - np.asarray(image).astype(np.uint16)) if is_inverted(data) else image
+    planes = from_planes(data)
+    return image if planes is None else Image.fromarray(upright(np.asarray(planes), orientation))
 
 
 def image_has_colour(rgb: Image.Image) -> bool:
@@ -218,10 +228,18 @@ def _judge(name: str, error: BaseException, data: bytes) -> ImageError:
         announced = re.search(r"\d+", str(error))
         return ImageError("too-many-pixels", f"announces {announced[0] if announced else 'too many'} pixels")
     message = str(error) or type(error).__name__
+    is_opened = message.startswith("decoder error")
+    if (
+        name == "TIFF"
+        and ("cannot identify" in message or is_opened)
+        and (refusal := unsupported_tiff(data, is_opened))
+    ):
+        return refusal
     if "cannot identify image file" in message:
         # the address of the buffer in Pillow's message changes from run to run
         message = f"announces itself as {name}, but its header cannot be read"
-        if name in ("BMP", "PPM"):  # two letters are not much of an announcement
+        # two letters are not much of an announcement
+        if name == "PPM" or (name == "BMP" and not is_bitmap(data)):
             return ImageError("not-an-image", f"starts with {data[:12]!r}")
     if message.startswith("decoder error"):  # libtiff gives Pillow no reason
         message = f"its {name} data cannot be decoded"

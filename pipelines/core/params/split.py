@@ -102,6 +102,6 @@ class SplitParams(Section):
         if name not in (*groups, *DEDUPED.names):
             raise ValueError(
                 f"split.group_by is {name!r}, which no entry of ingest.sources has: if it is a column of a table, set "
-                f"group_column: {name} there; or name one of {', '.join([*groups, *factors, *HOSTS, *DEDUPED.names])}, "
-                "or null for duplicate groups alone"
+                f"group_column: {name} there; or name one of {', '.join([*groups, *factors, *HOSTS])}, page_url, "
+                "creator, query or another column of the manifest, or null for duplicate groups alone"
             )
