@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.crops import Crop
-from pipelines.core.decisions import Decisions, read_crops, read_decisions, told_of_the_left
+from pipelines.core.decisions import Decisions, read_crops, read_decisions, told_of
 from pipelines.core.errors import DecisionError
 
 A, B = "a" * 64, "a" * 20 + "b" * 44
@@ -111,9 +111,11 @@ def test_a_picture_that_left_is_waited_for_in_every_file(tmp_path: Path) -> None
         ("different", 3, "left"),
         ("crop", 2, "left"),
     ]
-    told = told_of_the_left(found).splitlines()
-    assert told[0].startswith(
-        "5 decisions name pictures that are not in the data set. This changes nothing now and cou"
+    (warning,) = told_of(found.taken)
+    told = warning.splitlines()
+    assert told[0] == (
+        "5 of 6 decisions without a picture in the data set; each counts again when its picture comes back. Delete a "
+        "row that is no longer wanted, correct an id that is mistyped:"
     )
     assert [line.strip() for line in told[1:]] == [
         "drop.csv:2 cccccccccccc (cat/p1.jpg)",

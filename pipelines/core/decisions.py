@@ -8,7 +8,7 @@ error. A missing file holds no decision. A row about a picture that is not in th
 import difflib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -191,23 +191,25 @@ def _keep(row: Row, known: _Known, found: Decisions) -> Decision:
     return _taken("different", row, image_id, other_id=other_id, reason=reason, superseded=superseded)
 
 
-def told_of_the_left(decisions: Decisions) -> str:
-    """The warning that names every row whose picture is not there; "" without one."""
-    left = [one for one in decisions.taken if one.status == "left"]
-    if not left:
-        return ""
-    named = [
-        f"\n    {one.file}:{one.line} {one.image_id[:12]}"
-        + (f" and {one.other_id[:12]}" if one.other_id else "")
-        + (f" ({one.path})" if one.path else "")
-        for one in left
-    ]
-    one = len(left) == 1
-    return (
-        f"{len(left):,} {'decision names a picture that is' if one else 'decisions name pictures that are'} not in the "
-        "data set. This changes nothing now and counts again when the picture comes back; delete a row that you no "
-        "longer want, or correct its id if it is mistyped:" + "".join(named)
-    )
+def told_of(taken: Sequence[Decision]) -> list[str]:
+    """Warnings that name every row that changes nothing, and say what to do."""
+    texts = {
+        "left": "without a picture in the data set; each counts again when its picture comes back. Delete a row that "
+        "is no longer wanted, correct an id that is mistyped",
+        "two labels": "without effect: the picture came under several labels. Say in relabel.csv which is right",
+    }
+    found = []
+    for status, text in texts.items():
+        named = [
+            f"\n    {one.file}:{one.line} {one.image_id[:12]}"
+            + (f" and {one.other_id[:12]}" if one.other_id else "")
+            + (f" ({one.path})" if one.path else "")
+            for one in taken
+            if one.status == status
+        ]
+        if named:
+            found.append(f"{len(named):,} of {len(taken):,} decisions {text}:{''.join(named)}")
+    return found
 
 
 def read_crops(folder: Path, image_ids: Iterable[str]) -> dict[str, Crop]:
