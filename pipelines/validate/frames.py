@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_table
+from pipelines.validate.held import Pairs, read_conflicts
 from pipelines.validate.judges import columns_of
 from pipelines.validate.rule import FrameName, Rule
 
@@ -31,6 +32,7 @@ class Frames:
         pictures: the files of verdict keep.
         labelled_files, labelled_pictures: these without the label of split.unlabelled, which is no class.
         columns: one row a column of the manifest: label (its name), type, expected.
+        conflicts: the rows of duplicates.csv that are one picture under two labels.
         seen: one row a file that ingest saw: source, whether it was refused, and the reason ("" for none). Its label
             is the one that it came with, before data/decisions/relabel.csv.
     """
@@ -41,12 +43,14 @@ class Frames:
     labelled_pictures: "pd.DataFrame"
     columns: "pd.DataFrame"
     seen: "pd.DataFrame"
+    conflicts: Pairs = ()
 
 
 def read_frames(manifest: Path, rejects: Path, rules: list[Rule], *, unlabelled: str | None = None) -> Frames:
     """Read dedupe's manifest and ingest's rejects as far as `rules` look at them.
 
     Args:
+        manifest: with duplicates.csv beside it.
         rules: on files and pictures, of which the labelled ones have the same columns.
         unlabelled: split.unlabelled.
 
@@ -62,8 +66,9 @@ def read_frames(manifest: Path, rejects: Path, rules: list[Rule], *, unlabelled:
     kept = table.filter(pc.fill_null(pc.equal(table["verdict"], "keep"), False))
     pictures = kept.select([*NAMES, *_asked(rules, "pictures")])
     files, kept_files = _pandas(table), _pandas(pictures)
+    conflicts = read_conflicts(manifest.with_name("duplicates.csv"))
     labelled = [_labelled(one, unlabelled) for one in (files, kept_files)]
-    return Frames(files, kept_files, labelled[0], labelled[1], _columns(manifest), _seen(table, refused))
+    return Frames(files, kept_files, labelled[0], labelled[1], _columns(manifest), _seen(table, refused), conflicts)
 
 
 def _labelled(frame: "pd.DataFrame", unlabelled: str | None) -> "pd.DataFrame":

@@ -1,12 +1,15 @@
 """What became of one rule: the figure observed, the offenders by name, and what a person reads."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from pipelines.core.tables import short_id
 from pipelines.validate.frames import NAMES, Frames
+from pipelines.validate.held import csv_value, printable, what_helps
 from pipelines.validate.judgement import tally
 from pipelines.validate.judges import columns_of
 from pipelines.validate.rule import Observed, Rule
@@ -31,6 +34,7 @@ class Outcome:
         offenders: pictures, files or classes that break the rule, each with image_id, label and source_path ("" for
             what it has not): files by label and path, classes in the order in which they are to be looked at.
         reasons: of offenders that ingest refused, the most frequent first; else "".
+        cure: what a person can do, as `Rule.cure`.
     """
 
     rule: Rule
@@ -38,6 +42,7 @@ class Outcome:
     observed: Observed
     offenders: pa.Table
     reasons: str = ""
+    cure: str = ""
 
     @property
     def first(self) -> list[dict[str, str]]:
@@ -59,8 +64,12 @@ class Outcome:
         }
 
 
-def outcome_of(rule: Rule, finding: Finding, frames: Frames) -> Outcome:
-    """Name the offenders of `rule` and settle what is reported."""
+def outcome_of(rule: Rule, finding: Finding, frames: Frames, mirroring: Sequence[str] = ()) -> Outcome:
+    """Name the offenders of `rule` and settle what is reported.
+
+    Args:
+        mirroring: what to change in params so that training mirrors no picture.
+    """
     frame: pd.DataFrame = getattr(frames, rule.frame)
     reasons = tally(frame["reason"].iloc[finding.rows]) if rule.frame == "seen" else ""
     if finding.labels:
@@ -69,7 +78,8 @@ def outcome_of(rule: Rule, finding: Finding, frames: Frames) -> Outcome:
         guilty = frame.iloc[finding.rows]
         offenders = _named(*(guilty[name].fillna("").astype("str") for name in NAMES))
         offenders = offenders.sort_by([(name, "ascending") for name in ("label", "source_path", "image_id")])
-    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons)
+    cure = rule.cure if finding.success else what_helps(rule, finding.labels, frames, mirroring)
+    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons, cure)
 
 
 def explain(outcome: Outcome, cures: list[str]) -> str:
@@ -79,15 +89,15 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
         cures: lines on ready decisions.
     """
     rule, shown = outcome.rule, outcome.first[:MAX_SHOWN]
-    first = shown[0] if shown else {"image_id": "", "label": ""}
+    first = shown[0] if shown else dict.fromkeys(NAMES, "")
     limit = "" if rule.limit is None else f"limit {_shown(rule.limit)}, "
     observed = f"observed {_shown(outcome.observed)}" if limit or rule.observe != "count" else ""
     count = outcome.offenders.num_rows
     broken = f"{count:,} broken" if count else ""
     rest = count - len(shown)
     names = ", ".join([*map(_name, shown), f"and {rest:,} more"] if rest > 0 else map(_name, shown))
-    cure = rule.cure.replace("{image_id}", first["image_id"]).replace("{reasons}", outcome.reasons)
-    cure = cure.replace("{label}", repr(first["label"]))
+    cure = outcome.cure.replace("{image_id}", short_id(first["image_id"])).replace("{reasons}", outcome.reasons)
+    cure = cure.replace("{label}", repr(first["label"])).replace("{file}", csv_value(first["source_path"]))
     lines = ["; ".join(part for part in (f"{rule.name}: {rule.description}", limit + observed, broken) if part)]
     lines += [f"    offenders: {names}"] if names else []
     lines += [f"    what helps: {cure}", *(f"    {line}" for line in cures)]
@@ -134,8 +144,7 @@ def _named(image_id: object, label: object, source_path: object) -> pa.Table:
 
 
 def _name(offender: dict[str, str]) -> str:
-    # names come from outside: what a terminal would obey is shown as a replacement sign
-    path = "".join(letter if letter.isprintable() else "\ufffd" for letter in offender["source_path"])
+    path = printable(offender["source_path"])
     return path or repr(offender["label"])
 
 
