@@ -44,7 +44,7 @@ def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[
     for outcome in broken:
         for image_id in ids.get(outcome.rule.name, []):
             reasons.setdefault(image_id, []).append(outcome.rule.drop)
-    path_of = frames.files.groupby("image_id")["source_path"].min() if broken else {}
+    path_of: dict[str, str] = dict(frames.files.groupby("image_id")["source_path"].min()) if broken else {}
     said: dict[str, list[str]] = {}
     settled = any(outcome.rule.name == _CONFLICTS for outcome in broken)
     for outcome in broken:
