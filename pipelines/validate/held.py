@@ -40,7 +40,7 @@ def what_helps(rule: Rule, labels: Sequence[str], frames: "Frames", mirroring: S
         mirroring: what to change so that training mirrors no picture.
     """
     if rule.name == "max_conflict_fraction":
-        return rule.cure + _turned(frames.conflicts, mirroring)
+        return _turned(frames.conflicts, mirroring) + rule.cure
     held = held_of(rule, labels, frames) if rule.name in ON_CLASSES else frames.files[:0]
     if held.empty:
         return rule.cure
@@ -51,8 +51,8 @@ def what_helps(rule: Rule, labels: Sequence[str], frames: "Frames", mirroring: S
     named = sorted(set(held["label"]))
     pairs = tuple(row for row in frames.conflicts if {row["label_a"], row["label_b"]} & set(named))
     of = "" if len(named) > 3 else " of " + " and ".join(map(repr, named))
-    found = f"{held['image_id'].nunique():,} pictures{of} are held, since they stand under other labels too: {settle}"
-    return found + _turned(pairs, mirroring) + ("" if _enough(rule, labels, frames) else f"; or {rule.cure}")
+    found = f"{held['image_id'].nunique():,} pictures{of} are held, since they stand under other labels too: "
+    return found + _turned(pairs, mirroring) + settle + ("" if _enough(rule, labels, frames) else f"; or {rule.cure}")
 
 
 def printable(text: str) -> str:
@@ -85,13 +85,14 @@ def _turned(pairs: Pairs, mirroring: Sequence[str]) -> str:
     turned = sum(move.startswith("rotate") for move in moves)
     found = ""
     if mirrored:
+        training = f", and for training {' and '.join(mirroring)}" if mirroring else ""
         found += (
-            f". {mirrored:,} of these {len(pairs):,} pairs are mirror images: where left and right tell classes apart, "
-            f"set dedupe.mirror: false{''.join(f', {change}' for change in mirroring)}"
+            f"{mirrored:,} of {len(pairs):,} pairs are mirror images: where left and right tell classes apart, set "
+            f"dedupe.mirror: false{training}; else "
         )
     if turned:
         found += (
-            f". {turned:,} of these {len(pairs):,} pairs are turned by 90, 180 or 270 degrees: where that tells "
-            "classes apart, set dedupe.turns: false"
+            f"{turned:,} of {len(pairs):,} pairs are turned by 90, 180 or 270 degrees: where that tells classes apart, "
+            "set dedupe.turns: false; else "
         )
     return found

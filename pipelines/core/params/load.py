@@ -73,7 +73,7 @@ class Params(Section):
         flips = [name for name, policy in self.augment.policies.items() if name in policies and policy.flip > 0]
         views = [name for name, recipe in members.items() if any("mirror" in view for view in recipe.views)]
         return [f"augment.policies.{name}.flip: 0" for name in flips] + [
-            f"no mirror in train.recipes.{name}.views" for name in views
+            f"train.recipes.{name}.views: without mirror" for name in views
         ]
 
 
