@@ -250,7 +250,7 @@ def test_mirrored_classes_are_told_of_dedupe_mirror_and_flip_and_not_to_add_pict
     assert (
         "what helps: 6 pictures of 'left' and 'right' are held, since they stand under other labels too: 3 of 3 pairs "
         "are mirror images: where left and right tell classes apart, set dedupe.mirror: false, and for training "
-        "augment.policies.standard.flip: 0 and train.recipes.lite0_frozen.views: without mirror; else say which label is"
+        "augment.policies.standard.flip: 0 and train.recipes.lite0_frozen.views: without mirror; else say which label "
     ) in message
     assert "add pictures" not in message
 
