@@ -104,7 +104,12 @@ def validate(
     if plain:
         raise InputError("--plain says what --write-suite leaves out: name its file too")
     found, _ = stage.look(
-        params, manifest=layout.manifest, rejects=layout.rejects, cache=layout.cache, unlabelled=unlabelled
+        params,
+        manifest=layout.manifest,
+        rejects=layout.rejects,
+        cache=layout.cache,
+        unlabelled=unlabelled,
+        mirroring=whole.mirroring,
     )
     errors, warned = stage.broken(found, "error"), stage.broken(found, "warn")
     for severity, some in (("error", errors), ("warning", warned)):

@@ -98,6 +98,7 @@ def run(
     conflicts: Literal["hold", "keep"] = "hold",
     drop: tuple[str, ...] = (),
     relabel: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
     unlabelled: str | None = None,
     **more: Any,
 ) -> Result:
@@ -105,6 +106,7 @@ def run(
     (folder / "decisions").mkdir()
     (folder / "decisions/drop.csv").write_text("\n".join(["image_id,reason", *drop]))
     (folder / "decisions/relabel.csv").write_text("\n".join(["image_id,label,reason", *relabel]))
+    (folder / "decisions/keep.csv").write_text("\n".join(["image_id,other_id,reason", *keep]))
     artifact = dedupe(
         params(near=near, mirror=mirror, copies=copies, conflicts=conflicts, **more),
         root=folder,

@@ -340,10 +340,10 @@ def test_looking_for_faces_leaves_the_environment_alone(portrait: Image.Image, m
         assert os.environ.get("OMP_NUM_THREADS") == value
 
 
-def test_a_new_crop_decision_reruns_augment_and_not_ingest() -> None:
+def test_a_new_crop_decision_is_checked_by_dedupe_and_reruns_augment_but_not_ingest() -> None:
     stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     reads = {name for name, stage in stages.items() if "data/decisions/crop.csv" in stage["deps"]}
-    assert reads == {"augment"}
+    assert reads == {"dedupe", "augment"}
     assert not any("data/decisions" in dep for dep in stages["ingest"]["deps"])
     assert "ingest.crop" in stages["augment"]["params"]
 

@@ -15,7 +15,7 @@ from pipelines.core.decisions import read_decisions
 from pipelines.core.errors import BrokenRulesError, InputError
 from pipelines.core.params import load_params
 from pipelines.core.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
-from pipelines.core.tables import DEDUPED, MANIFEST, write_table
+from pipelines.core.tables import DEDUPED, MANIFEST, short_id, write_table
 from pipelines.ingest import snapshots
 from pipelines.validate import ValidateArtifact, drift, validate
 from pipelines.validate.frames import REJECT_COLUMNS
@@ -39,6 +39,10 @@ LIMITED = [name for name, rule in PARAMS if hasattr(rule, "limit")]
 
 def sha(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
+
+
+def short(name: str) -> str:
+    return short_id(sha(name))
 
 
 def row(name: str, label: str, **changes: Any) -> dict[str, Any]:
@@ -110,8 +114,10 @@ def entries(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def cure(folder: Path, name: str) -> list[str]:
-    """The lines of a file of ready decisions."""
-    return (folder / "validate" / "cures" / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+    """The lines of a file of ready decisions, after the line end with which it begins."""
+    first, *lines = (folder / "validate" / "cures" / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+    assert first == ""
+    return lines
 
 
 def refused(folder: Path, table: list[dict[str, Any]], **changes: Any) -> str:
@@ -158,7 +164,7 @@ def test_a_class_that_is_too_small_stops_the_run_and_is_written_down(tmp_path: P
         "drops 1 picture\n"
         "    to accept it: lower validate.min_images_per_class.limit in params.yaml"
     )
-    assert cure(tmp_path, "min_images_per_class.drop") == [f"{sha('owl0')},class too small"]
+    assert cure(tmp_path, "min_images_per_class.drop") == [f"{short('owl0')},class too small,owl/owl0.jpg"]
     found = json.loads((tmp_path / "validate" / "expectations.json").read_text(encoding="utf-8"))
     assert (found["success"], found["num_errors"], found["num_warnings"]) == (False, 1, 0)
     assert entries(tmp_path)["min_images_per_class"]["offenders"] == [
@@ -177,7 +183,8 @@ def test_a_warning_names_offenders_and_cure_and_lets_the_run_go_on(
         "validate: warning: min_side: the shorter side of every picture kept is long enough (pixels); "
         "limit 32, observed 20; 1 broken\n"
         "    offenders: cat/tiny.jpg\n"
-        f"    what helps: take a picture out with a line in data/decisions/drop.csv: `{sha('tiny')},too small`\n"
+        "    what helps: take a picture out with a line in data/decisions/drop.csv: "
+        f"`{short('tiny')},too small,cat/tiny.jpg`\n"
         f"    to cure it: `cat {tmp_path}/validate/cures/min_side.drop.csv >> data/decisions/drop.csv` "
         "drops 1 picture\n"
         "    to accept it: lower validate.min_side.limit in params.yaml\n"
@@ -336,7 +343,7 @@ def test_a_licence_that_is_not_allowed_stops_the_run_and_is_named(tmp_path: Path
         "    offenders: dog/nc0.jpg, dog/nc1.jpg, dog/nc2.jpg",
         "    what helps: ask the source for these licences alone, or add them to validate.licenses.allowed "
         '("" allows unknown ones); take a picture out with a line in data/decisions/drop.csv: '
-        f"`{sha('nc0')},its licence`",
+        f"`{short('nc0')},its licence,dog/nc0.jpg`",
         f"    to cure it: `cat {tmp_path}/validate/cures/licenses.drop.csv >> data/decisions/drop.csv` "
         "drops 3 pictures",
     ]
@@ -439,7 +446,8 @@ def test_a_picture_under_two_labels_is_a_conflict_and_the_cure_names_it(
     entry = rules["max_conflict_fraction"]
     assert (entry["observed"], entry["num_offenders"]) == (round(2 / 12, 6), 2)
     assert [offender["label"] for offender in entry["offenders"]] == ["cat", "dog"]
-    assert f"data/decisions/relabel.csv, `{sha('both')},<label>,<reason>`" in capfd.readouterr().err
+    message = capfd.readouterr().err
+    assert f"data/decisions/relabel.csv, `{short('both')},<label>,<reason>,cat/both.jpg` (its copies follow)" in message
 
 
 def test_a_file_listed_twice_stops_the_run(tmp_path: Path) -> None:
@@ -639,12 +647,13 @@ def test_a_reference_that_is_not_there_or_no_manifest_is_named(tmp_path: Path) -
 
 def test_cures_of_several_rules_agree_and_dedupe_takes_them(tmp_path: Path) -> None:
     run(tmp_path, [*good(), row("odd", "cat", contrast=0.5, entropy=0.1), row("flat", "dog", entropy=0.2)])
-    assert cure(tmp_path, "min_contrast.drop") == [f'{sha("odd")},"blank, flat"']
-    assert set(cure(tmp_path, "min_entropy.drop")) == {f'{sha("odd")},"blank, flat"', f"{sha('flat')},flat"}
-    lines = cure(tmp_path, "min_contrast.drop") + cure(tmp_path, "min_entropy.drop")
+    assert cure(tmp_path, "min_contrast.drop") == [f'{short("odd")},"blank, flat",cat/odd.jpg']
+    found = cure(tmp_path, "min_entropy.drop")
+    assert set(found) == {f'{short("odd")},"blank, flat",cat/odd.jpg', f"{short('flat')},flat,dog/flat.jpg"}
+    lines = cure(tmp_path, "min_contrast.drop") + found
     (tmp_path / "drop.csv").write_text("\n".join(["image_id,reason", *lines]) + "\n", encoding="utf-8")
-    found = read_decisions(tmp_path, [sha("odd"), sha("flat")], ["cat", "dog"])
-    assert found.drops == {sha("odd"): "blank, flat", sha("flat"): "flat"}
+    decisions = read_decisions(tmp_path, [sha("odd"), sha("flat")], ["cat", "dog"])
+    assert decisions.drops == {sha("odd"): "blank, flat", sha("flat"): "flat"}
 
 
 def test_to_drop_every_picture_is_no_cure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -663,18 +672,29 @@ def test_look_alikes_get_the_most_frequent_spelling(tmp_path: Path) -> None:
     table = good() + [row(f"{label}{i}", label) for label, n in (("Les paul", 3), ("LesPaul", 2)) for i in range(n)]
     run(tmp_path, table)
     lines = cure(tmp_path, "label_look_alikes.relabel")
-    assert sorted(lines) == sorted(f"{sha(f'LesPaul{i}')},Les paul,new class: spelling" for i in range(2))
+    assert sorted(lines) == sorted(
+        f"{short(f'LesPaul{i}')},Les paul,new class: spelling,LesPaul/LesPaul{i}.jpg" for i in range(2)
+    )
     refused(tmp_path, [*good(), row("owl", "owl "), row("owl2", "owl ")])
-    assert f"{sha('owl')},owl,new class: spelling" in cure(tmp_path, "label_text.relabel")
+    assert f"{short('owl')},owl,new class: spelling,owl /owl.jpg" in cure(tmp_path, "label_text.relabel")
 
 
 def test_a_conflict_gets_a_line_for_each_of_its_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     near = {"group": sha("a"), "verdict": "conflict"}
+    pair = f"{sha('a')},{sha('b')},cat/a.jpg,dog/b.jpg,cat,dog,near,0.99,conflict,none"
+    header = "image_a,image_b,path_a,path_b,label_a,label_b,kind,score,verdict,transform"
+    (tmp_path / "duplicates.csv").write_text(f"{header}\n{pair}\n", encoding="utf-8")
     run(tmp_path, [*good(), row("a", "cat", **near), row("b", "dog", **near)])
     assert cure(tmp_path, "max_conflict_fraction.relabel") == sorted(
-        f"{sha(name)},{label},two labels" for name in "ab" for label in ("cat", "dog")
+        f"{short(name)},{label},two labels,{path}"
+        for name, path in (("a", "cat/a.jpg"), ("b", "dog/b.jpg"))
+        for label in ("cat", "dog")
     )
-    assert "to cure it: leave each picture's right line in " in capfd.readouterr().err
+    assert cure(tmp_path, "max_conflict_fraction.keep") == [f"{short('a')},{short('b')},two pictures,cat/a.jpg"]
+    message = capfd.readouterr().err
+    assert "to cure it: leave each picture's right line in " in message
+    assert "to cure it where two pictures are different: leave their lines in " in message
+    assert "mirror" not in message
 
 
 def test_every_offender_of_a_broken_rule_stands_in_a_table(tmp_path: Path) -> None:

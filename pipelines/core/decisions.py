@@ -1,51 +1,86 @@
-"""Human decisions: data/decisions/{drop,relabel,crop}.csv, read and checked row by row.
+"""Human decisions: data/decisions/{drop,relabel,keep,crop}.csv, read and checked row by row.
 
-All three are UTF-8 CSV with a fixed header. A row names its picture by image_id, or by the first 12 or more digits of
-it. The same row twice is one decision; two rows that disagree are an error. A missing file holds no decision.
+All are UTF-8 CSV with a fixed header, to which a column `file` may be added for people. A row names its picture by
+image_id, or by the first 12 or more digits of it. The same row twice is one decision; two rows that disagree are an
+error. A missing file holds no decision. A row about a picture that is not in the data set waits for it.
 """
 
-import csv
 import difflib
-import io
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.core.crops import Crop
+from pipelines.core.decision_files import Row, read_rows
 from pipelines.core.errors import DecisionError
 
 NEW_CLASS = "new class"
 """A reason in relabel.csv that begins so allows its row's label, even if no picture came under it."""
 
-_DROP_HEADER = ("image_id", "reason")
-_RELABEL_HEADER = ("image_id", "label", "reason")
-_CROP_HEADER = ("image_id", *Crop._fields)
+_HEADERS: dict[str, tuple[str, ...]] = {
+    "drop": ("image_id", "reason"),
+    "relabel": ("image_id", "label", "reason"),
+    "keep": ("image_id", "other_id", "reason"),
+    "crop": ("image_id", *Crop._fields),
+}
 _ID = re.compile(r"[0-9a-f]{12,64}")
+_NUMBER = re.compile(r"[0-9]+([.,][0-9]+)?(e[+-]?[0-9]+)?")
 
 _Known = npt.NDArray[np.bytes_]
 """(N,) image_ids, sorted, each once; as bytes, of which a million take 64 MB"""
 
 
+class Decision(NamedTuple):
+    """One row, and what became of it: a row of data/dedupe/decisions.csv.
+
+    Args:
+        decision: drop, relabel, keep (the label is right), different (two pictures, no copies) or crop.
+        file, line: where the row stands.
+        image_id, other_id: in full; as written where no picture has it.
+        label: that relabel.csv gives.
+        status: applied; left: no picture has the id; superseded: the picture is dropped; two labels: keep.csv cannot
+            say which of them is right.
+        path: the row's column `file`.
+    """
+
+    decision: str
+    file: str
+    line: int
+    image_id: str
+    other_id: str
+    label: str
+    reason: str
+    status: str
+    path: str
+
+
 @dataclass(frozen=True)
 class Decisions:
-    """What people decided of single pictures, by full image_id.
+    """What people decided of pictures that are there, by full image_id.
 
     Args:
         drops: image_id to reason.
         relabels: image_id to (label, reason).
+        keeps: image_id to the reason why its label is right.
+        different: image_id to the others that it is no copy of, each with the place of the row; both ways round.
+        taken: every row of the four files.
     """
 
-    drops: dict[str, str]
-    relabels: dict[str, tuple[str, str]]
+    drops: dict[str, str] = field(default_factory=dict)
+    relabels: dict[str, tuple[str, str]] = field(default_factory=dict)
+    keeps: dict[str, str] = field(default_factory=dict)
+    different: dict[str, dict[str, str]] = field(default_factory=dict)
+    taken: tuple[Decision, ...] = ()
 
 
 def read_decisions(folder: Path, image_ids: Iterable[str], labels: Collection[str]) -> Decisions:
-    """Read `drop.csv` and `relabel.csv` of `folder`.
+    """Read and check the four files of `folder`.
 
     Args:
         folder: data/decisions.
@@ -54,45 +89,131 @@ def read_decisions(folder: Path, image_ids: Iterable[str], labels: Collection[st
             with that label begins with `new class`: a slip of the pen would make a class of one picture.
 
     Raises:
-        DecisionError: a header or row is malformed, an id is unknown or ambiguous, a label is unknown, or two rows
-            disagree; names the file, the line and the remedy.
+        DecisionError: a file is no UTF-8, a header or row is malformed, an id is ambiguous, a label is unknown, or two
+            rows disagree; names the file, the line and the remedy.
     """
-    drop_rows = list(_rows(folder / "drop.csv", _DROP_HEADER))
-    relabel_rows = list(_rows(folder / "relabel.csv", _RELABEL_HEADER))
-    if not (drop_rows or relabel_rows):
-        return Decisions({}, {})
+    rows = {kind: list(read_rows(folder / f"{kind}.csv", header)) for kind, header in _HEADERS.items()}
+    if not any(rows.values()):
+        return Decisions()
     known = _known(image_ids)
-    drops: dict[str, str] = {}
+    found = Decisions()
     lines: dict[str, str] = {}
-    for where, (given, reason) in drop_rows:
-        image_id = _full_id(given, known, where)
-        if drops.setdefault(image_id, reason) != reason:
+    taken = [
+        *(_drop(row, known, found, lines) for row in rows["drop"]),
+        *_relabel_rows(rows["relabel"], known, found, lines, labels),
+        *(_keep(row, known, found) for row in rows["keep"]),
+    ]
+    _crops_of(rows["crop"], known)
+    for row in rows["crop"]:
+        image_id = _full_id(row.values[0], known, row.where)
+        taken.append(_taken("crop", row, image_id, superseded=image_id in found.drops))
+    return Decisions(found.drops, found.relabels, found.keeps, found.different, tuple(taken))
+
+
+def _taken(
+    decision: str,
+    row: Row,
+    image_id: str | None,
+    *,
+    other_id: str | None = "",
+    label: str = "",
+    reason: str = "",
+    superseded: bool = False,
+) -> Decision:
+    """The row as decisions.csv has it; an id that is None left the data set."""
+    status = "left" if image_id is None or other_id is None else "superseded" if superseded else "applied"
+    file = f"{'keep' if decision == 'different' else decision}.csv"
+    other = row.values[1] if other_id is None else other_id
+    return Decision(decision, file, row.line, image_id or row.values[0], other, label, reason, status, row.file)
+
+
+def _drop(row: Row, known: _Known, found: Decisions, lines: dict[str, str]) -> Decision:
+    given, reason = row.values
+    image_id = _full_id(given, known, row.where)
+    if image_id is not None:
+        if found.drops.setdefault(image_id, reason) != reason:
             raise DecisionError(
-                f"{where}: {given} is dropped a second time, for another reason than in {lines[image_id]}: delete one"
+                f"{row.where}: {given} is dropped a second time, for another reason than in {lines[image_id]}: "
+                "delete one"
             )
-        lines.setdefault(image_id, where)
-    relabels: dict[str, tuple[str, str]] = {}
+        lines.setdefault(image_id, row.where)
+    return _taken("drop", row, image_id, reason=reason)
+
+
+def _relabel_rows(
+    rows: list[Row], known: _Known, found: Decisions, lines: dict[str, str], labels: Collection[str]
+) -> list[Decision]:
+    taken = []
     used: dict[str, str] = {}
-    for where, (given, written, reason) in relabel_rows:
-        image_id = _full_id(given, known, where)
+    declared: set[str] = set()
+    for row in rows:
+        given, written, reason = row.values
+        image_id = _full_id(given, known, row.where)
         label = unicodedata.normalize("NFC", written.strip())
         if not label:
-            raise DecisionError(f"{where}: the label is empty: write the right label, or use drop.csv")
-        if image_id in drops:
-            raise DecisionError(f"{where}: {given} is dropped in {lines[image_id]}: delete one of the two rows")
-        if relabels.setdefault(image_id, (label, reason)) != (label, reason):
+            raise DecisionError(f"{row.where}: the label is empty: write the right label, or use drop.csv")
+        if reason.casefold().startswith(NEW_CLASS):
+            declared.add(label)
+        taken.append(_taken("relabel", row, image_id, label=label, reason=reason))
+        if image_id is None:
+            continue
+        if image_id in found.drops:
+            raise DecisionError(f"{row.where}: {given} is dropped in {lines[image_id]}: delete one of the two rows")
+        known_label, known_reason = found.relabels.setdefault(image_id, (label, reason))
+        if (known_label, known_reason) != (label, reason):
             raise DecisionError(
-                f"{where}: {given} becomes {label!r} ({reason}), but {relabels[image_id][0]!r} "
-                f"({relabels[image_id][1]}) in {lines[image_id]}: delete one of the two rows"
+                f"{row.where}: {given} becomes {label!r} ({reason}), but {known_label!r} ({known_reason}) in "
+                f"{lines[image_id]}: delete one of the two rows"
             )
-        lines.setdefault(image_id, where)
-        used.setdefault(label, where)
-    _refuse_unknown_labels(used, relabels, labels)
-    return Decisions(drops, relabels)
+        lines.setdefault(image_id, row.where)
+        used.setdefault(label, row.where)
+    _refuse_unknown_labels(used, {*labels, *declared})
+    return taken
+
+
+def _keep(row: Row, known: _Known, found: Decisions) -> Decision:
+    given, other, reason = row.values
+    image_id = _full_id(given, known, row.where)
+    if not other:
+        if image_id is not None and image_id not in found.drops:
+            found.keeps.setdefault(image_id, reason)
+        return _taken("keep", row, image_id, reason=reason, superseded=image_id in found.drops)
+    other_id = _full_id(other, known, row.where)
+    superseded = image_id in found.drops or other_id in found.drops
+    if image_id is not None and image_id == other_id:
+        raise DecisionError(
+            f"{row.where}: {given} and {other} are one image_id, so the same bytes: these are no two pictures; leave "
+            "other_id empty to say that the label is right, or say in relabel.csv which label is"
+        )
+    if image_id is not None and other_id is not None and not superseded:
+        found.different.setdefault(image_id, {}).setdefault(other_id, row.where)
+        found.different.setdefault(other_id, {}).setdefault(image_id, row.where)
+    return _taken("different", row, image_id, other_id=other_id, reason=reason, superseded=superseded)
+
+
+def told_of(taken: Sequence[Decision]) -> list[str]:
+    """Warnings that name every row that changes nothing, and say what to do."""
+    texts = {
+        "left": "without a picture in the data set; each counts again when its picture comes back. Delete a row that "
+        "is no longer wanted, correct an id that is mistyped",
+        "two labels": "without effect: the picture came under several labels. Say in relabel.csv which is right",
+    }
+    found = []
+    for status, text in texts.items():
+        named = [
+            f"\n    {one.file}:{one.line} {one.image_id[:12]}"
+            + (f" and {one.other_id[:12]}" if one.other_id else "")
+            + (f" ({one.path})" if one.path else "")
+            for one in taken
+            if one.status == status
+        ]
+        if named:
+            found.append(f"{len(named):,} of {len(taken):,} decisions {text}:{''.join(named)}")
+    return found
 
 
 def read_crops(folder: Path, image_ids: Iterable[str]) -> dict[str, Crop]:
-    """Read `crop.csv` of `folder`: image_id to the part that counts.
+    """Read `crop.csv` of `folder`: image_id to the part that counts, for the pictures that are there.
 
     Args:
         folder: data/decisions.
@@ -101,88 +222,58 @@ def read_crops(folder: Path, image_ids: Iterable[str]) -> dict[str, Crop]:
     Raises:
         DecisionError: as `read_decisions`, or a crop is empty or leaves its picture.
     """
-    crop_rows = list(_rows(folder / "crop.csv", _CROP_HEADER))
-    if not crop_rows:
-        return {}
-    known = _known(image_ids)
+    rows = list(read_rows(folder / "crop.csv", _HEADERS["crop"]))
+    return _crops_of(rows, _known(image_ids)) if rows else {}
+
+
+def _crops_of(rows: list[Row], known: _Known) -> dict[str, Crop]:
     crops: dict[str, Crop] = {}
     lines: dict[str, str] = {}
-    for where, (given, *sides) in crop_rows:
-        image_id = _full_id(given, known, where)
-        crop = _crop(sides, where)
+    for row in rows:
+        given, *sides = row.values
+        image_id, crop = _full_id(given, known, row.where), _crop(sides, row.where)
+        if image_id is None:
+            continue
         if crops.setdefault(image_id, crop) != crop:
             raise DecisionError(
-                f"{where}: {given} is cropped a second time, otherwise than in {lines[image_id]}: delete one"
+                f"{row.where}: {given} is cropped a second time, otherwise than in {lines[image_id]}: delete one"
             )
-        lines.setdefault(image_id, where)
+        lines.setdefault(image_id, row.where)
     return crops
-
-
-def _rows(path: Path, header: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Each row with the place that a message names, `<file>:<line>`; blank lines are skipped."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return
-    except UnicodeDecodeError as error:
-        raise DecisionError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error
-    # strict: an open quote at the end is an error instead of a silently swallowed rest of the file
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    expected = ",".join(header)
-    try:
-        first = next(reader, None)
-        if first is None or tuple(cell.strip() for cell in first) != header:
-            found = "nothing" if first is None else repr(",".join(first))
-            raise DecisionError(f"{path}:1: the header is {found}, it must be {expected}: write that as line 1")
-        ended = reader.line_num
-        for row in reader:
-            # a quoted reason may hold line ends: a person looks for the line where the row starts
-            where, ended = f"{path}:{ended + 1}", reader.line_num
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) != len(header):
-                raise DecisionError(
-                    f"{where}: {len(row)} values where {len(header)} belong ({expected}): "
-                    "put a value that holds a comma in double quotes"
-                )
-            yield where, [cell.strip() for cell in row]
-    except csv.Error as error:
-        raise DecisionError(f"{path}:{reader.line_num}: not valid CSV ({error}): mend the quotes") from error
 
 
 def _known(image_ids: Iterable[str]) -> _Known:
     return np.unique(np.array(list(image_ids), dtype="S64"))
 
 
-def _full_id(given: str, known: _Known, where: str) -> str:
-    """The one id that starts with `given`."""
+def _full_id(given: str, known: _Known, where: str) -> str | None:
+    """The one id that starts with `given`; None where there is none."""
     wanted = given.lower()
     if not _ID.fullmatch(wanted):
+        if _NUMBER.fullmatch(wanted):
+            raise DecisionError(
+                f"{where}: the image_id is {given!r}: a spreadsheet took it for a number and changed it. Copy it again "
+                "from where it came from, into a column of the format Text or with a text editor"
+            )
         raise DecisionError(f"{where}: {given!r} is no image_id: give its first 12 to 64 hex digits")
     start = int(np.searchsorted(known, wanted.encode("ascii")))
     matches = [found for found in (one.decode("ascii") for one in known[start : start + 2]) if found.startswith(wanted)]
-    if not matches:
-        raise DecisionError(
-            f"{where}: no picture has the image_id {given}: it left the data set, or the id is mistyped; "
-            "delete the row or correct it"
-        )
     if len(matches) > 1:
         raise DecisionError(f"{where}: several pictures' image_ids start with {given}: give more digits")
-    return str(matches[0])
+    return matches[0] if matches else None
 
 
-def _refuse_unknown_labels(used: dict[str, str], relabels: dict[str, tuple[str, str]], labels: Collection[str]) -> None:
+def _refuse_unknown_labels(used: dict[str, str], known: set[str]) -> None:
     """A label that no picture came under must be declared.
 
     Args:
         used: label to the first place that gives it.
+        known: the labels that pictures came under, and the declared ones.
     """
-    declared = {label for label, reason in relabels.values() if reason.casefold().startswith(NEW_CLASS)}
-    known = set(labels)
     for label, where in used.items():
-        if label in known or label in declared:
+        if label in known:
             continue
-        near = _nearest(label, known | declared)
+        near = _nearest(label, known)
         raise DecisionError(
             f"{where}: no picture came under the label {label!r}; "
             + (f"did you mean {near!r}? " if near else "")
@@ -202,7 +293,7 @@ def _crop(sides: list[str], where: str) -> Crop:
     values: list[float] = []
     for name, text in zip(Crop._fields, sides, strict=True):
         try:
-            value = float(text)
+            value = float(text.replace(",", "."))  # 0,5 in half of the world's spreadsheets
         except ValueError as error:
             raise DecisionError(f"{where}: {name} {text!r} is no number: write a fraction from 0 to 1") from error
         if not 0.0 <= value <= 1.0:  # also refuses nan

@@ -16,6 +16,7 @@ FEATURES    one row per picture whose features a frozen member leaves: all, or w
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +85,9 @@ DEDUPED = pa.schema(
         ("group", pa.string()),  # smallest image_id of the duplicate group; the row's own where it has no copies
         ("verdict", pa.string()),  # keep | copy | conflict | drop
         ("best_id", pa.string()),  # image_id of the group's best picture; the row's own for it
-        ("decision", pa.string()),  # "", "drop: <reason>" or "relabel: <reason>"
+        # "", "drop: <reason>", "relabel: <reason>" or "keep: <reason>" (a person says that the label is right); ends in
+        # " (copy of <12 digits>)" where the decision was on a copy
+        ("decision", pa.string()),
     ]
 )
 
@@ -257,6 +260,14 @@ def _explained(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read: permission denied; let this user read it") from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} is no Parquet file ({error}): delete it and run `{repro_of(path)}`") from error
+
+
+def short_id(image_id: str) -> str:
+    """As many digits as people copy: 12, or so many more that no spreadsheet takes them for a number."""
+    length = 12
+    while re.fullmatch(r"[0-9]+(e[0-9]+)?", image_id[:length]) and length < len(image_id):
+        length += 1
+    return image_id[:length]
 
 
 def read_classes(path: Path) -> list[str]:

@@ -1,5 +1,7 @@
 """python -m pipelines.dedupe"""
 
+import sys
+
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params
 from pipelines.core.stage import run_stage
@@ -7,6 +9,12 @@ from pipelines.dedupe import DedupeArtifact, dedupe
 
 
 def _run(params: Params, layout: Layout) -> DedupeArtifact:
+    if not params.dedupe.mirror and params.mirroring:
+        print(
+            "dedupe: warning: dedupe.mirror is false, so mirror images are different pictures, but training mirrors "
+            f"pictures. Where left and right tell classes apart, set {', '.join(params.mirroring)}",
+            file=sys.stderr,
+        )
     return dedupe(
         params.dedupe,
         root=layout.root,

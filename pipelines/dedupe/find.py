@@ -2,11 +2,13 @@
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.core.errors import DecisionError
 from pipelines.core.params.dedupe import DedupeParams
 from pipelines.dedupe.detail import SMALLEST_LARGE, look_closer
 from pipelines.dedupe.hashes import Chosen
@@ -25,6 +27,8 @@ class Pair:
     second: int
     kind: str
     score: float
+    transform: str = "none"
+    """how one lies on the other: none, mirror, rotate90 (either way), rotate180, mirror+rotate90, mirror+rotate180"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def find(params: DedupeParams, rows: Rows, standing: list[int], pictures: Pictur
 
 def _nodes(rows: Rows, standing: list[int], pictures: Pictures, blank: npt.NDArray[np.bool_] | None) -> Found:
     """Items of equal bytes, equal pixels, or equal thumbnails: these where `blank` is given, for those that are not."""
-    order = sorted(range(len(standing)), key=lambda item: rows.rank(standing[item]))
+    # a dropped picture stands for others only where all are dropped
+    order = sorted(range(len(standing)), key=lambda item: (rows.dropped[standing[item]], rows.rank(standing[item])))
     # 16 bytes instead of 1,024: a million thumbnails are keys of a dictionary
     thumbnail = [hashlib.blake2b(pictures.thumbnails[row].tobytes(), digest_size=16).digest() for row in standing]
     digests = _pixel_digests(rows, standing, pictures, thumbnail)
@@ -90,7 +95,10 @@ def _nodes(rows: Rows, standing: list[int], pictures: Pictures, blank: npt.NDArr
             keys.append(("pixels", digests[item]))
         if blank is not None and not blank[row]:
             keys.append(thumbnail[item])
-        node = next((node_of[key] for key in keys if key in node_of), len(found.leaders))
+        nodes = [node_of[key] for key in keys if key in node_of]
+        if foes := rows.different.get(rows.image_id[row]):
+            nodes = [node for node in nodes if not _meets_a_foe(foes, rows, standing, found, node, digests, item)]
+        node = nodes[0] if nodes else len(found.leaders)
         if node == len(found.leaders):
             found.leaders.append(item)
         else:
@@ -103,6 +111,33 @@ def _nodes(rows: Rows, standing: list[int], pictures: Pictures, blank: npt.NDArr
         for key in keys:
             node_of.setdefault(key, node)
     return found
+
+
+def _meets_a_foe(
+    foes: Mapping[str, str],
+    rows: Rows,
+    standing: list[int],
+    found: Found,
+    node: int,
+    digests: Mapping[int, bytes],
+    item: int,
+) -> bool:
+    """Whether a picture of `node` is one that a person called different from `item`.
+
+    Raises:
+        DecisionError: the two have equal pixels.
+    """
+    for other in (other for other, inside in enumerate(found.nodes) if inside == node):
+        where = foes.get(rows.image_id[standing[other]])
+        if where and item in digests and digests[item] == digests.get(other):
+            one, two = rows.path[standing[item]], rows.path[standing[other]]
+            raise DecisionError(
+                f"{where}: {one} and {two} are equal in every pixel: these are no two pictures. Delete the row; where "
+                "their labels differ, say in relabel.csv which is right"
+            )
+        if where:
+            return True
+    return False
 
 
 def _pixel_digests(rows: Rows, standing: list[int], pictures: Pictures, thumbnail: list[bytes]) -> dict[int, bytes]:
@@ -160,13 +195,22 @@ def _near(
         # a quarter turn makes the height the width
         moving = np.where(few.turns[:, None] % 2 == 1, extent[few.moving][:, ::-1], extent[few.moving])
         kinds[part] = kinds_of(few, closer, Sizes(moving, extent[few.fixed]), limit=limit, slack=slack_of(len(own)))
-    ends = zip(near.moving.tolist(), near.fixed.tolist(), kinds.tolist(), near.score.tolist(), strict=True)
+    moves = [_transform(*move) for move in zip(near.mirrored.tolist(), near.turns.tolist(), strict=True)]
+    ends = zip(near.moving.tolist(), near.fixed.tolist(), kinds.tolist(), near.score.tolist(), moves, strict=True)
     known = {(pair.row, pair.picture) for pair in found.foreign}
-    strongest = sorted(((-score, *sorted((one, other)), kind) for one, other, kind, score in ends if kind != NOTHING))
-    for negative, one, other, kind in strongest:
+    strongest = sorted(
+        ((-score, *sorted((one, other)), kind, move) for one, other, kind, score, move in ends if kind != NOTHING)
+    )
+    for negative, one, other, kind, move in strongest:
         first = int(row_of[one])
         if other < len(own):
             found.edges[kind].append((able[one], able[other]))
-            found.pairs.append(Pair(first, int(row_of[other]), kind, -negative))
+            found.pairs.append(Pair(first, int(row_of[other]), kind, -negative, move))
         elif (first, picture := int(picture_of[other - len(own)])) not in known:
             found.foreign.append(ForeignPair(first, picture, kind, -negative))
+
+
+def _transform(mirrored: bool, turns: int) -> str:
+    """As `Pair.transform` has it."""
+    parts = ["mirror"] * mirrored + ["rotate180" if turns == 2 else "rotate90"] * (turns != 0)
+    return "+".join(parts) or "none"

@@ -9,11 +9,13 @@ neighbour are not one group.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 # matches from one end of a group to the other, at most, where look-alikes join it
 MAX_DIAMETER = 4
+
+_Rank = tuple[bool, int, int, str, str]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Item:
     has_label: bool = True
 
     @property
-    def rank(self) -> tuple[bool, int, int, str, str]:
+    def rank(self) -> _Rank:
         """Sorts the best picture first: one with a label, then resolution, then bytes, then id."""
         return (not self.has_label, -self.area, -self.size, self.image_id, self.label)
 
@@ -51,12 +53,15 @@ class Verdict:
     best_id: str
 
 
-def stars(ranks: Sequence[tuple[bool, int, int, str, str]], edges: Iterable[tuple[int, int]]) -> list[int]:
+def stars(
+    ranks: Sequence[_Rank], edges: Iterable[tuple[int, int]], foes: Mapping[int, set[int]] | None = None
+) -> list[int]:
     """The centre of each of N nodes, by rank: a node that no better centre claims is a centre itself.
 
     Args:
         ranks: N, all different; smaller is better.
         edges: pairs of nodes that match.
+        foes: of some nodes, those that are never in one star with it.
     """
     neighbours: dict[int, list[int]] = defaultdict(list)
     for first, second in edges:
@@ -68,9 +73,36 @@ def stars(ranks: Sequence[tuple[bool, int, int, str, str]], edges: Iterable[tupl
             continue
         centres[node] = node
         for other in neighbours.get(node, ()):
-            if centres[other] < 0:
+            if centres[other] < 0 and not (foes and any(centres[foe] == node for foe in foes.get(other, ()))):
                 centres[other] = node
     return centres
+
+
+def stars_of(
+    ranks: Sequence[_Rank],
+    nodes: Sequence[int],
+    edges: Iterable[tuple[int, int]],
+    foes: Mapping[int, set[int]] | None = None,
+) -> tuple[list[list[int]], list[int], dict[int, list[int]]]:
+    """The items of each node by rank, the centre of each node, and the items of each centre's star by rank.
+
+    Args:
+        ranks: of the items.
+        nodes: the node of each item.
+        edges, foes: as `stars` takes them.
+    """
+    members: list[list[int]] = [[] for _ in range(max(nodes, default=-1) + 1)]
+    for item, node in enumerate(nodes):
+        members[node].append(item)
+    for inside in members:
+        inside.sort(key=ranks.__getitem__)
+    centres = stars([ranks[inside[0]] for inside in members], edges, foes)
+    star_items: dict[int, list[int]] = defaultdict(list)
+    for item, node in enumerate(nodes):
+        star_items[centres[node]].append(item)
+    for inside in star_items.values():
+        inside.sort(key=ranks.__getitem__)
+    return members, centres, star_items
 
 
 def judge(
@@ -95,24 +127,13 @@ def judge(
             group, and two labels are a conflict.
         alike: pairs of nodes that look alike, the most alike first: both stay, in one group where it stays narrow.
     """
-    num_nodes = max(nodes, default=-1) + 1
-    members: list[list[int]] = [[] for _ in range(num_nodes)]
-    for item, node in enumerate(nodes):
-        members[node].append(item)
-    rank_of = [item.rank for item in items]
-    for inside in members:
-        inside.sort(key=rank_of.__getitem__)
-    centres = stars([rank_of[inside[0]] for inside in members], edges)
-    star_items: dict[int, list[int]] = defaultdict(list)
-    for item, node in enumerate(nodes):
-        star_items[centres[node]].append(item)
+    members, centres, star_items = stars_of([item.rank for item in items], nodes, edges)
     same = [*edges, *recuts]
     disputed = _disputed(items, members, centres, star_items, same) if hold_conflicts else set()
 
     verdicts: list[str] = [""] * len(items)
     best: list[str] = [""] * len(items)
     for centre, inside in star_items.items():
-        inside.sort(key=rank_of.__getitem__)
         decided = {items[item].label for item in inside if items[item].decided}
         first_of_label: dict[str, str] = {}
         for item in inside:

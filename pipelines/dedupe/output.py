@@ -1,17 +1,18 @@
-"""What dedupe writes: the manifest with verdicts, and every pair in duplicates.csv."""
+"""What dedupe writes: the manifest with verdicts, every pair in duplicates.csv, every decision in decisions.csv."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.core.decisions import Decisions
+from pipelines.core.decisions import Decision, Decisions
 from pipelines.core.tables import DEDUPED, MANIFEST
 from pipelines.dedupe.find import ForeignPair, Pair
 from pipelines.dedupe.groups import Verdict
 from pipelines.dedupe.rows import Rows
 
-HEADER = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
+HEADER = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict", "transform")
+DECISIONS_HEADER = Decision._fields
 
 # both pictures of such pairs stay: in one group, but where a chain of them would grow too wide
 _LOOK_ALIKES = ("alike", "embedding")
@@ -35,7 +36,6 @@ def deduped(
     manifest: pa.Table,
     rows: Rows,
     verdicts: Sequence[Verdict],
-    decisions: Decisions,
     in_reference_sets: Mapping[int, str],
 ) -> pa.Table:
     """The table DEDUPED.
@@ -46,12 +46,9 @@ def deduped(
     """
     reason_of = {rows.image_id[row]: reason for row, reason in in_reference_sets.items()}
 
-    def note(image_id: str, verdict: Verdict) -> str:
-        if image_id in decisions.drops:
-            return f"drop: {decisions.drops[image_id]}"
-        if verdict.verdict == "drop":
-            return f"drop: {reason_of[image_id]}"
-        return f"relabel: {decisions.relabels[image_id][1]}" if image_id in decisions.relabels else ""
+    def note(row: int) -> str:
+        in_reference_set = verdicts[row].verdict == "drop" and not rows.dropped[row]
+        return f"drop: {reason_of[rows.image_id[row]]}" if in_reference_set else rows.note[row]
 
     columns = {name: manifest[name] for name in MANIFEST.names} | {
         "original_label": manifest["label"],
@@ -59,7 +56,7 @@ def deduped(
         "group": [verdict.group for verdict in verdicts],
         "verdict": [verdict.verdict for verdict in verdicts],
         "best_id": [verdict.best_id for verdict in verdicts],
-        "decision": [note(one, verdict) for one, verdict in zip(rows.image_id, verdicts, strict=True)],
+        "decision": [note(row) for row in range(len(verdicts))],
     }
     return pa.table({name: columns[name] for name in DEDUPED.names}, schema=DEDUPED)
 
@@ -95,13 +92,26 @@ def csv_rows(
             verdict = "keep"
         else:
             verdict = "copy" if agree else "conflict"
-        found.append((*ends, *labels, pair.kind, f"{pair.score:.4f}", verdict))
+        found.append((*ends, *labels, pair.kind, f"{pair.score:.4f}", verdict, pair.transform))
     for one in foreign:
         row = one.pair.row
         ends = (rows.image_id[row], one.image_id, rows.path[row], one.path)
         kind, verdict = f"{one.pair.kind} in {one.name}", "drop" if one.drops else "keep"
-        found.append((*ends, rows.label[row], one.label, kind, f"{one.pair.score:.4f}", verdict))
+        found.append((*ends, rows.label[row], one.label, kind, f"{one.pair.score:.4f}", verdict, ""))
     return sorted(found)
+
+
+def decision_rows(decisions: Decisions, rows: Rows) -> list[Decision]:
+    """The rows of decisions.csv, as the files have them; each with a path of its picture where there is one."""
+    wanted = {one.image_id for one in decisions.taken}
+    at = {one: row for row, one in reversed([*enumerate(rows.image_id)]) if one in wanted} if wanted else {}
+    found = []
+    for one in decisions.taken:
+        row = at.get(one.image_id)
+        if row is not None and one.decision == "keep" and one.status == "applied" and not rows.decided[row]:
+            one = one._replace(status="two labels")
+        found.append(one if row is None else one._replace(path=rows.path[row]))
+    return found
 
 
 def _apart(first: Verdict, second: Verdict) -> bool:

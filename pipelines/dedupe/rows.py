@@ -1,6 +1,6 @@
 """What dedupe looks at: the rows of ingest's manifest, with human decisions, and how their pictures are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,18 +21,24 @@ Sizes2 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rows:
-    """The columns of a manifest that decide, (N,) each; `label` is after relabel.csv."""
+    """The columns of a manifest that decide, (N,) each; `label` is after decisions."""
 
     image_id: list[str]
     label: list[str]
+    came: list[str]
+    """the label as ingested"""
+    note: list[str]
+    """the column `decision` of DEDUPED"""
     decided: list[bool]
-    """the label is a person's"""
+    """a person gave the label, or confirmed it"""
     dropped: list[bool]
     size: list[int]
     """bytes"""
     path: list[str]
     extent: Sizes2
     """(N, 2) width and height, pixels"""
+    different: Mapping[str, Mapping[str, str]]
+    """of some image_ids the others that are no copies of it, each with the place of the row that says so"""
 
     @cached_property
     def area(self) -> list[int]:
@@ -65,17 +71,43 @@ class Pictures:
 def rows_of(manifest: pa.Table, decisions: Decisions) -> Rows:
     """The rows of `manifest` after human decisions."""
     image_id: list[str] = manifest["image_id"].to_pylist()
-    label: list[str] = manifest["label"].to_pylist()
-    relabels = decisions.relabels
+    came: list[str] = manifest["label"].to_pylist()
+    label = [decisions.relabels.get(one, (old,))[0] for one, old in zip(image_id, came, strict=True)]
+    notes = {one: f"relabel: {reason}" for one, (_, reason) in decisions.relabels.items()}
+    notes |= {one: f"drop: {reason}" for one, reason in decisions.drops.items()}
+    if decisions.keeps:
+        labels_of: dict[str, set[str]] = {}
+        for one, given in zip(image_id, label, strict=True):
+            if one in decisions.keeps:
+                labels_of.setdefault(one, set()).add(given)
+        # which of two labels is right, keep.csv does not say
+        notes = {one: f"keep: {decisions.keeps[one]}" for one, some in labels_of.items() if len(some) == 1} | notes
+    note = [notes.get(one, "") for one in image_id]
     return Rows(
         image_id=image_id,
-        label=[relabels[one][0] if one in relabels else old for one, old in zip(image_id, label, strict=True)],
-        decided=[one in relabels for one in image_id],
-        dropped=[one in decisions.drops for one in image_id],
+        label=label,
+        came=came,
+        note=note,
+        decided=[one.startswith(("keep: ", "relabel: ")) for one in note],
+        dropped=[one.startswith("drop: ") for one in note],
         size=manifest["size"].to_pylist(),
         path=manifest["source_path"].to_pylist(),
         extent=extent_of(manifest),
+        different=decisions.different,
     )
+
+
+def first_rows(rows: Rows, *, dropped: bool = False) -> dict[tuple[str, str], int]:
+    """The first row of each (image_id, label), which stands for it.
+
+    Args:
+        dropped: of pictures that are dropped too; else these take no part.
+    """
+    found: dict[tuple[str, str], int] = {}
+    for row, key in enumerate(zip(rows.image_id, rows.label, strict=True)):
+        if dropped or not rows.dropped[row]:
+            found.setdefault(key, row)
+    return found
 
 
 def extent_of(manifest: pa.Table) -> Sizes2:

@@ -1,11 +1,12 @@
 """Find every copy, decide which picture stays, and hold back what lies under two labels."""
 
+import sys
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipelines.core.decisions import read_decisions
+from pipelines.core.decisions import Decision, read_decisions, told_of
 from pipelines.core.files import empty_folder, write_csv
 from pipelines.core.params.dedupe import DedupeParams
 from pipelines.core.shards import ShardReader
@@ -13,8 +14,9 @@ from pipelines.core.tables import MANIFEST, read_table, write_table
 from pipelines.dedupe.against import joined, read_reference
 from pipelines.dedupe.find import Found, Pair, find
 from pipelines.dedupe.groups import Item, Verdict, judge
-from pipelines.dedupe.output import HEADER, ForeignRow, csv_rows, deduped
-from pipelines.dedupe.rows import Rows, open_thumbnails, pictures_of, rows_of
+from pipelines.dedupe.output import DECISIONS_HEADER, HEADER, ForeignRow, csv_rows, decision_rows, deduped
+from pipelines.dedupe.reach import COPY_OF, reach
+from pipelines.dedupe.rows import Rows, first_rows, open_thumbnails, pictures_of, rows_of
 
 # a picture of a reference set that is only a look-alike is listed, and nothing is dropped for it
 _SAME = ("exact", "near", "recut")
@@ -26,6 +28,7 @@ class DedupeArtifact:
 
     manifest: Path
     duplicates: Path
+    decisions: Path
     num_images: int
     num_groups: int
     """groups of at least two rows"""
@@ -48,16 +51,25 @@ class DedupeArtifact:
     num_dropped: int
     """rows with a drop decision, or in a reference set"""
     num_kept: int
+    num_decisions: int
+    """rows of data/decisions"""
+    num_left: int
+    """of these, those that name a picture that is not there"""
+    num_reached: int
+    """rows that a decision on another picture reached, of which they are copies"""
 
     def __str__(self) -> str:
         against = f", {self.num_against} with pictures of reference sets" if self.num_against else ""
         skipped = f"; {self.num_skipped} files there are no pictures" if self.num_skipped else ""
         embedding = f", {self.num_embedding} by features" if self.num_embedding else ""
+        reached = f", {self.num_reached} copies reached" if self.num_reached else ""
+        left = f", {self.num_left} about pictures that are not there" if self.num_left else ""
+        decided = f"; {self.num_decisions} decisions{reached}{left}" if self.num_decisions else ""
         return (
             f"{self.num_kept} of {self.num_images} pictures kept; {self.num_groups} groups, the largest of "
             f"{self.largest_group} ({self.num_exact} exact, {self.num_pixels} equal-pixel and {self.num_near} near "
             f"pairs; {self.num_recut} pairs cut differently and {self.num_alike} that look alike{embedding} "
-            f"stay{against}{skipped}), {self.num_conflicts} held for their labels, {self.num_dropped} dropped"
+            f"stay{against}{skipped}), {self.num_conflicts} held for their labels, {self.num_dropped} dropped{decided}"
         )
 
 
@@ -71,16 +83,19 @@ def dedupe(
     out_dir: Path,
     unlabelled: str | None = None,
 ) -> DedupeArtifact:
-    """Write `manifest.parquet` (DEDUPED) and `duplicates.csv` to `out_dir`.
+    """Write `manifest.parquet` (DEDUPED), `duplicates.csv` and `decisions.csv` to `out_dir`.
 
     duplicates.csv lists every pair that was found between different pictures; of files with equal bytes, equal
-    pixels or equal thumbnails it lists the pairs with the best of them only, since n of these make n² pairs.
+    pixels or equal thumbnails it lists the pairs with the best of them only, since n of these make n² pairs. Pairs of a
+    picture that a decision dropped are not in it, nor those that a decision calls different. decisions.csv says what
+    became of every decision (`pipelines.core.decisions.Decision`); those about pictures that are not there are told on
+    stderr.
 
     Args:
         root: where the paths of reference sets start: the folder of params.yaml.
         cache: for features; deleting it changes no result.
         ingest_dir: manifest, thumbnails and shards.
-        decisions_dir: holds drop.csv and relabel.csv.
+        decisions_dir: holds drop.csv, relabel.csv, keep.csv, and crop.csv, which is only checked here.
         unlabelled: split.unlabelled, the label of pictures that have none.
 
     Raises:
@@ -92,12 +107,7 @@ def dedupe(
     labels = manifest["label"].unique().to_pylist()
     decisions = read_decisions(decisions_dir, manifest["image_id"].to_pylist(), labels)
     rows = rows_of(manifest, decisions)
-    # the first row of each (image_id, label) stands for it; a dropped picture takes no part
-    first_row: dict[tuple[str, str], int] = {}
-    for row, key in enumerate(zip(rows.image_id, rows.label, strict=True)):
-        if not rows.dropped[row]:
-            first_row.setdefault(key, row)
-    standing = list(first_row.values())
+    standing = list(first_rows(rows, dropped=True).values())
     with ExitStack() as stack:
         shards = stack.enter_context(ShardReader(ingest_dir))
         references = [read_reference(one, root=root, stack=stack) for one in params.against]
@@ -108,32 +118,45 @@ def dedupe(
             from pipelines.dedupe.embeddings import add_embedding_pairs
 
             add_embedding_pairs(params.embeddings, rows, standing, pictures, found, cache=cache / "dedupe")
+    rows, found = reach(rows, standing, found, copies=params.copies, recuts=params.recuts, unlabelled=unlabelled)
+    first_row = first_rows(rows)
+    standing = list(first_row.values())
     foreign_rows = []
-    for pair in found.foreign:
+    for pair in (pair for pair in found.foreign if not rows.dropped[pair.row]):
         number, inside = place[pair.picture]
         one = references[number]
         drops = one.params.found == "drop" and pair.kind in _SAME
         foreign_rows.append(
             ForeignRow(
-                pair, one.params.name, foreign.image_id[pair.picture], one.path[inside], one.label[inside], drops
+                replace(pair, row=first_row[rows.image_id[pair.row], rows.label[pair.row]]),
+                one.params.name,
+                foreign.image_id[pair.picture],
+                one.path[inside],
+                one.label[inside],
+                drops,
             )
         )
     gone = _in_reference_sets(foreign_rows, standing, found)
     verdict_of = _verdicts(params, rows, standing, found, gone, unlabelled)
     verdicts = [_row_verdict(rows, row, first_row, verdict_of) for row in range(manifest.num_rows)]
+    known = {frozenset((pair.first, pair.second)) for pair in found.pairs}
     pairs = found.pairs + [
         Pair(first_row[key], row, "exact", 1.0)
         for row, key in enumerate(zip(rows.image_id, rows.label, strict=True))
-        if not rows.dropped[row] and first_row[key] != row
+        if key in first_row and first_row[key] != row and frozenset((first_row[key], row)) not in known
     ]
     empty_folder(out_dir)
     reasons = {standing[item]: reason for item, reason in gone.items()}
-    write_table(deduped(manifest, rows, verdicts, decisions, reasons), out_dir / "manifest.parquet")
+    write_table(deduped(manifest, rows, verdicts, reasons), out_dir / "manifest.parquet")
     write_csv(
         out_dir / "duplicates.csv", HEADER, csv_rows(rows, pairs, foreign_rows, verdicts, params.recuts, unlabelled)
     )
+    taken = decision_rows(decisions, rows)
+    write_csv(out_dir / "decisions.csv", DECISIONS_HEADER, taken)
+    for told in told_of(taken):
+        print(f"dedupe: warning: {told}", file=sys.stderr)
     num_skipped = sum(one.num_skipped for one in references)
-    return _artifact(out_dir, rows, pairs, verdicts, num_against=len(foreign_rows), num_skipped=num_skipped)
+    return _artifact(out_dir, rows, pairs, verdicts, taken, num_against=len(foreign_rows), num_skipped=num_skipped)
 
 
 def _in_reference_sets(foreign: list[ForeignRow], standing: list[int], found: Found) -> dict[int, str]:
@@ -208,7 +231,14 @@ def _row_verdict(
 
 
 def _artifact(
-    out_dir: Path, rows: Rows, pairs: list[Pair], verdicts: list[Verdict], *, num_against: int, num_skipped: int
+    out_dir: Path,
+    rows: Rows,
+    pairs: list[Pair],
+    verdicts: list[Verdict],
+    taken: list[Decision],
+    *,
+    num_against: int,
+    num_skipped: int,
 ) -> DedupeArtifact:
     sizes = Counter(verdict.group for verdict in verdicts if verdict.verdict != "drop")
     kinds = Counter(pair.kind for pair in pairs)
@@ -216,6 +246,7 @@ def _artifact(
     return DedupeArtifact(
         manifest=out_dir / "manifest.parquet",
         duplicates=out_dir / "duplicates.csv",
+        decisions=out_dir / "decisions.csv",
         num_images=len(rows.image_id),
         num_groups=sum(size > 1 for size in sizes.values()),
         largest_group=max(sizes.values(), default=0),
@@ -230,4 +261,7 @@ def _artifact(
         num_conflicts=found["conflict"],
         num_dropped=found["drop"],
         num_kept=found["keep"],
+        num_decisions=len(taken),
+        num_left=sum(one.status == "left" for one in taken),
+        num_reached=sum(COPY_OF in note for note in rows.note),
     )

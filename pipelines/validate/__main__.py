@@ -13,5 +13,6 @@ if __name__ == "__main__":
             out_dir=layout.stage("validate"),
             cache=layout.cache,
             unlabelled=params.split.unlabelled,
+            mirroring=params.mirroring,
         ),
     )

@@ -1,7 +1,8 @@
-"""Ready lines for data/decisions: what would take the offenders out, or give them one name.
+"""Ready lines for data/decisions: what would take the offenders out, give them one name, or tell them apart.
 
 Nothing is decided here. A picture stands in every file with one and the same line, so that files can be appended one
-after the other; where a person must choose, each choice has its line, and dedupe refuses two that disagree.
+after the other; where a person must choose, each choice has its line, and dedupe refuses two that disagree. A file
+begins with a line end, since the file that it is appended to may lack one.
 """
 
 import csv
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.core.files import write_text
+from pipelines.core.tables import short_id
 from pipelines.validate.frames import Frames
+from pipelines.validate.held import ON_CLASSES, held_of
 from pipelines.validate.judge_classes import class_sizes
 from pipelines.validate.labels import spelling, written_well
 from pipelines.validate.outcome import Outcome
@@ -22,11 +25,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = "cures"
+_CONFLICTS = "max_conflict_fraction"
 _Line = tuple[str, ...]
 
 
 def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[str, list[str]]:
-    """Write `cures/<rule>.drop.csv` and `cures/<rule>.relabel.csv` for the broken rules that decisions cure.
+    """Write `cures/<rule>.{drop,relabel,keep}.csv` for the broken rules that decisions cure.
 
     Returns:
         for each of these rules what to tell a person, a line a file.
@@ -44,14 +48,21 @@ def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[
     for outcome in broken:
         for image_id in ids.get(outcome.rule.name, []):
             reasons.setdefault(image_id, []).append(outcome.rule.drop)
+    path_of: dict[str, str] = dict(frames.files.groupby("image_id")["source_path"].min()) if broken else {}
     said: dict[str, list[str]] = {}
+    settled = any(outcome.rule.name == _CONFLICTS for outcome in broken)
     for outcome in broken:
         name = outcome.rule.name
-        drops = [(image_id, ", ".join(reasons[image_id])) for image_id in ids.get(name, [])]
-        for kind, lines in (("relabel", sorted(set(_relabels(outcome, frames.files)))), ("drop", drops)):
+        held = _held(outcome, frames, settled=settled)
+        kinds: dict[str, list[_Line]] = {
+            "relabel": sorted({*_relabels(outcome, frames.files), *_choices(held, frames.files)}),
+            "keep": _different(held, frames),
+            "drop": [(image_id, ", ".join(reasons[image_id])) for image_id in ids.get(name, [])],
+        }
+        for kind, lines in kinds.items():
             if lines:
                 path = out_dir / FOLDER / f"{name}.{kind}.csv"
-                write_text(path, _csv(lines))
+                write_text(path, _csv([(*_short(line, kind), path_of.get(line[0], "")) for line in lines]))
                 said.setdefault(name, []).append(_told(outcome, kind, len(lines), path))
     return said
 
@@ -74,12 +85,44 @@ def _relabels(outcome: Outcome, files: "pd.DataFrame") -> Iterable[_Line]:
             yield from _rename(taking_part, {old: new for old, new in better.items() if new.strip()})
         case "label_look_alikes":
             yield from _rename(taking_part, _most_frequent_spelling(_labels(outcome), class_sizes(files)))
-        case "max_conflict_fraction":
-            held = taking_part[taking_part["image_id"].isin(outcome.offenders["image_id"].to_pylist())]
-            labels_of = held.groupby("group")["label"].unique()
-            for image_id, group in zip(held["image_id"], held["group"], strict=True):
-                for label in labels_of[group]:
-                    yield (image_id, label, "two labels")
+
+
+def _held(outcome: Outcome, frames: Frames, *, settled: bool) -> "pd.DataFrame":
+    """The files under two labels that keep the rule from holding.
+
+    Args:
+        settled: whether the rule on conflicts has them already.
+    """
+    files, rule = frames.files, outcome.rule
+    if rule.name == _CONFLICTS:
+        named = outcome.offenders["image_id"].to_pylist()
+        return files[files["image_id"].isin(named) & (files["verdict"] != "drop")]
+    if settled or rule.name not in ON_CLASSES:
+        return files[:0]
+    groups = held_of(rule, _labels(outcome), frames)["group"]
+    return files[files["group"].isin(groups) & (files["verdict"] == "conflict")]
+
+
+def _choices(held: "pd.DataFrame", files: "pd.DataFrame") -> Iterable[_Line]:
+    """Lines for relabel.csv: each picture that is held, under each label of its group."""
+    labels_of = files[files["image_id"].isin(held["image_id"])].groupby("group")["label"].unique()
+    for image_id, group in zip(held["image_id"], held["group"], strict=True):
+        for label in labels_of[group]:
+            yield (image_id, label, "two labels")
+
+
+def _different(held: "pd.DataFrame", frames: Frames) -> list[_Line]:
+    """Lines for keep.csv: pairs that are held, but those of equal pixels."""
+    ids = set(held["image_id"])
+    return [
+        (row["image_a"], row["image_b"], "two pictures")
+        for row in frames.conflicts
+        if row["image_a"] in ids and row["image_b"] in ids and row["kind"] not in ("exact", "pixels")
+    ]
+
+
+def _short(line: _Line, kind: str) -> _Line:
+    return (short_id(line[0]), short_id(line[1]), *line[2:]) if kind == "keep" else (short_id(line[0]), *line[1:])
 
 
 def _labels(outcome: Outcome) -> list[str]:
@@ -106,7 +149,9 @@ def _told(outcome: Outcome, kind: str, num_lines: int, path: Path) -> str:
     here = Path.cwd()
     shown = shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
     append = f"`cat {shown} >> data/decisions/{kind}.csv`"
-    if outcome.rule.name == "max_conflict_fraction" and kind == "relabel":
+    if kind == "keep":
+        return f"to cure it where two pictures are different: leave their lines in {shown}, then {append}"
+    if kind == "relabel" and outcome.rule.name in (_CONFLICTS, *ON_CLASSES):
         return f"to cure it: leave each picture's right line in {shown}, then {append}"
     if kind == "relabel":
         names = Counter(outcome.offenders["label"].to_pylist())
@@ -117,4 +162,4 @@ def _told(outcome: Outcome, kind: str, num_lines: int, path: Path) -> str:
 def _csv(lines: Iterable[_Line]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    return "\n" + text.getvalue()

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_schema, read_table
+from pipelines.validate.held import Pairs, read_conflicts
 from pipelines.validate.judgement import tally
 from pipelines.validate.judges import columns_of
 from pipelines.validate.rule import FrameName, Rule
@@ -35,6 +36,7 @@ class Frames:
         classes: the verdicts of the labelled files, and a row of verdict `refused` for each class of which ingest
             accepted nothing.
         refused_classes: these classes, with the reasons of their rejects.
+        conflicts: the rows of duplicates.csv that are one picture under two labels.
         seen: one row a file that ingest saw, but those that a source's `hidden: skip` leaves out: source, whether it
             was refused, and the reason ("" for none). Its label is the one that it came with, before
             data/decisions/relabel.csv.
@@ -48,12 +50,14 @@ class Frames:
     refused_classes: dict[str, str]
     columns: "pd.DataFrame"
     seen: "pd.DataFrame"
+    conflicts: Pairs = ()
 
 
 def read_frames(manifest: Path, rejects: Path, rules: list[Rule], *, unlabelled: str | None = None) -> Frames:
     """Read dedupe's manifest and ingest's rejects as far as `rules` look at them.
 
     Args:
+        manifest: with duplicates.csv beside it.
         rules: on files and pictures, of which the labelled ones have the same columns.
         unlabelled: split.unlabelled.
 
@@ -69,11 +73,12 @@ def read_frames(manifest: Path, rejects: Path, rules: list[Rule], *, unlabelled:
     kept = table.filter(pc.fill_null(pc.equal(table["verdict"], "keep"), False))
     pictures = kept.select([*NAMES, *_asked(rules, "pictures")])
     files, kept_files = _pandas(table), _pandas(pictures)
+    conflicts = read_conflicts(manifest.with_name("duplicates.csv"))
     labelled = [_labelled(one, unlabelled) for one in (files, kept_files)]
     seen = _seen(table, refused)
     lost = _refused_classes(seen, {unlabelled, *files["label"].dropna().unique()})
     classes = _classes(labelled[0], list(lost))
-    return Frames(files, kept_files, labelled[0], labelled[1], classes, lost, _columns(manifest), seen)
+    return Frames(files, kept_files, labelled[0], labelled[1], classes, lost, _columns(manifest), seen, conflicts)
 
 
 def _labelled(frame: "pd.DataFrame", unlabelled: str | None) -> "pd.DataFrame":

@@ -59,7 +59,8 @@ def _given(params: ValidateParams) -> list[Rule]:
             "pictures",
             (few("ExpectColumnValuesToNotBeInSet", "given_subset", [""], rule.limit),),
             "name the column that says train, val or test (subset_column of a table), or divide the pictures by "
-            "another split.method; " + DROP.replace("{reason}", "in no subset"),
+            "another split.method and set validate.max_unassigned_fraction.limit: null; "
+            + DROP.replace("{reason}", "in no subset"),
             observe="fraction",
             drop="in no subset",
         )

@@ -1,12 +1,15 @@
 """What became of one rule: the figure observed, the offenders by name, and what a person reads."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from pipelines.core.tables import short_id
 from pipelines.validate.frames import NAMES, Frames
+from pipelines.validate.held import csv_value, printable, what_helps
 from pipelines.validate.judgement import tally
 from pipelines.validate.judges import columns_of
 from pipelines.validate.rule import Observed, Rule
@@ -32,6 +35,7 @@ class Outcome:
             what it has not): files by label and path, classes in the order in which they are to be looked at.
         reasons: of offenders that ingest refused, the most frequent first; else "".
         refused: classes among the offenders of which ingest accepted no file, with the reasons.
+        cure: what a person can do, as `Rule.cure`.
     """
 
     rule: Rule
@@ -40,6 +44,7 @@ class Outcome:
     offenders: pa.Table
     reasons: str = ""
     refused: dict[str, str] = field(default_factory=dict)
+    cure: str = ""
 
     @property
     def first(self) -> list[dict[str, str]]:
@@ -61,8 +66,12 @@ class Outcome:
         }
 
 
-def outcome_of(rule: Rule, finding: Finding, frames: Frames) -> Outcome:
-    """Name the offenders of `rule` and settle what is reported."""
+def outcome_of(rule: Rule, finding: Finding, frames: Frames, mirroring: Sequence[str] = ()) -> Outcome:
+    """Name the offenders of `rule` and settle what is reported.
+
+    Args:
+        mirroring: what to change in params so that training mirrors no picture.
+    """
     frame: pd.DataFrame = getattr(frames, rule.frame)
     reasons = tally(frame["reason"].iloc[finding.rows]) if rule.frame == "seen" else ""
     if finding.labels:
@@ -73,7 +82,8 @@ def outcome_of(rule: Rule, finding: Finding, frames: Frames) -> Outcome:
         offenders = offenders.sort_by([(name, "ascending") for name in ("label", "source_path", "image_id")])
     lost = frames.refused_classes if rule.frame == "classes" else {}
     refused = {label: why for label, why in lost.items() if label in finding.labels}
-    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons, refused)
+    cure = rule.cure if finding.success else what_helps(rule, finding.labels, frames, mirroring)
+    return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons, refused, cure)
 
 
 def explain(outcome: Outcome, cures: list[str]) -> str:
@@ -84,15 +94,15 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     """
     rule, shown = outcome.rule, outcome.first[:MAX_SHOWN]
     cured = [one for one in outcome.first if one["label"] not in outcome.refused]
-    first = cured[0] if cured else {"image_id": "", "label": ""}
+    first = cured[0] if cured else dict.fromkeys(NAMES, "")
     limit = "" if rule.limit is None else f"limit {_shown(rule.limit)}, "
     observed = f"observed {_shown(outcome.observed)}" if limit or rule.observe != "count" else ""
     count = outcome.offenders.num_rows
     broken = f"{count:,} broken" if count else ""
     rest = count - len(shown)
     names = ", ".join([*map(_name, shown), f"and {rest:,} more"] if rest > 0 else map(_name, shown))
-    cure = rule.cure.replace("{image_id}", first["image_id"]).replace("{reasons}", outcome.reasons)
-    cure = cure.replace("{label}", repr(first["label"]))
+    cure = outcome.cure.replace("{image_id}", short_id(first["image_id"])).replace("{reasons}", outcome.reasons)
+    cure = cure.replace("{label}", repr(first["label"])).replace("{file}", csv_value(first["source_path"]))
     lines = ["; ".join(part for part in (f"{rule.name}: {rule.description}", limit + observed, broken) if part)]
     lines += [f"    offenders: {names}"] if names else []
     if outcome.refused:
@@ -149,8 +159,7 @@ def _named(image_id: object, label: object, source_path: object) -> pa.Table:
 
 
 def _name(offender: dict[str, str]) -> str:
-    # names come from outside: what a terminal would obey is shown as a replacement sign
-    path = "".join(letter if letter.isprintable() else "\ufffd" for letter in offender["source_path"])
+    path = printable(offender["source_path"])
     return path or repr(offender["label"])
 
 

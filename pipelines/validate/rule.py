@@ -13,7 +13,12 @@ Expectation = tuple[str, Arguments]
 
 Observe = Literal["count", "value", "fraction", "min", "max", "tally"]
 
-DROP = "take a picture out with a line in data/decisions/drop.csv: `{image_id},{reason}`"
+DROP = "take a picture out with a line in data/decisions/drop.csv: `{image_id},{reason},{file}`"
+SETTLE = (
+    "say which label is right with a line in data/decisions/relabel.csv, `{image_id},<label>,<reason>,{file}` (its "
+    "copies follow); or take it out with data/decisions/drop.csv; or, if two pictures are different, say so in "
+    "data/decisions/keep.csv, `<image_id>,<other_id>,<reason>`"
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class Rule:
         limit: as params say; None for a rule without a number.
         frame: the table that is looked at, see `pipelines.validate.frames`.
         expectations: the rule holds when all of them do.
-        cure: what a person can do; may name {image_id} and {label} of the first offender, and on `seen` {reasons}.
+        cure: what a person can do; may name {image_id}, {file} and {label} of the first offender, and on `seen`
+            {reasons}.
         observe: what is reported. count: the number of offenders; value: what the expectation itself observed (with
             several, the worst); fraction: the offenders' share of the frame; min, max: the lowest or highest value of
             the columns that are looked at; tally: the offenders' most frequent values of the column `tally`.

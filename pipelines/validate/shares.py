@@ -3,16 +3,13 @@
 from typing import NamedTuple
 
 from pipelines.core.params.validate import FractionRule, ValidateParams
-from pipelines.validate.rule import Expectation, FrameName, Observe, Rule
+from pipelines.validate.rule import SETTLE, Expectation, FrameName, Observe, Rule
 
 _MEND = "data/ingest/rejected.csv gives each file's reason ({reasons}): mend these files or take them out of the source"
 _PAIRS = (
-    "data/dedupe/duplicates.csv lists the pairs: collect other pictures, or raise dedupe.min_score where pairs are no "
-    "copies"
-)
-_SETTLE = (
-    "say which label is right: for each of these a line in data/decisions/relabel.csv, "
-    "`{image_id},<label>,<reason>`, or in data/decisions/drop.csv"
+    "data/dedupe/duplicates.csv lists the pairs: take the copies out of the source, or raise the limit, since training "
+    "leaves copies out; where two pictures are different, say so with a line in data/decisions/keep.csv, "
+    "`<image_a>,<image_b>,<reason>`"
 )
 
 
@@ -85,7 +82,7 @@ _SHARES = (
         "max_conflict_fraction",
         "of all files, few are of pictures that stand under two labels",
         "files",
-        _SETTLE,
+        SETTLE,
         "ExpectFewConflicts",
         drop="two labels",
     ),

@@ -1,7 +1,7 @@
 """The stage: runs the rules, writes what came out, and stops the run where a rule of severity error is broken."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,22 +39,26 @@ def validate(
     out_dir: Path,
     cache: Path | None = None,
     unlabelled: str | None = None,
+    mirroring: Sequence[str] = (),
 ) -> ValidateArtifact:
     """Hold the manifest against the rules; everything is written whether they hold or not.
 
     Args:
-        manifest: dedupe's table, DEDUPED.
+        manifest: dedupe's table, DEDUPED; duplicates.csv lies beside it.
         rejects: ingest's rejected.csv.
         out_dir: emptied; gets expectations.json (every rule with its first offenders), offenders.csv (every offender
-            of a broken rule) and for broken rules cures/<rule>.{drop,relabel}.csv (see `pipelines.validate.cures`).
+            of a broken rule) and for broken rules cures/<rule>.{drop,relabel,keep}.csv (`pipelines.validate.cures`).
         cache: .miwake, where `drift_from` finds snapshots; None: it names a path.
         unlabelled: split.unlabelled, the label of pictures that have none: it is no class.
+        mirroring: what to change in params so that training mirrors no picture; stands in messages alone.
 
     Raises:
         BrokenRulesError: a rule of severity error is broken; lists each with offenders and cure.
         InputError: a file is missing, or not what its stage writes; `drift_from` names nothing.
     """
-    outcomes, frames = look(params, manifest=manifest, rejects=rejects, cache=cache, unlabelled=unlabelled)
+    outcomes, frames = look(
+        params, manifest=manifest, rejects=rejects, cache=cache, unlabelled=unlabelled, mirroring=mirroring
+    )
     errors, warned = broken(outcomes, "error"), broken(outcomes, "warn")
     folder = empty_folder(out_dir)
     artifact = ValidateArtifact(
@@ -84,6 +88,7 @@ def look(
     rejects: Path,
     cache: Path | None = None,
     unlabelled: str | None = None,
+    mirroring: Sequence[str] = (),
 ) -> tuple[list[Outcome], Frames]:
     """Hold the manifest against the rules and write nothing; arguments and errors as `validate`."""
     name = params.drift_from
@@ -93,7 +98,7 @@ def look(
     if unlabelled is not None:
         rules = without_unlabelled(rules)
     findings = run_rules(rules, frames)
-    return [outcome_of(rule, findings[rule.name], frames) for rule in rules], frames
+    return [outcome_of(rule, findings[rule.name], frames, mirroring) for rule in rules], frames
 
 
 def broken(outcomes: list[Outcome], severity: str) -> list[Outcome]:

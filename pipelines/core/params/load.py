@@ -66,6 +66,18 @@ class Params(Section):
                 )
         return self
 
+    @property
+    def mirroring(self) -> list[str]:
+        """What to change so that training mirrors no picture, where left and right tell classes apart."""
+        members = {name: self.train.recipes[name] for name in self.train.all_members}
+        policies = {recipe.augmentation for recipe in members.values() if not isinstance(recipe, FrozenRecipe)}
+        policies |= {self.augment.copies.policy} if self.augment.copies else set()
+        flips = [name for name, policy in self.augment.policies.items() if name in policies and policy.flip > 0]
+        views = [name for name, recipe in members.items() if any("mirror" in view for view in recipe.views)]
+        return [f"augment.policies.{name}.flip: 0" for name in flips] + [
+            f"train.recipes.{name}.views: without mirror" for name in views
+        ]
+
 
 def load_params(path: Path) -> Params:
     """Read and check the whole of `path`, whichever section the caller needs.
