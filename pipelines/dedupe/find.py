@@ -173,7 +173,7 @@ def _near(
     row_of = np.array([standing[found.leaders[node]] for node in able], np.int64)
     picture_of = np.flatnonzero(contrast(foreign.thumbnails) >= MIN_CONTRAST)
     own = Chosen(pictures.thumbnails, row_of)
-    limit = threshold(own, params.min_score)
+    limit = threshold(own, [pictures.image_id[row] for row in row_of.tolist()], params.min_score)
     seen = np.concatenate([own[:], foreign.thumbnails[picture_of]]) if len(picture_of) else own
     extent = np.concatenate([pictures.extent[row_of], foreign.extent[picture_of]])
     large = extent.min(axis=1) >= SMALLEST_LARGE

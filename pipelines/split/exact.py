@@ -1,12 +1,19 @@
 """`method: exact`: the best stratification of a fixed set of pictures, with units as they are.
 
 Every class has a whole-number target in every bin, within one picture of its ideal. Lumps (units of several pictures)
-go first, the one that weighs most in a class first, each into the bin that it fits best; single pictures then fill
-what is missing, exactly. Near the idea of iterative stratification (Sechidis, Tsoumakas, Vlahavas, 2011), but with
-targets that add up, with units of any size, and in O(N log N).
+go first, the one that weighs most in a class first; single pictures then fill what is missing, exactly. Near the idea
+of iterative stratification (Sechidis, Tsoumakas, Vlahavas, 2011), but with targets that add up, with units of any
+size, and in O(N log N).
+
+All choices are made by hashes, so that a picture more or less moves as few others as the counts allow: mostly none or
+one, two at most within its class, and one of another class where the bins' own totals would be off by two. A lump goes
+where its own hash says while it fits there and its classes are mostly single pictures; else where it fits best, which
+depends on all lumps.
 """
 
 import heapq
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +42,15 @@ def exact_bins(
     free = ~forced[unit]
     totals = np.bincount(label[free], weights=count[free], minlength=num_labels).astype(int)
     left = np.bincount(label[free], minlength=num_labels)
-    targets = target_counts(totals.tolist(), (left >= num_bins).tolist(), fractions)
-    tie, _ = seeded_hashes(seed, pictures.units)
+    offsets = (seeded_hashes(seed, pictures.labels)[0] / 2.0**64).tolist()
+    targets = target_counts(totals.tolist(), (left >= num_bins).tolist(), fractions, offsets)
+    tie, choice = seeded_hashes(seed, pictures.units)
     pairs = np.bincount(unit, minlength=num_units)
     pictures_of = np.bincount(unit, weights=count, minlength=num_units)
     lump = (pairs > 1) | (pictures_of > 1)
+    in_lumps = np.bincount(label, weights=count * (lump[unit] & free), minlength=num_labels)
+    crowded = np.bincount(unit, weights=(2 * in_lumps > totals)[label], minlength=num_units) > 0
+    wanted = np.where(crowded, -1, np.searchsorted(np.cumsum(fractions)[:-1], choice / 2.0**64, side="right"))
 
     bin_of = np.zeros(num_units, dtype=np.int64)
     bins = LumpBins(targets, left.tolist())
@@ -50,44 +61,63 @@ def exact_bins(
     end = np.searchsorted(unit, lumps, side="right")
     for at in np.lexsort((tie[lumps], -share[lumps])).tolist():
         held = slice(int(begin[at]), int(end[at]))
-        bin_of[lumps[at]] = bins.place(label[held].tolist(), count[held].tolist())
-    # single pictures: a shuffle by hash, dealt out by what each bin still lacks
+        bin_of[lumps[at]] = bins.place(label[held].tolist(), count[held].tolist(), int(wanted[lumps[at]]))
+    # single pictures: a shuffle by hash, dealt out by what each bin still lacks, to the largest bin between the others
     single = ~lump[unit] & ~forced[unit]
     single_unit, single_label = unit[single], label[single]
     order = np.lexsort((tie[single_unit], single_label))
     edges = np.searchsorted(single_label[order], np.arange(num_labels + 1))
+    in_turn = np.roll(np.arange(num_bins), 1)
     for index in range(num_labels):
         dealt = single_unit[order[edges[index] : edges[index + 1]]]
-        bin_of[dealt] = np.repeat(np.arange(num_bins), bins.deal(index, len(dealt)))
+        bin_of[dealt] = np.repeat(in_turn, np.roll(bins.deal(index, len(dealt)), 1))
     return bin_of
 
 
-def target_counts(totals: Row, everywhere: list[bool], fractions: tuple[float, ...]) -> list[Row]:
+def target_counts(
+    totals: Row, everywhere: list[bool], fractions: tuple[float, ...], offsets: Sequence[float] | None = None
+) -> list[Row]:
     """Whole numbers for ideals: (K, B), each row sums to its class's total.
 
-    Each is the ideal rounded down or up. Up goes where a bin is most behind over all classes so far, so that the
-    bins' own totals come out right as well. A class that can be everywhere has at least one in every bin; where that
-    is more than its share, its largest bin gives way.
+    Each is the ideal rounded down or up, by an offset of the class alone: the running sum of the ideals, plus the
+    offset, rounded down. Where the bins' own totals come out two or more off the ideal, the classes of the smallest
+    offsets give and take one until they do not. A class that can be everywhere has at least one in every bin; where
+    that is more than its share, its largest bin gives way.
 
     Args:
         totals: (K,) pictures of each class.
         everywhere: (K,) whether the class has as many units as there are bins.
         fractions: (B,) of each bin, sums to 1.
+        offsets: (K,) in [0, 1), hashed from the classes' names; evenly spread when None.
     """
-    behind = [0.0] * len(fractions)
-    targets = []
-    for total, can in zip(totals, everywhere, strict=True):
-        ideal = [total * fraction for fraction in fractions]
+    if offsets is None:
+        offsets = [(k + 0.5) / len(totals) for k in range(len(totals))]
+    running = [sum(fractions[: j + 1]) for j in range(len(fractions) - 1)]
+    targets, ideals = [], [[total * fraction for fraction in fractions] for total in totals]
+    for total, ideal, can, offset in zip(totals, ideals, everywhere, offsets, strict=True):
         # 1e-9: 0.2 * 15 is 3, not 2.9999999999999996
-        row = [max(int(value + 1e-9), 1 if can else 0) for value in ideal]
+        edges = [0, *(int(total * part + min(offset, 1 - 2e-9) + 1e-9) for part in running), total]
+        row = [max(high - low, 1 if can else 0) for low, high in pairwise(edges)]
         while sum(row) > total:
-            largest = max(range(len(row)), key=lambda j: (row[j], -behind[j]))
-            row[largest] -= 1
-        for _ in range(total - sum(row)):
-            open_bins = [j for j in range(len(row)) if row[j] < ideal[j] - 1e-9]
-            row[max(open_bins, key=lambda j: behind[j] + ideal[j] - row[j])] += 1
-        behind = [b + value - got for b, value, got in zip(behind, ideal, row, strict=True)]
+            row[max(range(len(row)), key=lambda j: (row[j] - ideal[j], row[j]) if row[j] > 1 else (-total, 0))] -= 1
         targets.append(row)
+    over = [sum(row[j] for row in targets) - sum(totals) * fraction for j, fraction in enumerate(fractions)]
+    by_offset = sorted(range(len(totals)), key=offsets.__getitem__)
+    while max(map(abs, over)) >= 2 - 1e-9:
+        swaps = (
+            (over[one] - over[other], -place, k, one, other)
+            for place, k in enumerate(by_offset)
+            for one in range(len(over))
+            for other in range(len(over))
+            if targets[k][one] > max(ideals[k][one] + 1e-9, everywhere[k]) and targets[k][other] < ideals[k][other] - 1e-9
+        )
+        gain, _, k, one, other = max(swaps, default=(0.0, 0, 0, 0, 0))
+        if gain <= 1:
+            break  # no class can give what another lacks
+        targets[k][one] -= 1
+        targets[k][other] += 1
+        over[one] -= 1
+        over[other] += 1
     return targets
 
 
@@ -104,21 +134,26 @@ class LumpBins:
         self.left = left
         self.filled = [[0] * len(row) for row in targets]
 
-    def place(self, labels: Row, counts: Row) -> int:
-        """Put a unit of `counts` pictures of `labels` where it fits best, and return that bin.
+    def place(self, labels: Row, counts: Row, wanted: int = -1) -> int:
+        """Put a unit of `counts` pictures of `labels` into the bin `wanted`, or where it fits best; return that bin.
 
         Best is the least sum of (filled - target)² / target. A bin that a class would otherwise never reach, since
         only as many of its units are left as it has empty bins, goes before any fit.
+
+        Args:
+            wanted: taken where no class is exceeded or at its last chance; -1 for none.
         """
         scores = [0.0] * len(self.targets[0])
+        fits = wanted >= 0
         for label, count in zip(labels, counts, strict=True):
             target, filled = self.targets[label], self.filled[label]
             last_chance = self.left[label] <= filled.count(0)
+            fits = fits and not last_chance and filled[wanted] + count <= target[wanted]
             for j, (goal, have) in enumerate(zip(target, filled, strict=True)):
                 scores[j] += (2 * (goal - have) - count) * count / (goal or 0.5)
                 if last_chance and have == 0:
                     scores[j] += 1e12
-        best = max(range(len(scores)), key=scores.__getitem__)
+        best = wanted if fits else max(range(len(scores)), key=scores.__getitem__)
         for label, count in zip(labels, counts, strict=True):
             self.filled[label][best] += count
             self.left[label] -= 1
