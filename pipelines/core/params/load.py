@@ -125,6 +125,12 @@ REMEDIES = {
     "union_tag_not_found": "say which one it is",
 }
 
+RETIRED = {
+    "evaluate.bootstrap_resamples": "intervals are computed without resampling",
+    "evaluate.suspect_confidence": "suspects are found by confident learning, whose thresholds come from the data",
+}
+"""keys that earlier versions had, and what stands in their place"""
+
 
 def _explain(raw: Any, mistake: dict[str, Any]) -> str:
     """One line for one of pydantic's errors: path, value, rule, remedy."""
@@ -133,6 +139,8 @@ def _explain(raw: Any, mistake: dict[str, Any]) -> str:
     if kind == "extra_forbidden":
         import difflib  # only where there is a mistake
 
+        if where in RETIRED:
+            return f"{where}: this key is no more: {RETIRED[where]}; delete its line"
         known = _known_keys(mistake["loc"])
         close = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
