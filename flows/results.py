@@ -66,7 +66,7 @@ def evaluate_page(layout: Layout, _params: Params, with_picture: bool) -> str:
     )
     intervals = [
         (key.replace("_", " "), figure(metrics[key]["value"]), f"{figure(value['low'])} to {figure(value['high'])}")
-        for key in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "expected_calibration_error")
+        for key in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
         if (value := metrics.get(key)) is not None
     ]
     return page(

@@ -113,9 +113,7 @@ def fabricate(
         EvaluateParams(
             seed=1,
             ensemble=ensemble,
-            bootstrap_resamples=200,
             confidence=0.95,
-            suspect_confidence=0.6,
             leak_repeats=0,
         ),
         folders=Layout(root).members(train),

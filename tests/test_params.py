@@ -60,6 +60,12 @@ def test_params_are_frozen() -> None:
             "resnet18_scratch.optimizer.learning_rate = -1.0: input should be",
         ),
         ("fit: letterbox", "fit: pad", "augment.fit = \"pad\": input should be 'letterbox', 'crop' or 'stretch'"),
+        (
+            "  leak_repeats: 5",
+            "  leak_repeats: 5\n  suspect_confidence: 0.6",
+            "evaluate.suspect_confidence: this key is no more: suspects are found by confident learning, whose "
+            "thresholds come from the data; delete its line",
+        ),
         ("kind: sgd", "kind: lion", "does not match any of the expected tags: 'sgd', 'adam'"),
         ("kind: sample", "kin: sample", "ingest.sources[0] = {"),
         (

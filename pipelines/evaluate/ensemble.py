@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.core.params.evaluate import Ensemble
+from pipelines.evaluate.calibration import fit_temperature, temper
 from pipelines.evaluate.members import Member, Predictions
 from pipelines.evaluate.metrics import Floats, Ints
 
@@ -27,11 +28,13 @@ class Combined:
         weights: (M,) of the members, non-negative, sum to 1; equal where all count alike.
         test: the test pictures.
         val: the validation pictures, each by weights that it had no part in.
+        temperature: that their probabilities were divided by; one member's own.
     """
 
     weights: Floats
     test: Predictions
     val: Predictions
+    temperature: float
 
 
 def combine(method: Ensemble, members: Sequence[Member], *, val_groups: Ints, seed: int) -> Combined:
@@ -48,7 +51,7 @@ def combine(method: Ensemble, members: Sequence[Member], *, val_groups: Ints, se
     vals = [member.val.probabilities for member in members]
     weights = np.full(len(members), 1.0 / len(members))
     if len(members) == 1:
-        return Combined(weights, first.test, first.val)
+        return Combined(weights, first.test, first.val, first.temperature)
     if method == "vote":
         test, val = vote(tests), vote(vals)
     elif method == "mean":
@@ -57,10 +60,13 @@ def combine(method: Ensemble, members: Sequence[Member], *, val_groups: Ints, se
         of_truth = np.stack([p[np.arange(len(p)), first.val.actual] for p in vals], axis=1)
         weights = fit_weights(of_truth)
         test, val = weighted_mean(tests, weights), _weighted_apart(vals, of_truth, val_groups, seed)
+    # the mean of members that mean what they say is too cautious
+    temperature = fit_temperature(val, first.val.actual)
     return Combined(
         weights,
-        Predictions(first.test.image_ids, first.test.actual, test),
-        Predictions(first.val.image_ids, first.val.actual, val),
+        Predictions(first.test.image_ids, first.test.actual, temper(test, temperature)),
+        Predictions(first.val.image_ids, first.val.actual, temper(val, temperature)),
+        temperature,
     )
 
 

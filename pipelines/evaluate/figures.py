@@ -5,11 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipelines.core.params.evaluate import EvaluateParams
+from pipelines.evaluate.calibration import calibrated_errors
 from pipelines.evaluate.ensemble import Combined
-from pipelines.evaluate.intervals import bootstrap_figures, percentile_interval, wilson_interval
+from pipelines.evaluate.intervals import (
+    Interval,
+    effective_numbers,
+    figure_intervals,
+    paired_interval,
+    wilson_interval,
+)
 from pipelines.evaluate.members import Member, Packed, Predictions
-from pipelines.evaluate.metrics import FIGURES, Floats, Scored, f1, precision, recall, score, tally
+from pipelines.evaluate.metrics import FIGURES, Ints, Scored, f1, precision, recall, score, tally
 
 DIGITS = 6
 """of every fraction written as text: finer ones differ between machines and clutter `git diff`"""
@@ -18,20 +27,28 @@ MEMBER_FIGURES = ("accuracy", "log_loss")
 
 @dataclass(frozen=True)
 class _Measured:
-    """What one member, or several as one, did on the test set, and on resampled ones: per figure (B,)."""
+    """What one member, or several as one, did on the test set.
+
+    Args:
+        scored: N pictures.
+        groups: (N,) group of each.
+        intervals: by figure.
+    """
 
     scored: Scored
-    drawn: Mapping[str, Floats]
+    groups: Ints
+    intervals: Mapping[str, Interval]
 
-    def figure(self, name: str, confidence: float) -> dict[str, float | None]:
-        value = float(FIGURES[name](tally(self.scored)))
-        return _with_interval(value, self.drawn[name], confidence)
+    def figure(self, name: str) -> dict[str, float | None]:
+        """Value, low and high; no interval is right for the calibration error, which is biased: see `calibration`."""
+        low, high = self.intervals.get(name, (math.nan, math.nan))
+        return _with_interval(float(FIGURES[name](tally(self.scored))), low, high)
 
 
 def measure(
     params: EvaluateParams, combined: Combined, takers: Sequence[Member], parts: Sequence[Member], packed: Packed
 ) -> dict[str, Any]:
-    """All of metrics.json but the leak premium; null where there is no evidence.
+    """All of metrics.json but the leak premium, decisions and suspects; null where there is no evidence.
 
     Args:
         params: the section `evaluate`.
@@ -51,18 +68,29 @@ def measure(
         members[m.name] = {
             "target": m.target,
             "weight": rounded(weights[m.name]) if m.name in weights else None,
-            **{name: measured.figure(name, confidence) for name in MEMBER_FIGURES},
+            "temperature": rounded(m.temperature),
+            **{name: measured.figure(name) for name in MEMBER_FIGURES},
             "out_of_fold": _out_of_fold(m.val),
         }
     best = _best(takers)
+    calibrated = calibrated_errors(whole.scored, whole.groups, confidence=confidence, seed=params.seed)
+    per_class = _per_class(whole, packed.classes, confidence)
     return {
         "num_images": len(combined.test.actual),
         "num_classes": len(packed.classes),
         "confidence": confidence,
-        **{name: whole.figure(name, confidence) for name in FIGURES},
+        **{name: whole.figure(name) for name in FIGURES},
+        "calibration": {
+            "error": whole.figure("expected_calibration_error")["value"],
+            "calibrated_mean": rounded(calibrated.mean),
+            "calibrated_low": rounded(calibrated.low),
+            "calibrated_high": rounded(calibrated.high),
+            "temperature": rounded(combined.temperature),
+        },
         "ensemble": {
             "method": params.ensemble,
             "num_members": len(takers),
+            "temperature": rounded(combined.temperature),
             "out_of_fold": _out_of_fold(combined.val),
             "best_member": best.name if len(takers) > 1 else None,
             "gain": {
@@ -71,15 +99,15 @@ def measure(
             },
         },
         "members": members,
-        "per_class": _per_class(whole.scored, packed.classes, confidence),
+        "per_class": per_class,
+        "worst_class": _worst_class(per_class),
     }
 
 
 def _measure(params: EvaluateParams, test: Predictions, packed: Packed) -> _Measured:
     scored = score(test.actual, test.probabilities)
     groups = packed.group_numbers(test.image_ids)
-    drawn = bootstrap_figures(scored, groups, resamples=params.bootstrap_resamples, seed=params.seed)
-    return _Measured(scored, drawn)
+    return _Measured(scored, groups, figure_intervals(scored, groups, params.confidence))
 
 
 def _best(takers: Sequence[Member]) -> Member:
@@ -96,9 +124,11 @@ def _best(takers: Sequence[Member]) -> Member:
 
 
 def _gain(name: str, whole: _Measured, best: _Measured, confidence: float) -> dict[str, float | None]:
-    """Ensemble minus member. The resampled test sets are the same, so that what both find hard is no doubt."""
-    values = [float(FIGURES[name](tally(one.scored))) for one in (whole, best)]
-    return _with_interval(values[0] - values[1], whole.drawn[name] - best.drawn[name], confidence)
+    """Ensemble minus member, picture by picture, so that what both find hard is no doubt."""
+    of_fractions = name == "accuracy"
+    ours, theirs = (one.scored.right.astype(np.float64) if of_fractions else one.scored.loss for one in (whole, best))
+    interval = paired_interval(ours - theirs, whole.groups, confidence, of_fractions=of_fractions)
+    return _with_interval(float((ours - theirs).mean()), *interval)
 
 
 def _out_of_fold(val: Predictions) -> dict[str, float | int | None]:
@@ -109,15 +139,15 @@ def _out_of_fold(val: Predictions) -> dict[str, float | int | None]:
     }
 
 
-def _with_interval(value: float, drawn: Floats, confidence: float) -> dict[str, float | None]:
-    low, high = percentile_interval(drawn, confidence)
+def _with_interval(value: float, low: float, high: float) -> dict[str, float | None]:
     return {"value": rounded(value), "low": rounded(low), "high": rounded(high)}
 
 
-def _per_class(scored: Scored, classes: list[str], confidence: float) -> dict[str, dict[str, float | int | None]]:
-    tallies = tally(scored)
-    lows, highs = wilson_interval(tallies.right, tallies.actual, confidence)
+def _per_class(whole: _Measured, classes: list[str], confidence: float) -> dict[str, dict[str, Any]]:
+    tallies = tally(whole.scored)
     precisions, recalls, f1s = precision(tallies), recall(tallies), f1(tallies)
+    numbers = effective_numbers(whole.scored, whole.groups)
+    lows, highs = wilson_interval(recalls * numbers, numbers, confidence)
     return {
         label: {
             "num_images": int(tallies.actual[k]),
@@ -128,6 +158,22 @@ def _per_class(scored: Scored, classes: list[str], confidence: float) -> dict[st
             "f1": rounded(f1s[k]),
         }
         for k, label in enumerate(classes)
+    }
+
+
+def _worst_class(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The class of lowest recall; of equals the one with the most pictures, then the first by name."""
+    known = [(c["recall"], -c["num_images"], label) for label, c in per_class.items() if c["recall"] is not None]
+    if not known:
+        return None
+    label = min(known)[2]
+    found = per_class[label]
+    return {
+        "label": label,
+        "recall": found["recall"],
+        "low": found["recall_low"],
+        "high": found["recall_high"],
+        "num_images": found["num_images"],
     }
 
 

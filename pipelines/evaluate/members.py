@@ -1,7 +1,7 @@
 """The predictions of members and folds, brought together: read strictly, never guessed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import LABEL, PACK_INDEX, PREDICTIONS, read_classes, read_table, read_target
+from pipelines.evaluate.calibration import fit_temperature, temper
 from pipelines.evaluate.intervals import group_numbers
 from pipelines.evaluate.metrics import Floats, Ints
 
@@ -40,6 +41,7 @@ class Member:
         name: of the recipe.
         target: what it tells apart: label, or one of the factors that labels are joined from.
         classes: its K classes: labels, or values of the factor.
+        temperature: that the probabilities were divided by; see `calibrated`.
     """
 
     name: str
@@ -47,6 +49,15 @@ class Member:
     classes: list[str]
     test: Predictions
     val: Predictions
+    temperature: float = 1.0
+
+    def calibrated(self) -> "Member":
+        """The same member with probabilities by the temperature that suits its validation pictures."""
+        temperature = fit_temperature(self.val.probabilities, self.val.actual)
+        test, val = (
+            replace(one, probabilities=temper(one.probabilities, temperature)) for one in (self.test, self.val)
+        )
+        return replace(self, test=test, val=val, temperature=temperature)
 
 
 def read_members(folders: Mapping[tuple[str, int], Path], labels: list[str]) -> list[Member]:
@@ -115,11 +126,13 @@ class Packed:
         classes: the labels.
         test: the test pictures, their probabilities 0.
         groups: (image_id, class_index) to the duplicate group.
+        subsets: the same to train, val or test.
     """
 
     classes: list[str]
     test: Predictions
     groups: dict[tuple[str, int], str]
+    subsets: dict[tuple[str, int], str]
 
     @cached_property
     def classes_of(self) -> dict[str, list[int]]:
@@ -165,12 +178,14 @@ def read_index(index: Path) -> Packed:
     image_ids = table["image_id"].to_numpy(zero_copy_only=False)
     actual = table["class_index"].to_numpy().astype(np.int64)
     groups = table["group"].to_numpy(zero_copy_only=False)
-    is_test = table["subset"].to_numpy(zero_copy_only=False) == "test"
+    subsets = table["subset"].to_numpy(zero_copy_only=False)
+    is_test = subsets == "test"
     if not is_test.any():
         raise InputError(f"{index} has no test picture, so nothing can be measured: raise split.test_fraction")
     num_test = int(is_test.sum())
     test = Predictions(image_ids[is_test], actual[is_test], np.zeros((num_test, len(classes))))
-    return Packed(classes, test, dict(zip(zip(image_ids, actual.tolist(), strict=True), groups, strict=True)))
+    keys = list(zip(image_ids.tolist(), actual.tolist(), strict=True))
+    return Packed(classes, test, dict(zip(keys, groups, strict=True)), dict(zip(keys, subsets.tolist(), strict=True)))
 
 
 def _predictions(table: pa.Table, num_classes: int, path: Path) -> Predictions:

@@ -15,6 +15,9 @@ NUM_BINS = 15
 """bins of confidence for the calibration error, as in Guo et al., On Calibration of Modern Neural Networks (2017)"""
 
 
+_EPSILON = float(np.finfo(np.float64).eps)
+
+
 def confusion_counts(actual: Ints, predicted: Ints, num_classes: int) -> Ints:
     """Count every combination of true and predicted class.
 
@@ -39,6 +42,7 @@ class Scored:
         predicted: (N,) most probable classes; the first of equals.
         confidence: (N,) probability of the predicted class.
         loss: (N,) minus the natural log of the true class's probability.
+        loss_if_wrong: (N,) the mean loss, by the probabilities themselves, were the predicted class not the true one.
     """
 
     num_classes: int
@@ -46,6 +50,7 @@ class Scored:
     predicted: Ints
     confidence: Floats
     loss: Floats
+    loss_if_wrong: Floats
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -62,26 +67,30 @@ def score(actual: Ints, probabilities: Floats) -> Scored:
     rows = np.arange(len(actual))
     predicted = probabilities.argmax(axis=1).astype(np.int64)
     # a probability of 0 for the truth would be an infinite loss; scikit-learn stops at the same smallest step
-    of_truth = np.clip(probabilities[rows, actual], np.finfo(np.float64).eps, 1.0)
+    of_truth = np.clip(probabilities[rows, actual], _EPSILON, 1.0)
+    others = np.clip(probabilities, _EPSILON, 1.0)
+    others[rows, predicted] = 0.0
+    shares = others / np.maximum(others.sum(axis=1, keepdims=True), _EPSILON)
     return Scored(
         num_classes=probabilities.shape[1],
         actual=actual,
         predicted=predicted,
         confidence=probabilities[rows, predicted],
         loss=-np.log(of_truth),
+        loss_if_wrong=-(shares * np.log(np.where(others > 0, others, 1.0))).sum(axis=1),
     )
 
 
 @dataclass(frozen=True)
 class Tallies:
-    """Weighted sums over pictures, from which every figure follows. `...` is nothing, or resamples.
+    """Sums over pictures, from which every figure follows.
 
     Args:
-        right: (..., K) pictures of a class that were told right.
-        actual: (..., K) pictures of a class.
-        predicted: (..., K) pictures told to be of a class.
-        loss: (...,) sum of the losses.
-        gap: (..., 15) sum of confidence minus right, per bin of confidence.
+        right: (K,) pictures of a class that were told right.
+        actual: (K,) pictures of a class.
+        predicted: (K,) pictures told to be of a class.
+        loss: () sum of the losses.
+        gap: (15,) sum of confidence minus right, per bin of confidence.
     """
 
     right: Floats
@@ -91,22 +100,17 @@ class Tallies:
     gap: Floats
 
 
-def tally(scored: Scored, weights: Floats | None = None) -> Tallies:
-    """Sum up pictures.
-
-    Args:
-        scored: N pictures.
-        weights: (N,) how often each picture counts; once when None.
-    """
-    w = np.ones(len(scored.actual)) if weights is None else weights
-    right = scored.right
+def tally(scored: Scored) -> Tallies:
+    """Sum up pictures."""
+    right = scored.right.astype(np.float64)
     bins = calibration_bins(scored.confidence)
+    num_classes = scored.num_classes
     return Tallies(
-        right=_sum_by(scored.actual, w * right, scored.num_classes),
-        actual=_sum_by(scored.actual, w, scored.num_classes),
-        predicted=_sum_by(scored.predicted, w, scored.num_classes),
-        loss=np.asarray((w * scored.loss).sum()),
-        gap=_sum_by(bins, w * (scored.confidence - right), NUM_BINS),
+        right=np.bincount(scored.actual, right, num_classes).astype(np.float64),
+        actual=np.bincount(scored.actual, minlength=num_classes).astype(np.float64),
+        predicted=np.bincount(scored.predicted, minlength=num_classes).astype(np.float64),
+        loss=np.asarray(scored.loss.sum()),
+        gap=np.bincount(bins, scored.confidence - right, NUM_BINS).astype(np.float64),
     )
 
 
@@ -116,42 +120,42 @@ def calibration_bins(confidence: Floats) -> Ints:
 
 
 def recall(tallies: Tallies) -> Floats:
-    """(..., K) of the pictures of a class, the fraction told right; NaN for a class without pictures."""
+    """(K,) of the pictures of a class, the fraction told right; NaN for a class without pictures."""
     return _divide(tallies.right, tallies.actual)
 
 
 def precision(tallies: Tallies) -> Floats:
-    """(..., K) of the pictures told to be of a class, the fraction that is; NaN for a class never told."""
+    """(K,) of the pictures told to be of a class, the fraction that is; NaN for a class never told."""
     return _divide(tallies.right, tallies.predicted)
 
 
 def f1(tallies: Tallies) -> Floats:
-    """(..., K) harmonic mean of precision and recall; NaN for a class with neither pictures nor predictions."""
+    """(K,) harmonic mean of precision and recall; NaN for a class with neither pictures nor predictions."""
     return _divide(2 * tallies.right, tallies.actual + tallies.predicted)
 
 
 def accuracy(tallies: Tallies) -> Floats:
-    """(...,) the fraction of all pictures told right."""
+    """() the fraction of all pictures told right."""
     return _divide(tallies.right.sum(-1), tallies.actual.sum(-1))
 
 
 def balanced_accuracy(tallies: Tallies) -> Floats:
-    """(...,) mean recall of the classes that have pictures: every class counts the same."""
+    """() mean recall of the classes that have pictures: every class counts the same."""
     return _mean_of_known(recall(tallies))
 
 
 def macro_f1(tallies: Tallies) -> Floats:
-    """(...,) mean F1 of the classes that have pictures or predictions."""
+    """() mean F1 of the classes that have pictures or predictions."""
     return _mean_of_known(f1(tallies))
 
 
 def log_loss(tallies: Tallies) -> Floats:
-    """(...,) mean of minus the natural log of the true class's probability; 0 is perfect."""
+    """() mean of minus the natural log of the true class's probability; 0 is perfect."""
     return _divide(tallies.loss, tallies.actual.sum(-1))
 
 
 def expected_calibration_error(tallies: Tallies) -> Floats:
-    """(...,) how far confidence lies from accuracy, averaged over pictures; 0 is perfect, 1 the worst."""
+    """() how far confidence lies from accuracy, averaged over pictures; 0 is perfect, 1 the worst."""
     return _divide(np.abs(tallies.gap).sum(-1), tallies.actual.sum(-1))
 
 
@@ -162,11 +166,6 @@ FIGURES = {
     "log_loss": log_loss,
     "expected_calibration_error": expected_calibration_error,
 }
-
-
-def _sum_by(keys: Ints, weights: Floats, size: int) -> Floats:
-    """(size,) the sum of the weights of each key."""
-    return np.asarray(np.bincount(keys, weights, size), dtype=np.float64)
 
 
 def _divide(numerator: Floats, denominator: Floats) -> Floats:

@@ -1,8 +1,11 @@
 """Evaluate: read what was predicted, write what it is worth."""
 
-from collections.abc import Mapping
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +19,7 @@ from pipelines.evaluate.figures import DIGITS, measure, rounded
 from pipelines.evaluate.leaks import leak_premium
 from pipelines.evaluate.members import Predictions, read_index, read_members, require_same_pictures
 from pipelines.evaluate.metrics import confusion_counts, score
-from pipelines.evaluate.suspects import HEADER, find_suspects
+from pipelines.evaluate.suspects import HEADER, Suspects, find_suspects
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,17 @@ class EvaluateArtifact:
             f"{100 * self.num_right / self.num_images:.1f} % "
             f"({100 * self.accuracy_low:.1f} to {100 * self.accuracy_high:.1f}); {self.num_suspects:,} suspects"
         )
+
+
+class _File(NamedTuple):
+    """A file as dedupe's manifest has it."""
+
+    source: str
+    source_path: str
+    image_id: str
+    label: str
+    original_label: str
+    decision: str
 
 
 def evaluate(
@@ -60,11 +74,11 @@ def evaluate(
         InputError: a member lacks predictions, knows other classes, or covers other test pictures.
     """
     packed = read_index(index)
-    members = read_members(folders, packed.classes)
+    members = [member.calibrated() for member in read_members(folders, packed.classes)]
     parts = [member for member in members if member.target != LABEL]
     takers = [member for member in members if member.target == LABEL]
     if parts:
-        takers.append(join_factors(parts, read_factors(index, packed.classes), packed))
+        takers.append(join_factors(parts, read_factors(index, packed.classes), packed).calibrated())
     for member in takers:
         require_same_pictures(packed.test, "the pack index", member.test, member.name, "test")
         require_same_pictures(takers[0].val, takers[0].name, member.val, member.name, "validation")
@@ -74,14 +88,25 @@ def evaluate(
         val_groups=packed.group_numbers(takers[0].val.image_ids),
         seed=params.seed,
     )
-    premium = leak_premium(params, features=_features(folders), packed=packed, manifest=manifest)
+    features, files = _features(folders), _read_files(manifest)
+    premium = leak_premium(params, features=features, packed=packed, manifest=manifest)
     metrics = measure(params, combined, takers, parts, packed)
     metrics["leak_premium"] = {
         name: rounded(value) if isinstance(value, float) else value for name, value in premium.items()
     }
+    metrics["decisions"] = _decisions(combined.test, packed.classes, files, manifest)
+    suspects = find_suspects(
+        (combined.val, combined.test), packed, features=features, settled=_settled(files), seed=params.seed
+    )
+    metrics["suspects"] = {
+        "num": len(suspects.found),
+        "num_pictures": suspects.num_pictures,
+        "expected_precision": None if suspects.expected_precision is None else rounded(suspects.expected_precision),
+        "method": suspects.method,
+    }
 
     empty_folder(out_dir)
-    num_suspects = _write_tables(params, combined, packed.classes, manifest, out_dir)
+    _write_tables(combined, suspects, packed.classes, files, out_dir)
     # last: whoever sees the metrics finds everything else in place
     write_json(out_dir / "metrics.json", metrics)
     scored = score(combined.test.actual, combined.test.probabilities)
@@ -91,14 +116,14 @@ def evaluate(
         num_right=int(scored.right.sum()),
         accuracy_low=metrics["accuracy"]["low"],
         accuracy_high=metrics["accuracy"]["high"],
-        num_suspects=num_suspects,
+        num_suspects=len(suspects.found),
     )
 
 
 def _write_tables(
-    params: EvaluateParams, combined: Combined, classes: list[str], manifest: Path | None, out_dir: Path
-) -> int:
-    """predictions.parquet, predictions.csv, confusion.csv and suspects.csv; how many suspects there are."""
+    combined: Combined, suspects: Suspects, classes: list[str], files: list[_File], out_dir: Path
+) -> None:
+    """predictions.parquet, predictions.csv, confusion.csv and suspects.csv."""
     test = combined.test
     scored = score(test.actual, test.probabilities)
     write_table(_prediction_table(test), out_dir / "predictions.parquet", classes=classes)
@@ -118,8 +143,8 @@ def _write_tables(
         ("actual", *classes),
         ((label, *row) for label, row in zip(classes, counts.tolist(), strict=True)),
     )
-    suspects = find_suspects({"val": combined.val, "test": test}, classes, suspect_confidence=params.suspect_confidence)
-    paths = _source_paths(manifest)
+    # the first path of those under which a picture came in
+    paths = {(file.image_id, file.label): file.source_path for file in reversed(files)}
     write_csv(
         out_dir / "suspects.csv",
         HEADER,
@@ -128,10 +153,9 @@ def _write_tables(
                 *(s.image_id, s.label, s.suggested, _text(s.probability_label), _text(s.probability_suggested)),
                 *(s.subset, paths.get((s.image_id, s.label), "")),
             )
-            for s in suspects
+            for s in suspects.found
         ),
     )
-    return len(suspects)
 
 
 def _features(folders: Mapping[tuple[str, int], Path]) -> Path | None:
@@ -156,12 +180,43 @@ def _prediction_table(test: Predictions) -> pa.Table:
     )
 
 
-def _source_paths(manifest: Path | None) -> dict[tuple[str, str], str]:
-    """By (image_id, label), the first path under which a picture came in."""
+def _read_files(manifest: Path | None) -> list[_File]:
+    """All files, sorted; none without a manifest."""
     if manifest is None:
-        return {}
-    table = read_table(manifest, DEDUPED, columns=["image_id", "label", "source", "source_path"])
-    table = table.sort_by([("source", "descending"), ("source_path", "descending")])
-    columns = [table[name].to_pylist() for name in ("image_id", "label", "source_path")]
-    # descending, so that the first path is the one that stays
-    return {(image_id, label): path for image_id, label, path in zip(*columns, strict=True)}
+        return []
+    columns = read_table(manifest, DEDUPED, columns=list(_File._fields)).to_pydict().values()
+    return sorted(_File(*(value or "" for value in row)) for row in zip(*columns, strict=True))
+
+
+def _settled(files: Sequence[_File]) -> dict[str, str]:
+    """Pictures whose label a person has looked at, with the decision."""
+    return {file.image_id: file.decision for file in files if file.decision.startswith(("keep:", "relabel:"))}
+
+
+def _decisions(test: Predictions, classes: list[str], files: Sequence[_File], manifest: Path | None) -> dict[str, Any]:
+    """How many decisions were taken, and what the accuracy were had none changed the label of a test picture.
+
+    Suspects are pictures that the model disputes: to relabel these alone raises accuracy even where they were right.
+    """
+    labels = {(file.image_id, file.label): file for file in files if file.decision.startswith("relabel:")}
+    original = test.actual.copy()
+    num_relabelled = 0
+    for row, (image_id, k) in enumerate(zip(test.image_ids, test.actual, strict=True)):
+        file = labels.get((image_id, classes[k]))
+        if file is not None and file.original_label != classes[k]:
+            # a label that is no class any more cannot be predicted
+            original[row] = classes.index(file.original_label) if file.original_label in classes else -1
+            num_relabelled += 1
+    taken: Counter[str] = Counter()
+    decisions = manifest and manifest.with_name("decisions.csv")
+    if decisions and decisions.exists():
+        with decisions.open(encoding="utf-8", newline="") as rows:
+            taken.update(row["decision"] for row in csv.DictReader(rows) if row["status"] == "applied")
+    return {
+        "relabelled_test": num_relabelled,
+        "accuracy_with_original_labels": rounded(float((test.probabilities.argmax(axis=1) == original).mean())),
+        "kept": taken["keep"],
+        "relabelled": taken["relabel"],
+        "dropped": taken["drop"],
+        "different": taken["different"],
+    }

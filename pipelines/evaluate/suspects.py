@@ -1,25 +1,48 @@
-"""Pictures whose own label the members dispute: candidates for data/decisions/relabel.csv or drop.csv."""
+"""Pictures whose label is probably wrong: candidates for data/decisions/relabel.csv, drop.csv or keep.csv.
 
+Every kept picture is judged by probabilities that its own label, and those of its duplicate group, had no part in: a
+linear probe on the features of a frozen member, cross-validated by group, or the members' predictions of validation and
+test pictures where no member leaves features. Confident learning (Northcutt et al., JAIR 70, 2021; cleanlab) names the
+labels that these dispute.
+
+How many of them are really wrong is estimated with labels that are wrong for certain: a few that nothing disputes are
+flipped, and the search is repeated. Flipped labels show how far below the suggested class a wrong label's probability
+lies. Hard pictures of the right label crowd at the other end. So with j suspects below a margin m, and a fraction F(m)
+of the flipped labels that were found below it, no more than about j / F(m) suspects are wrong; the least of these
+numbers over all m is the estimate.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from pipelines.evaluate.members import Predictions
+from pipelines.core.tables import FEATURES, read_table
+from pipelines.evaluate.calibration import fit_temperature, temper
+from pipelines.evaluate.intervals import group_numbers
+from pipelines.evaluate.leaks import NUM_FOLDS, Probe, divisions, matrix
+from pipelines.evaluate.members import Packed, Predictions
+from pipelines.evaluate.metrics import Floats, Ints
 
-HEADER = (
-    "image_id",
-    "label",
-    "suggested",
-    "probability_label",
-    "probability_suggested",
-    "subset",
-    "source_path",
-)
+HEADER = ("image_id", "label", "suggested", "probability_label", "probability_suggested", "subset", "source_path")
+NUM_DIVISIONS = 3
+"""into folds, whose probabilities are averaged: of one alone 22 to 32 pictures of the drawn sample are suspects, of
+three 20 to 21, with the same 7 of 8 planted labels among them"""
+NUM_FLIPPED, FLIPPED_FRACTION = 3, 0.05
+"""sets of labels, and the part of each that is flipped"""
+ENOUGH_FLIPPED = 20
+"""flipped labels found, below which nothing is said of precision"""
+_LOWEST = 0.2
+"""of F(m): of fewer flipped labels the fraction is too noisy to divide by"""
+
+Judge = Callable[[Sequence[Ints]], list[Floats]]
+"""several sets of labels (N,) to probabilities (N, K) under each"""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A picture whose label got little probability while another class got much; a row of suspects.csv."""
+    """A picture whose label the probabilities dispute; a row of suspects.csv."""
 
     image_id: str
     label: str
@@ -29,33 +52,180 @@ class Suspect:
     subset: str
 
 
-def find_suspects(
-    predictions: dict[str, Predictions], classes: list[str], *, suspect_confidence: float
-) -> list[Suspect]:
-    """The disputed pictures, most suspicious first: by how much the other class exceeds the label.
+@dataclass(frozen=True)
+class Suspects:
+    """All suspects, the most suspicious first.
 
     Args:
-        predictions: by subset; of pictures that the members did not learn from.
-        classes: K labels.
-        suspect_confidence: the label must get less than 1 minus this, the other class more than this.
+        found: by how much the suggested class exceeds the label.
+        num_pictures: that were judged.
+        expected_precision: the fraction of `found` that is expected to be wrong; None where too little is known.
+        method: probe, members, or probe and members: whose probabilities these are.
     """
-    found = []
-    for subset, predicted in predictions.items():
-        rows = np.arange(len(predicted.actual))
-        of_label = predicted.probabilities[rows, predicted.actual]
-        others = predicted.probabilities.copy()
-        others[rows, predicted.actual] = -1.0
-        best = others.argmax(axis=1)
-        of_best = others[rows, best]
-        for i in np.flatnonzero((of_label < 1.0 - suspect_confidence) & (of_best > suspect_confidence)):
-            found.append(
-                Suspect(
-                    image_id=str(predicted.image_ids[i]),
-                    label=classes[predicted.actual[i]],
-                    suggested=classes[best[i]],
-                    probability_label=float(of_label[i]),
-                    probability_suggested=float(of_best[i]),
-                    subset=subset,
-                )
-            )
-    return sorted(found, key=lambda s: (s.probability_label - s.probability_suggested, s.image_id, s.label))
+
+    found: list[Suspect]
+    num_pictures: int
+    expected_precision: float | None
+    method: str
+
+
+def find_suspects(
+    predictions: Sequence[Predictions], packed: Packed, *, features: Path | None, settled: Mapping[str, str], seed: int
+) -> Suspects:
+    """Judge every picture that something is known of.
+
+    Args:
+        predictions: by all members, of pictures that they did not learn from.
+        packed: for labels, groups and subsets.
+        features: a member's features.parquet, or None.
+        settled: image_id to the decision of a picture whose label a person has looked at: no suspect.
+        seed: of the divisions into folds, and of the labels that are flipped.
+    """
+    keys, known, probe = _judged(predictions, packed, features)
+    method = " and ".join(["probe"] * (probe is not None) + ["members"] * bool(known))
+    if len(packed.classes) < 2 or not keys:
+        return Suspects([], 0, None, method)
+    actual = np.array([k for _, k in keys], np.int64)
+    judge = _judge(keys, known, probe, packed, seed)
+    (probabilities,) = judge([actual])
+    open_ = np.array([image_id not in settled for image_id, _ in keys])
+    rows = [i for i in disputed(actual, probabilities) if open_[i]]
+    margins, suggested = _margins(actual, probabilities)
+    rows.sort(key=lambda i: (round(float(margins[i]), 6), keys[i]))
+    found = [
+        Suspect(
+            image_id=keys[i][0],
+            label=packed.classes[actual[i]],
+            suggested=packed.classes[suggested[i]],
+            probability_label=float(probabilities[i, actual[i]]),
+            probability_suggested=float(probabilities[i, suggested[i]]),
+            subset=packed.subsets[keys[i]],
+        )
+        for i in rows
+    ]
+    chosen = np.setdiff1d(np.flatnonzero(open_), rows)
+    precision = _expected_precision(margins[rows], chosen, actual, probabilities, judge, seed) if rows else None
+    return Suspects(found, len(keys), precision, method)
+
+
+def disputed(actual: Ints, probabilities: Floats) -> list[int]:
+    """Rows whose label confident learning calls wrong, and less probable than another one.
+
+    Args:
+        actual: (N,) labels, 0 to K - 1.
+        probabilities: (N, K), of models that had no part in them.
+    """
+    from cleanlab.filter import find_label_issues  # brings scikit-learn and pandas
+
+    # a class without a picture has no threshold
+    present, labels = np.unique(actual, return_inverse=True)
+    if len(present) < 2:
+        return []
+    among = np.maximum(probabilities[:, present], 1e-12)
+    among /= among.sum(axis=1, keepdims=True)
+    is_issue = find_label_issues(labels, among, filter_by="confident_learning", n_jobs=1)
+    return [int(i) for i in np.flatnonzero(is_issue & (_margins(actual, probabilities)[0] < 0))]
+
+
+def _judged(
+    predictions: Sequence[Predictions], packed: Packed, features: Path | None
+) -> tuple[list[tuple[str, int]], dict[tuple[str, int], Floats], Floats | None]:
+    """The pictures to judge: first those with features, then others with predictions; these, and the features."""
+    keys: list[tuple[str, int]] = []
+    rows: Floats | None = None
+    if features is not None:
+        table = read_table(features, FEATURES, columns=["image_id", "plain"])
+        plain, image_ids = matrix(table["plain"]), table["image_id"].to_pylist()
+        first = {image_id: row for row, image_id in enumerate(image_ids)}
+        keys = sorted((image_id, k) for image_id in first for k in packed.classes_of[image_id])
+        groups = {packed.groups[key] for key in keys}
+        if len(groups) < 2 * NUM_FOLDS:
+            keys = []
+        else:
+            rows = plain[[first[image_id] for image_id, _ in keys]].astype(np.float64)
+    has_features = set(keys)
+    known = {
+        (image_id, int(k)): line
+        for one in predictions
+        for image_id, k, line in zip(one.image_ids, one.actual, one.probabilities, strict=True)
+        if (image_id, int(k)) not in has_features
+    }
+    return [*keys, *sorted(known)], known, rows
+
+
+def _judge(
+    keys: list[tuple[str, int]],
+    known: Mapping[tuple[str, int], Floats],
+    features: Floats | None,
+    packed: Packed,
+    seed: int,
+) -> Judge:
+    """What gives the probabilities: the probe learns the labels of its pictures anew, the members' stay."""
+    num_classes = len(packed.classes)
+    rest = np.array([known[key] for key in sorted(known)]).reshape(-1, num_classes)
+    if features is None:
+        return lambda labels: [rest for _ in labels]
+    num_probed = len(features)
+    probe = Probe(features, np.array([k for _, k in keys[:num_probed]], np.int64), num_classes)
+    group = group_numbers(np.array([packed.groups[key] for key in keys[:num_probed]], np.str_))
+    folds = [divisions(group, np.random.default_rng([seed, i]))[1] for i in range(NUM_DIVISIONS)]
+
+    def judge(labels: Sequence[Ints]) -> list[Floats]:
+        probed = [one[:num_probed] for one in labels]
+        scores = np.mean([probe.scores(fold, probed) for fold in folds], axis=0)
+        found = []
+        for one, learnt in zip(scores, probed, strict=True):
+            likely = np.exp(one)
+            likely /= likely.sum(axis=1, keepdims=True)
+            # scores of a ridge lie between 0 and 1: the temperature is one of scale, and far below 1
+            likely = temper(likely, fit_temperature(likely, learnt, spread=10.0, hottest=100.0))
+            found.append(np.concatenate([likely, rest]))
+        return found
+
+    return judge
+
+
+def _expected_precision(
+    margins: Floats, chosen: Ints, actual: Ints, probabilities: Floats, judge: Judge, seed: int
+) -> float | None:
+    """The estimate that the head of this file explains.
+
+    Args:
+        margins: (n,) of the suspects, sorted, below 0.
+        chosen: pictures whose labels may be flipped: those that nothing disputes.
+        actual: (N,) labels.
+        probabilities: (N, K): a label is flipped to what it would be mistaken for.
+        judge: finds the probabilities under flipped labels.
+        seed: of the choice.
+    """
+    rng = np.random.default_rng([seed, NUM_DIVISIONS])
+    num_flipped = min(round(FLIPPED_FRACTION * len(actual)), len(chosen))
+    picked, labels = [], []
+    for _ in range(NUM_FLIPPED):
+        rows = np.sort(rng.choice(chosen, num_flipped, replace=False))
+        others = probabilities[rows].copy()
+        others[np.arange(num_flipped), actual[rows]] = 0.0
+        reach = np.maximum(others, 1e-12).cumsum(axis=1)
+        flipped = actual.copy()
+        flipped[rows] = (reach > rng.random((num_flipped, 1)) * reach[:, -1:]).argmax(axis=1)
+        picked.append(rows)
+        labels.append(flipped)
+    below = []
+    for rows, flipped, judged in zip(picked, labels, judge(labels), strict=True):
+        again = np.intersect1d(rows, disputed(flipped, judged))
+        below.append(_margins(flipped, judged)[0][again])
+    wrong = np.sort(np.concatenate(below))
+    if len(wrong) < ENOUGH_FLIPPED:
+        return None
+    fractions = np.searchsorted(wrong, margins, side="right") / len(wrong)
+    numbers = np.arange(1, len(margins) + 1)[fractions >= _LOWEST] / fractions[fractions >= _LOWEST]
+    return min(1.0, float(numbers.min(initial=len(margins))) / len(margins))
+
+
+def _margins(actual: Ints, probabilities: Floats) -> tuple[Floats, Ints]:
+    """(N,) the label's probability minus the best other class's, and that class."""
+    rows = np.arange(len(actual))
+    others = probabilities.copy()
+    others[rows, actual] = -1.0
+    best = others.argmax(axis=1)
+    return probabilities[rows, actual] - others[rows, best], best

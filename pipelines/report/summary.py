@@ -70,7 +70,6 @@ def _figures(metrics: dict[str, Any]) -> str:
             ("Accuracy", "accuracy"),
             ("Balanced accuracy", "balanced_accuracy"),
             ("Macro F1", "macro_f1"),
-            ("Calibration error", "expected_calibration_error"),
         )
     ]
     loss = metrics["log_loss"]

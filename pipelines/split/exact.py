@@ -109,7 +109,8 @@ def target_counts(
             for place, k in enumerate(by_offset)
             for one in range(len(over))
             for other in range(len(over))
-            if targets[k][one] > max(ideals[k][one] + 1e-9, everywhere[k]) and targets[k][other] < ideals[k][other] - 1e-9
+            if targets[k][one] > max(ideals[k][one] + 1e-9, everywhere[k])
+            and targets[k][other] < ideals[k][other] - 1e-9
         )
         gain, _, k, one, other = max(swaps, default=(0.0, 0, 0, 0, 0))
         if gain <= 1:

@@ -33,6 +33,12 @@ REMEDIES = {
     "union_tag_not_found": "say which one it is",
 }
 
+RETIRED = {
+    "evaluate.bootstrap_resamples": "intervals are computed without resampling",
+    "evaluate.suspect_confidence": "suspects are found by confident learning, whose thresholds come from the data",
+}
+"""keys that earlier versions had, and what stands in their place"""
+
 
 def taken_otherwise(text: str) -> list[str]:
     """A line for each key of the YAML `text` that is no text to YAML, and for each value that no param can be."""
@@ -96,6 +102,8 @@ def _explain(model: type[BaseModel], where: str, text: str, mistake: dict[str, A
     """One line for one of pydantic's errors: path, value, rule, remedy."""
     kind, loc, value, context = mistake["type"], mistake["loc"], mistake["input"], mistake.get("ctx", {})
     if kind == "extra_forbidden":
+        if where in RETIRED:
+            return f"{where}: this key is no more: {RETIRED[where]}; delete its line"
         known = _known_keys(model, loc)
         hint = f"did you mean `{close}`?" if (close := _closest(loc[-1], known)) else f"known here: {', '.join(known)}"
         return f"{where}: unknown key; {hint}"
