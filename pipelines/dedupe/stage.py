@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.core.cycles import no_search_for_cycles
 from pipelines.core.decisions import read_decisions
+from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_csv
 from pipelines.core.params.dedupe import DedupeParams
 from pipelines.core.shards import ShardReader
@@ -49,17 +50,22 @@ class DedupeArtifact:
     num_dropped: int
     """rows with a drop decision, or in a reference set"""
     num_kept: int
+    num_copies: int
+    """rows left out because another picture shows the same"""
+    num_together: int
+    """pairs of look-alikes that both stay, in one group"""
 
     def __str__(self) -> str:
-        against = f", {self.num_against} with pictures of reference sets" if self.num_against else ""
-        skipped = f"; {self.num_skipped} files there are no pictures" if self.num_skipped else ""
-        embedding = f", {self.num_embedding} by features" if self.num_embedding else ""
-        return (
-            f"{self.num_kept} of {self.num_images} pictures kept; {self.num_groups} groups, the largest of "
-            f"{self.largest_group} ({self.num_exact} exact, {self.num_pixels} equal-pixel and {self.num_near} near "
-            f"pairs; {self.num_recut} pairs cut differently and {self.num_alike} that look alike{embedding} "
-            f"stay{against}{skipped}), {self.num_conflicts} held for their labels, {self.num_dropped} dropped"
-        )
+        parts = [
+            f"{count(self.num_kept, 'picture')} kept of {count(self.num_images, 'file')}",
+            f"{count(self.num_copies, 'copy', 'copies')} dropped",
+            f"{count(self.num_conflicts, 'file')} held for two labels" if self.num_conflicts else "",
+            f"{count(self.num_dropped, 'file')} dropped by decisions or reference sets" if self.num_dropped else "",
+            f"{count(self.num_together, 'pair')} of look-alikes kept together" if self.num_together else "",
+            f"{count(self.num_against, 'pair')} with reference sets" if self.num_against else "",
+            f"{count(self.num_skipped, 'file')} of these no pictures" if self.num_skipped else "",
+        ]
+        return ", ".join(filter(None, parts))
 
 
 @no_search_for_cycles()
@@ -209,6 +215,11 @@ def _row_verdict(
     return judged
 
 
+def _together(first: Verdict, second: Verdict) -> bool:
+    """Whether both pictures stay, in one group."""
+    return first.verdict == second.verdict == "keep" and first.group == second.group
+
+
 def _artifact(
     out_dir: Path, rows: Rows, pairs: list[Pair], verdicts: list[Verdict], *, num_against: int, num_skipped: int
 ) -> DedupeArtifact:
@@ -232,4 +243,9 @@ def _artifact(
         num_conflicts=found["conflict"],
         num_dropped=found["drop"],
         num_kept=found["keep"],
+        num_copies=found["copy"],
+        num_together=sum(
+            pair.kind in ("recut", "alike", "embedding") and _together(verdicts[pair.first], verdicts[pair.second])
+            for pair in pairs
+        ),
     )
