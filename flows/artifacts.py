@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 
 from flows.markdown import page, picture, table
 from flows.results import MAX_ROWS, evaluate_page, read_csv, students_page, train_page
+from pipelines.core.errors import count
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params
+from pipelines.report.data_card import VERDICTS
 
 Page = Callable[[Layout, Params, bool], str]
 
@@ -75,20 +77,21 @@ def _ingest(layout: Layout, _params: Params, _with_picture: bool) -> str:
     refused = read_csv(layout.rejects)
     rejects = Counter(row["reason"] for row in refused)
     taken, left = _counts(manifest, "source"), Counter(row["source"] for row in refused)
-    licenses = {name or "unknown": count for name, count in _counts(manifest, "license").items()}
+    licenses = {name or "unknown": number for name, number in _counts(manifest, "license").items()}
     num_bytes = sum(manifest["size"].to_pylist())
     return page(
         "Ingest",
-        f"{manifest.num_rows:,} pictures in {len(classes)} classes, {num_bytes / 1e6:,.1f} MB; "
-        f"{len(set(manifest['image_id'].to_pylist())):,} different files; {rejects.total():,} files refused.",
+        f"{count(manifest.num_rows, 'file')} of {count(len(classes), 'class', 'classes')}, {num_bytes / 1e6:,.1f} MB; "
+        f"{count(len(set(manifest['image_id'].to_pylist())), 'picture')}, by content; "
+        f"{count(rejects.total(), 'file')} rejected.",
         table(
-            ["source", "pictures:", "refused:"],
+            ["source", "files:", "rejected:"],
             [(name, f"{taken.get(name, 0):,}", f"{left[name]:,}") for name in sorted({*taken, *left}, key=_numbered)],
         ),
         _counted("class", classes, "data/ingest/manifest.parquet"),
-        _counted("format", formats, ""),
+        _counted("format", formats),
         _counted("licence", licenses, "data/ingest/manifest.parquet") if licenses.keys() - {"unknown"} else "",
-        "## Refused" if rejects else "",
+        "## Rejected" if rejects else "",
         _counted("reason", dict(rejects.most_common()), "data/ingest/rejected.csv") if rejects else "",
     )
 
@@ -100,17 +103,18 @@ def _numbered(source: str) -> tuple[int, str]:
 
 
 def _dedupe(layout: Layout, _params: Params, _with_picture: bool) -> str:
-    manifest = pq.read_table(layout.manifest, columns=["group", "verdict"])
+    manifest = pq.read_table(layout.manifest, columns=["verdict"])
     pairs = read_csv(layout.duplicates)
     conflicts = [row for row in pairs if row["verdict"] == "conflict"]
     kinds = Counter((row["kind"], row["verdict"]) for row in pairs)
     return page(
         "Dedupe",
-        f"{manifest.num_rows:,} pictures in {len(set(manifest['group'].to_pylist())):,} groups of copies.",
-        _counted("verdict", _counts(manifest, "verdict"), ""),
-        "## Pairs" if pairs else "No two pictures are copies of each other.",
+        f"{count(manifest.num_rows, 'file')}: "
+        + ", ".join(count(number, *VERDICTS[name]) for name, number in _counts(manifest, "verdict").items())
+        + ".",
+        "## Pairs" if pairs else "No two pictures look alike.",
         table(["kind", "verdict", "pairs:"], [(*kind, f"{n:,}") for kind, n in sorted(kinds.items())]) if pairs else "",
-        "## The same picture under two labels" if conflicts else "",
+        "## Pairs under two labels" if conflicts else "",
         table(
             ["label", "path", "other label", "other path", "score:"],
             [
@@ -134,13 +138,14 @@ def _validate(layout: Layout, _params: Params, _with_picture: bool) -> str:
     verdict = "The data may be used." if found["success"] else "**The run stops here.**"
     return page(
         "Validate",
-        f"{verdict} {len(found['rules'])} rules, {found['num_errors']} errors, {found['num_warnings']} warnings.",
+        f"{verdict} {count(len(found['rules']), 'rule')}, {count(found['num_errors'], 'error')}, "
+        f"{count(found['num_warnings'], 'warning')}.",
         table(
             ["", "rule", "severity", "limit:", "observed:", "offenders:"],
             [
                 (
-                    "✓" if rule["success"] else "✗",
-                    rule["description"],
+                    "no data" if rule["no_data"] else "✓" if rule["success"] else "✗",
+                    rule["fault"] or rule["description"],
                     rule["severity"],
                     _short(rule["limit"]),
                     _short(rule["observed"]),
@@ -158,7 +163,11 @@ def _validate(layout: Layout, _params: Params, _with_picture: bool) -> str:
 
 def _split(layout: Layout, _params: Params, _with_picture: bool) -> str:
     splits = pq.read_table(layout.splits, columns=["label", "subset", "fold"])
-    return page("Split", f"{splits.num_rows:,} pictures take part.", _by_subset(splits, "data/split/splits.parquet"))
+    return page(
+        "Split",
+        f"{count(splits.num_rows, 'picture takes', 'pictures take')} part.",
+        _by_subset(splits, "data/split/splits.parquet"),
+    )
 
 
 def _augment(layout: Layout, params: Params, _with_picture: bool) -> str:
@@ -166,7 +175,7 @@ def _augment(layout: Layout, params: Params, _with_picture: bool) -> str:
     preview = layout.stage("augment") / "preview.png"
     return page(
         "Augment",
-        f"{index.num_rows:,} pictures packed at {params.augment.image_size} pixels.",
+        f"{count(index.num_rows, 'picture')} packed at {params.augment.image_size} pixels.",
         picture(preview, "how training sees some pictures") if preview.exists() else "There is no preview.",
         _by_subset(index, "data/augment/index.parquet"),
     )
@@ -215,8 +224,8 @@ def _counts(rows: pa.Table, column: str) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _counted(what: str, counts: dict[str, int], more: str) -> str:
-    return table([what, "pictures:"], [(name, f"{n:,}") for name, n in counts.items()], limit=MAX_ROWS, more=more)
+def _counted(what: str, counts: dict[str, int], more: str = "") -> str:
+    return table([what, "files:"], [(name, f"{n:,}") for name, n in counts.items()], limit=MAX_ROWS, more=more)
 
 
 def _short(value: object) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.markdown import cell, page, picture, table
+from pipelines.core.errors import count
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params
 from pipelines.report.members import member_rows, together
+from pipelines.report.wording import calibration, decisions_taken
 
 MAX_ROWS = 50
 """rows of a table; the files hold them all"""
@@ -71,9 +73,11 @@ def evaluate_page(layout: Layout, _params: Params, with_picture: bool) -> str:
     ]
     return page(
         "Evaluate",
-        f"{metrics['num_images']:,} test pictures, {metrics['num_classes']} classes.",
+        f"{count(metrics['num_images'], 'test picture')} of {count(metrics['num_classes'], 'class', 'classes')}.",
+        *map(cell, decisions_taken(metrics)),
         image,
         table(["metric", "value:", f"{metrics['confidence']:.0%} interval:"], intervals),
+        cell(calibration(metrics)),
         "## Most confused",
         _most_confused(folder / "confusion.csv"),
         "## By class, weakest first",
@@ -108,10 +112,10 @@ def confused_pairs(header: Sequence[str], counts: Sequence[Sequence[int]]) -> li
         counts: (K, K), actual class by row, predicted class by column.
     """
     found = [
-        (header[row], header[column], count, sum(counts[row]))
+        (header[row], header[column], number, sum(counts[row]))
         for row in range(len(header))
-        for column, count in enumerate(counts[row])
-        if row != column and count
+        for column, number in enumerate(counts[row])
+        if row != column and number
     ]
     return sorted(found, key=lambda pair: (-pair[2], pair[3], pair[0], pair[1]))
 

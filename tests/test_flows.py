@@ -321,7 +321,7 @@ def test_the_ingest_page_counts_by_source_class_and_licence(tmp_path: Path) -> N
     header = ("source", "source_path", "label", "reason", "detail")
     write_csv(layout.rejects, header, [("2-crawl", "http://a.example/x.jpg", "cat", "http-404", "")])
     text = artifacts.stage_page("ingest", layout, load_params(ROOT / "params.yaml"), with_picture=False)
-    assert "3 pictures in 1 classes, 0.0 MB; 3 different files; 1 files refused." in text
+    assert "3 files of 1 class, 0.0 MB; 3 pictures, by content; 1 file rejected." in text
     assert text.index("| 2-crawl | 2 | 1 |") < text.index("| 10-folder | 1 | 0 |")
     assert "| CC0-1.0 | 2 |" in text
     assert "| unknown | 1 |" in text

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from report_inputs import ROOT, Fabricated, drawn_picture, fabricate
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
+from pipelines.core.tables import DEDUPED, read_table
 from pipelines.report.confusion import Pair, confused_pairs, matrix_cells, order_classes, shade
 from pipelines.report.credits import NUM_CREDITS, safe_link
 from pipelines.report.curves import curve_svg
@@ -26,7 +27,7 @@ from pipelines.report.inputs import Row
 from pipelines.report.members import together
 from pipelines.report.split_card import premium_sentence
 from pipelines.report.summary import escape
-from pipelines.report.wording import count, listed, percent, percent_range
+from pipelines.report.wording import headline, listed, percent, percent_range, worst_class
 
 SECTIONS = [
     "summary",
@@ -197,7 +198,7 @@ def test_nothing_to_complain_of_is_said_in_words(tmp_path: Path) -> None:
     for sentence in (
         "Nothing stands out",
         "No picture stands in the data twice.",
-        "No picture is blurred, grey, transparent, animated or cropped.",
+        "No picture is blurred, dark, bright, grey, transparent, animated or cropped.",
         "Every file could be used.",
         "No test picture was taken for another class.",
         "The model disputes no label with confidence.",
@@ -352,15 +353,17 @@ def test_a_picture_from_two_places_counts_once_a_creator(tmp_path: Path) -> None
 
 def test_quality_says_how_many_and_in_which_class(tmp_path: Path) -> None:
     flawed: dict[int, dict[str, Any]] = {
-        0: {"greyscale": True, "sharpness": 99.0},
-        1: {"greyscale": True, "sharpness": 100.0},
-        21: {"greyscale": True, "transparent": True},
+        0: {"greyscale": True, "sharpness": 99.0, "brightness": 9.0},
+        1: {"greyscale": True, "sharpness": 100.0, "brightness": 10.0},
+        21: {"greyscale": True, "transparent": True, "brightness": 251.0},
         22: {"num_frames": 2, "crop_left": 0.25},
         23: {"greyscale": True, "verdict": "drop"},
     }
     made = fabricate(tmp_path, ["a", "b"], flaws=False, source="0-folder", origins=lambda n: flawed.get(n, {}))
     text = re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
-    assert "Blurred little detail to learn from12.6 %a 1 of 20" in text
+    assert "Blurred sharpness below 10012.6 %a 1 of 20" in text
+    assert "Dark mean grey level below 1012.6 %a 1 of 20" in text
+    assert "Bright mean grey level above 25012.6 %b 1 of 19" in text
     assert "Greyscale no colour to learn from37.7 %a 2 of 20" in text
     assert "Transparent laid on white12.6 %b 1 of 19" in text
     assert "Animated the first frame is used12.6 %b 1 of 19" in text
@@ -593,7 +596,10 @@ def changed_audit(made: Fabricated, **changes: object) -> str:
 
 def test_the_report_says_how_pictures_were_divided_and_that_nothing_leaks(page: Page) -> None:
     text = re.sub(r"\s+", " ", page.text)
-    assert "Leak audit: of 3 pairs of copies, 0 lie on two sides; of 2 at least one picture takes no part" in text
+    assert (
+        "Leak audit: of 3 pairs that dedupe found, none lies on two sides, 1 lies on one side and 2 have a picture "
+        "that takes no part."
+    ) in text
     assert "Leak premium: not measured; it needs a member with a frozen backbone" in text
     assert "Furthest from its share is SemiHollow, with 0.4 pictures fewer in val than asked." in text
     assert "Copies on both sides" not in text
@@ -620,9 +626,9 @@ def test_a_leak_that_was_kept_stands_on_the_first_screen_and_in_the_summary(tmp_
         "examples": [],
     }
     text = changed_audit(made, method="given", given=given, pairs=pairs, worst_class=None)
-    assert "1 pair of copies lies across the given split and were left there" in text
+    assert "1 pair of copies lies across the given split and was left there" in text
     assert "unseen in training" not in text
-    assert "Copies never stand on both sides" not in text
+    assert "stands on both sides of the split" not in text
     assert text.index("Copies on both sides.") < text.index("The data")
     assert "1 group lies across the given subsets (1 between test and train; classes a)" in text
     assert "<b>x</b>.jpg a, train; <b>x</b>.jpg a, test" in text
@@ -640,7 +646,9 @@ def test_the_sentence_on_the_premium_says_what_was_measured() -> None:
     assert "0.9 points worse (-0.3 to 1.5)" in premium_sentence(
         {**measured, "value": -0.0091, "low": -0.0152, "high": 0.0034, **counts}
     )
-    assert "no picture has a copy" in premium_sentence({**measured, "num_files": 818, "num_in_groups": 0})
+    assert "dedupe found no two pictures that belong together" in premium_sentence(
+        {**measured, "num_files": 818, "num_in_groups": 0}
+    )
 
 
 def test_folds_rare_classes_and_groups_are_told_of(tmp_path: Path) -> None:
@@ -672,23 +680,229 @@ def pair(kind: str, verdict: str, image_a: str = "a") -> Row:
 def test_pairs_are_told_apart_by_what_became_of_them() -> None:
     found = find_duplicates(
         [pair("near", "copy"), pair("exact", "copy"), pair("exact", "copy"), pair("recut", "keep"),
-         pair("alike", "keep"), pair("near", "conflict"), pair("near", "drop"), pair("alike", "apart")]
+         pair("alike", "keep"), pair("alike", "keep", "copy of c"), pair("alike", "keep", "elsewhere"),
+         pair("near", "conflict"), pair("near", "drop"), pair("alike", "apart")],
+        {"a": "a", "b": "a", "c": "c", "elsewhere": "elsewhere"},
     )  # fmt: skip
     assert found.copies_by_kind == "2 of equal bytes and 1 nearly equal"
     assert found.kept_by_kind == "1 one photograph cut differently and 1 alike but for detail or colour"
     assert (len(found.conflicts), found.num_apart) == (1, 1)
     assert found.references == []
-    nothing = find_duplicates([])
+    nothing = find_duplicates([], {})
     assert (nothing.copies, nothing.kept, nothing.copies_by_kind) == ([], [], "")
 
 
 def test_pictures_of_a_reference_set_are_counted_once() -> None:
     found = find_duplicates(
         [pair("near in last month", "drop", "a"), pair("exact in last month", "drop", "a"),
-         pair("near in shop in town", "keep", "c")]
+         pair("near in shop in town", "keep", "c")],
+        {},
     )  # fmt: skip
     assert found.copies == found.kept == []
     assert [said(one) for one in found.references] == [
         "1 picture is in last month too; 1 was left out.",
         "1 picture is in shop in town too; it stays.",
     ]
+
+
+# decisions, calibration, the weakest class -------------------------------------------------------
+
+
+def changed_metrics(made: Fabricated, **changes: object) -> str:
+    """The text of the report with some of metrics.json changed."""
+    path = made.root / "data" / "evaluate" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory: pytest.TempPathFactory) -> Fabricated:
+    """Three classes with flaws, from a folder, and two decisions that change nothing."""
+    made = fabricate(tmp_path_factory.mktemp("animals"), ["cat", "dog", "owl"], mistakes=0.5, source="0-folder")
+    columns = "decision,file,line,image_id,other_id,label,reason,status,path"
+    (made.root / "data" / "dedupe" / "decisions.csv").write_text(
+        f"{columns}\ndrop,drop.csv,2,{'a' * 64},,,blurred,left,cat/gone.jpg\n"
+        f"keep,keep.csv,3,{'b' * 64},,,label is right,superseded,\nkeep,keep.csv,4,{'c' * 64},,,right,applied,\n"
+    )
+    return made
+
+
+def test_decisions_and_what_changed_test_labels_do_are_told_on_the_page_and_in_the_summary(animals: Fabricated) -> None:
+    taken = {"relabelled_test": 2, "accuracy_with_original_labels": 0.815, "kept": 1, "relabelled": 3}
+    text = changed_metrics(animals, decisions={**taken, "dropped": 0, "different": 1})
+    summary = (animals.root / "data" / "report" / "summary.md").read_text()
+    for told in (
+        "Decisions taken: 3 pictures relabelled, 1 label confirmed and 1 pair told to be different.",
+        "2 test labels were changed on suspicion; without these, accuracy is 81.5 %.",
+    ):
+        assert told in text
+        assert told.replace("%", "%") in re.sub(r"\s+", " ", summary)
+    none = dict.fromkeys([*taken, "dropped", "different"], 0)
+    assert "Decisions taken" not in changed_metrics(animals, decisions=none)
+
+
+def test_decisions_without_effect_are_listed_with_their_pictures(animals: Fabricated) -> None:
+    text = re.sub(r"\s+", " ", Page(animals.report().page.read_text()).text)
+    assert "2 decisions without effect" in text
+    assert "drop.csv:2 (aaaaaaaaaaaa, cat/gone.jpg): its picture has left the data" in text
+    assert "keep.csv:3 (bbbbbbbbbbbb): its picture is dropped" in text
+    assert "cccccccccccc" not in text
+    assert "2 decisions have no effect: drop.csv:2" in (animals.root / "data" / "report" / "summary.md").read_text()
+
+
+def test_calibration_stands_beside_what_a_calibrated_model_would_show(animals: Fabricated) -> None:
+    known = {"error": 0.049, "calibrated_low": 0.022, "calibrated_high": 0.055, "temperature": 0.9}
+    unknown = {"value": 0.049, "low": None, "high": None}
+    text = changed_metrics(animals, calibration=known, expected_calibration_error=unknown)
+    said_of = "a perfectly calibrated model with these probabilities would show 2.2 to 5.5 %"
+    assert f"Calibration error: 4.9 %; {said_of}: that much, chance explains." in text
+    assert said_of in re.sub(r"\s+", " ", (animals.root / "data" / "report" / "summary.md").read_text())
+    text = changed_metrics(animals, calibration={**known, "error": 0.2})
+    assert "would show 2.2 to 5.5 %: the probabilities are further off than chance explains." in text
+
+
+def test_the_weakest_class_stands_beside_the_mean() -> None:
+    figure = {"value": 0.825, "low": 0.762, "high": 0.881}
+    row = {"recall_low": 0.036, "recall_high": 0.624, "num_images": 5}
+    classes = {"hat": {**row, "recall": 0.6}, "skirt": {**row, "recall": 0.2}, "new": {**row, "recall": None}}
+    sentence = headline({"accuracy": figure, "num_images": 143, "per_class": classes}, 118)
+    assert sentence.replace("\u202f", " ") == (
+        "118 of 143 test pictures were told apart correctly: 82.5 % (76.2 to 88.1). "
+        "The weakest class is skirt, with 1 of 5 found: 20 % (3.6 to 62.4)."
+    )
+    known = {"label": "hat", "recall": 0.6, "low": 0.2, "high": 0.9, "num_images": 5}
+    assert worst_class({"per_class": classes, "worst_class": known}) == known
+    assert worst_class({"per_class": {"hat": classes["hat"], "cap": classes["hat"]}}) is None
+
+
+def test_suspects_come_with_lines_to_copy_that_name_the_file(animals: Fabricated) -> None:
+    folder = animals.root / "data" / "evaluate"
+    with (folder / "suspects.csv").open(newline="") as file:
+        first, *rest = list(csv.DictReader(file))
+    assert rest
+    text = changed_metrics(animals, suspects={"num": 1, "expected_precision": 0.4, "method": "x"})
+    key, path = first["image_id"][:12], first["source_path"]
+    assert f"{key},{first['suggested']},was {first['label']},{path}" in text
+    assert f"{key},,label is right,{path}" in text
+    assert f"{key},neither {first['label']} nor {first['suggested']},{path}" in text
+    assert first["image_id"] not in text
+    assert "Look at 1 suspect" in text
+    assert rest[0]["image_id"][:12] not in text
+    assert "About 40 % of them are expected to be wrong labels." in text
+
+
+def test_conflicts_and_copies_come_with_lines_to_copy(animals: Fabricated) -> None:
+    """A conflict of equal bytes is one picture: that it is two cannot be said."""
+    page, manifest = Page(animals.report().page.read_text()), animals.root / "data" / "dedupe" / "manifest.parquet"
+    text = re.sub(r"\s+", " ", page.text)
+    ids = dict(
+        zip(*read_table(manifest, DEDUPED, columns=["source_path", "image_id"]).to_pydict().values(), strict=True)
+    )
+    first, copy, last = (ids[path][:12] for path in ("cat/0000.png", "cat/0001.png", "owl/0019.png"))
+    assert f"{last},cat,was owl,owl/0019.png" in text
+    assert f"{first},owl,was cat,cat/0000.png" in text
+    assert f"{first},{copy},different pictures,cat/0000.png" in text
+    assert "1 picture under two labels" in text
+    assert "1 copy dropped" in text
+    assert "1 pair: 1 nearly equal." in text
+
+
+def test_a_title_of_the_sample_is_not_left_over_other_pictures(animals: Fabricated) -> None:
+    def title(made: Fabricated, given: str | None) -> str:
+        return (made.report(title=given).page.parent / "summary.md").read_text().splitlines()[0].removeprefix("# ")
+
+    assert title(animals, "Thirteen electric guitars") == title(animals, None) == "3 classes: cat, dog and owl"
+    assert title(animals, "My animals") == "My animals"
+
+
+def test_the_samples_own_title_stays(guitars: Fabricated) -> None:
+    page = guitars.report(title="Thirteen electric guitars").page.read_text()
+    assert "<h1>Thirteen electric guitars</h1>" in page
+    guitars.report(title="Guitars & more")
+
+
+def test_a_broken_rule_states_the_fault_and_one_without_data_is_not_called_kept(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"], per_class=5)
+    path = made.root / "data" / "validate" / "expectations.json"
+    found = json.loads(path.read_text())
+    lone = {"rule": "max_host_association", "description": "the host does not give the label away", "success": True}
+    lone |= {"no_data": "no data: fewer than two hosts are known", "limit": 0.5, "observed": None, "fault": ""}
+    found["rules"].append({**lone, "severity": "warn", "num_offenders": 0, "offenders": []})
+    path.write_text(json.dumps(found))
+    text = re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
+    assert "6 files are of pictures under two labels! warning0.020.031236" in text
+    assert "the host does not give the label away no data: fewer than two hosts are knownno data0.5––" in text
+
+
+def test_one_limit_for_blurred_in_one_report(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"], flaws=False, origins=lambda n: {"sharpness": 50.0} if n < 2 else {})
+    path = made.root / "data" / "validate" / "expectations.json"
+    found = json.loads(path.read_text())
+    found["rules"].append({**found["rules"][0], "rule": "min_sharpness", "limit": 60.0})
+    path.write_text(json.dumps(found))
+    assert "Blurred sharpness below 60" in re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
+    found["rules"][-1]["limit"] = 5.0
+    path.write_text(json.dumps(found))
+    assert "No picture is blurred" in Page(made.report().page.read_text()).text
+
+
+# the matrix ----------------------------------------------------------------------------------------
+
+
+def test_a_small_class_that_is_all_right_is_as_blue_as_a_large_one() -> None:
+    counts = np.array([[500, 0], [1, 10]])
+    (large, _), (wrong, small) = matrix_cells(counts, [0, 1], {})
+    assert large is not None
+    assert small is not None
+    assert wrong is not None
+    assert (large.shade, wrong.shade) == (1.0, 1.0)
+    assert small.shade == shade(10 / 11) > 0.95
+
+
+def test_a_matrix_of_102_classes_has_digits_and_titles_of_its_axes(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, [f"flower {k}" for k in range(102)], per_class=5, source="0-folder")
+    source = made.report().page.read_text()
+    assert len(re.findall(r'<td class="[rw][^>]*>(?:<a [^>]*>)?<b>1</b>', source)) == 102
+    assert "What the model said" in source
+    assert "What it is" in source
+
+
+# what is promised of copies -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("across", "together", "left_out", "said"),
+    [
+        (0, 0, 0, "dedupe found no pairs, so none lies on two sides."),
+        (0, 4, 0, "of 4 pairs that dedupe found, none lies on two sides and 4 lie on one side."),
+        (0, 0, 1, "of 1 pair that dedupe found, none lies on two sides and 1 has a picture that takes no part."),
+        (1, 1, 0, "of 2 pairs that dedupe found, 1 lies on two sides (1 near) and 1 lies on one side."),
+    ],
+)  # fmt: skip
+def test_the_audit_names_what_there_is_and_speaks_of_what_dedupe_found(
+    animals: Fabricated, across: int, together: int, left_out: int, said: str
+) -> None:
+    pairs: dict[str, Any] = {
+        "looked_at": across + together + left_out,
+        "apart": 0,
+        "left_out": left_out,
+        "together": together,
+    }
+    pairs |= {"across": across, "across_by_kind": {"near": across} if across else {}, "examples": []}
+    text = changed_audit(animals, pairs=pairs)
+    assert f"Leak audit: {said}" in text
+    assert (" A copy edited too heavily for dedupe to find is not seen here." in text) == bool(pairs["looked_at"])
+    for promise in ("never stand", "no split ever", "always stay", "nor any copy of them,", "nor any copy of them."):
+        assert promise not in text
+
+
+def test_leaks_of_a_given_split_stand_in_the_summary_and_in_what_to_fix(tmp_path: Path) -> None:
+    made = fabricate(tmp_path, ["a", "b"], per_class=5)
+    given = {"leaks": "keep_test", "unassigned": "refuse", "num_groups": 2, "num_files": 5}
+    given |= {"across": {"test and train": 2}, "classes": {"a": 2}, "examples": []}
+    text = changed_audit(made, method="given", given=given)
+    leak = "2 groups lie across the given subsets (2 between test and train; classes a); the test set was left whole"
+    assert f"Mend the given split: 2 groups lie across it {leak}" in text
+    summary = (made.root / "data" / "report" / "summary.md").read_text()
+    assert "**Mend the given split: 2 groups lie across it.**" in summary
+    assert "2 groups lie across the given subsets" in summary.split("## ")[0]

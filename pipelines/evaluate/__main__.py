@@ -17,4 +17,4 @@ def main(params: Params, layout: Layout) -> EvaluateArtifact:
 
 
 if __name__ == "__main__":
-    run_stage("evaluate", main, needs_pandas=True)  # of cleanlab
+    run_stage("evaluate", main)

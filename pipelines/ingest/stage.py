@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
 from pipelines.core.layout import Layout, refuse_path_in, rows_in_output
@@ -43,11 +43,10 @@ class IngestArtifact:
     num_litter: int = 0
 
     def __str__(self) -> str:
-        litter = f", {self.num_litter:,} litter file{'' if self.num_litter == 1 else 's'} skipped"
         return (
-            f"{self.num_images:,} images of {self.num_classes:,} classes from {self.num_files:,} files "
-            f"({self.num_rejected:,} rejected), {self.num_shards:,} shard{'' if self.num_shards == 1 else 's'}"
-            + (litter if self.num_litter else "")
+            f"{self.num_images:,} of {count(self.num_files, 'file')} accepted ({self.num_rejected:,} rejected), "
+            f"{count(self.num_classes, 'class', 'classes')}, {count(self.num_shards, 'shard')}"
+            + (f", {count(self.num_litter, 'litter file')} skipped" if self.num_litter else "")
         )
 
 

@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
 NUMBERS_UP_TO = 30
-"""classes up to which a cell has room for its number"""
+"""classes up to which cells are large"""
+DIGITS_UP_TO = 999
+"""pictures in a cell up to which a small cell has room for the number"""
 
 
 def order_classes(counts: Counts) -> list[int]:
@@ -81,15 +83,14 @@ class Cell:
     Args:
         count: pictures.
         share: of the row's pictures, 0 to 1.
-        count_shade, share_shade: strength of the colour, 0 to 1, when showing counts or shares.
+        shade: strength of the colour, 0 to 1.
         right: on the diagonal.
         target: anchor of the pair's pictures; "" where none are shown.
     """
 
     count: int
     share: float
-    count_shade: float
-    share_shade: float
+    shade: float
     right: bool
     target: str
 
@@ -97,20 +98,19 @@ class Cell:
 def matrix_cells(counts: Counts, order: list[int], targets: dict[tuple[int, int], str]) -> list[list[Cell | None]]:
     """The matrix in the given order; None for zero.
 
-    Right answers and mistakes are shaded on scales of their own: a mistake that happens to one picture in twenty
+    Shades go by the share of the row: a class of 11 pictures, all right, is as blue as one of 500. Right answers and
+    mistakes are shaded on scales of their own: a mistake that happens to one picture in twenty
     is what the reader looks for, and would be invisible beside a diagonal of 95 %.
     """
     share = shares(counts)
     mistake = ~np.eye(len(counts), dtype=bool)
-    most = {True: max(int(np.diag(counts).max()), 1), False: max(int((counts * mistake).max()), 1)}
     largest = {True: 1.0, False: max(float((share * mistake).max()), 1e-9)}
     return [
         [
             Cell(
                 count=int(counts[a, b]),
                 share=float(share[a, b]),
-                count_shade=shade(counts[a, b] / most[a == b]),
-                share_shade=shade(share[a, b] / largest[a == b]),
+                shade=shade(share[a, b] / largest[a == b]),
                 right=a == b,
                 target=targets.get((a, b), ""),
             )

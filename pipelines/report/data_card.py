@@ -10,6 +10,13 @@ import pyarrow.compute as pc
 from pipelines.report.inputs import Inputs, Row
 
 SUBSETS = ("train", "val", "test")
+VERDICTS = {
+    "keep": ("picture kept", "pictures kept"),
+    "copy": ("copy dropped", "copies dropped"),
+    "conflict": ("file held for two labels", "files held for two labels"),
+    "drop": ("file dropped by a decision or a reference set", "files dropped by decisions or reference sets"),
+}
+"""what became of a file: one, several"""
 NUM_EXAMPLES = 3
 """rejected files named for each reason"""
 
@@ -104,8 +111,7 @@ def planted(inputs: Inputs) -> list[Planted]:
     """How many of the flaws in truth.csv the pipeline found; empty for pictures that nobody planted.
 
     A copy counts as found when it shares a duplicate group with its original, a conflict when it was also judged
-    one, a broken or foreign file when it was refused, a wrong label when the picture is a suspect. Suspects are
-    looked for among validation and test pictures only: others are not reachable.
+    one, a broken or foreign file when it was refused, a wrong label when the picture is a suspect.
     """
     if inputs.truth is None:
         return []
@@ -119,6 +125,7 @@ def planted(inputs: Inputs) -> list[Planted]:
     refused_paths = {row["source_path"] for row in inputs.rejects}
     suspects = {row["image_id"] for row in inputs.suspects}
     subsets = dict(zip(inputs.index["image_id"].to_pylist(), inputs.index["subset"].to_pylist(), strict=True))
+    looked_at = suspects_of(inputs)
     tallies: dict[str, list[int]] = {}
     for row in inputs.truth:
         flaw, path = row["flaw"], row["source_path"]
@@ -128,7 +135,7 @@ def planted(inputs: Inputs) -> list[Planted]:
             hit = mine is not None and other is not None and mine[0] == other[0]
             hit = hit and (flaw != "label_conflict" or (mine is not None and mine[1] == "conflict"))
         elif flaw == "wrong_label":
-            reachable = mine is not None and subsets.get(mine[2]) in ("val", "test")
+            reachable = mine is not None and subsets.get(mine[2]) in looked_at
             hit = reachable and mine is not None and mine[2] in suspects
         else:
             hit = path in refused_paths
@@ -136,6 +143,11 @@ def planted(inputs: Inputs) -> list[Planted]:
         for i, one in enumerate((True, reachable, hit)):
             tally[i] += one
     return [Planted(flaw, WHERE[flaw], *tallies[flaw]) for flaw in WHERE if flaw in tallies]
+
+
+def suspects_of(inputs: Inputs) -> tuple[str, ...]:
+    """The subsets among which suspects are looked for."""
+    return SUBSETS if "suspects" in inputs.metrics else ("val", "test")
 
 
 WHERE = {

@@ -1,11 +1,12 @@
 """What duplicates.csv says, in words: pairs by what became of them, and by why they are one."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.report.inputs import Row
-from pipelines.report.wording import count, listed
+from pipelines.core.errors import count
+from pipelines.report.inputs import Inputs, Row
+from pipelines.report.wording import listed
 
 MEANINGS = {
     "exact": "of equal bytes",
@@ -40,8 +41,8 @@ class Duplicates:
 
     Args:
         conflicts: one picture under two labels.
-        copies: pairs of which one picture went.
-        kept: pairs that stay together, on one side of every split.
+        copies: pairs that show the same.
+        kept: pairs of look-alikes of which both stay, in one group.
         num_apart: pairs that look alike, in two groups, since a chain of such pairs would be one group otherwise.
         copies_by_kind, kept_by_kind: "3 of equal bytes and 1 nearly equal".
         references: one for each reference set that shares a picture, by name.
@@ -56,11 +57,17 @@ class Duplicates:
     references: list[Reference]
 
 
-def find_duplicates(rows: Sequence[Row]) -> Duplicates:
-    """Sort the rows of duplicates.csv; pairs of which a decision dropped one are left out."""
+def find_duplicates(rows: Sequence[Row], group_of: Mapping[str, str]) -> Duplicates:
+    """Sort the rows of duplicates.csv; pairs of which a decision dropped one are left out.
+
+    Args:
+        group_of: by image_id the group of each picture that stays.
+    """
     own = [row for row in rows if _IN not in row["kind"]]
     copies = [row for row in own if row["verdict"] == "copy"]
-    kept = [row for row in own if row["verdict"] == "keep"]
+    # of two look-alikes one may be gone as a copy of a third picture
+    groups = [(row, group_of.get(row["image_a"], ""), group_of.get(row["image_b"], "")) for row in own]
+    kept = [row for row, a, b in groups if row["verdict"] == "keep" and a and a == b]
     return Duplicates(
         conflicts=[row for row in own if row["verdict"] == "conflict"],
         copies=copies,
@@ -70,6 +77,15 @@ def find_duplicates(rows: Sequence[Row]) -> Duplicates:
         kept_by_kind=_by_kind(kept),
         references=_references([row for row in rows if _IN in row["kind"]]),
     )
+
+
+def num_in_conflict(inputs: Inputs) -> int:
+    """Pictures under two labels: however many files, labels and copies one has, it is one group."""
+    disputed = {
+        row[side] for row in inputs.duplicates if row["verdict"] == "conflict" for side in ("image_a", "image_b")
+    }
+    columns = (inputs.manifest[name].to_pylist() for name in ("image_id", "group"))
+    return len({group for image_id, group in zip(*columns, strict=True) if image_id in disputed})
 
 
 def _by_kind(rows: Sequence[Row]) -> str:

@@ -91,12 +91,18 @@ def _surest(inputs: Inputs, rows: np.ndarray[tuple[int], np.dtype[np.intp]], cla
 
 @dataclass(frozen=True)
 class Twins:
-    """Two files that show the same picture; `lines` are ready for relabel.csv, one for each way to settle it."""
+    """Two files that show the same picture, or nearly.
+
+    Args:
+        lines: ready for relabel.csv, one for each way to settle a conflict.
+        different: ready for keep.csv, if they are two pictures; "" for equal bytes.
+    """
 
     row: Row
     first: Thumbnail | None
     second: Thumbnail | None
     lines: list[tuple[str, str]]
+    different: str
 
 
 def twins(rows: list[Row], limit: int, pictures: Pictures) -> list[Twins]:
@@ -111,11 +117,14 @@ def twins(rows: list[Row], limit: int, pictures: Pictures) -> list[Twins]:
             thumbnails.get(row["image_a"]),
             thumbnails.get(row["image_b"]),
             [
-                (row["label_a"], csv_line(row["image_b"], row["label_a"], f"same picture as {row['image_a'][:12]}")),
-                (row["label_b"], csv_line(row["image_a"], row["label_b"], f"same picture as {row['image_b'][:12]}")),
+                (row["label_a"], decision(row["image_b"], row["label_a"], f"was {row['label_b']}", row["path_b"])),
+                (row["label_b"], decision(row["image_a"], row["label_b"], f"was {row['label_a']}", row["path_a"])),
             ]
             if row["verdict"] == "conflict"
             else [],
+            decision(row["image_a"], row["image_b"][:12], "different pictures", row["path_a"])
+            if row["image_a"] != row["image_b"]
+            else "",
         )
         for row in rows
     ]
@@ -128,6 +137,7 @@ class SuspectShown:
     row: Row
     picture: Thumbnail | None
     relabel: str
+    keep: str
     drop: str
 
 
@@ -139,11 +149,17 @@ def suspect_gallery(rows: list[Row], limit: int, pictures: Pictures) -> list[Sus
         SuspectShown(
             row,
             thumbnails.get(row["image_id"]),
-            relabel=csv_line(row["image_id"], row["suggested"], f"was {row['label']}"),
-            drop=csv_line(row["image_id"], f"neither {row['label']} nor {row['suggested']}"),
+            relabel=decision(row["image_id"], row["suggested"], f"was {row['label']}", row["source_path"]),
+            keep=decision(row["image_id"], "", "label is right", row["source_path"]),
+            drop=decision(row["image_id"], f"neither {row['label']} nor {row['suggested']}", row["source_path"]),
         )
         for row in rows
     ]
+
+
+def decision(image_id: str, *values: str) -> str:
+    """A line of a decisions file: 12 digits name the picture, the column `file` at the end tells people which it is."""
+    return csv_line(image_id[:12], *values)
 
 
 def csv_line(*values: str) -> str:

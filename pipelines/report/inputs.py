@@ -31,7 +31,8 @@ class Inputs:
         probabilities: (N, K) float32.
         manifest: DEDUPED.
         index: PACK_INDEX.
-        suspects, duplicates, rejects: rows of the CSV tables of that name.
+        suspects, duplicates, rejects: rows of the CSV tables of that name; of suspects the first as many as there are.
+        decisions: rows of dedupe's decisions.csv: what became of every row of data/decisions.
         truth: rows of truth.csv; None for pictures that nobody planted.
         expectations: validate's expectations.json.
         histories: (member, fold) to the columns of history.csv; the first is the x axis.
@@ -48,6 +49,7 @@ class Inputs:
     suspects: list[Row]
     duplicates: list[Row]
     rejects: list[Row]
+    decisions: list[Row]
     truth: list[Row] | None
     expectations: dict[str, Any]
     histories: dict[tuple[str, int], dict[str, list[float]]]
@@ -78,19 +80,21 @@ def read_inputs(
     if read_classes(predictions) != classes:
         raise InputError(f"{predictions} was made for other classes than the pack's: run `dvc repro evaluate`")
     probabilities = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    truth = ingest_dir / "truth.csv"
+    truth, decisions = ingest_dir / "truth.csv", dedupe_dir / "decisions.csv"
+    metrics = _json(evaluate_dir / "metrics.json")
     return Inputs(
         classes=classes,
-        metrics=_json(evaluate_dir / "metrics.json"),
+        metrics=metrics,
         counts=_confusion(evaluate_dir / "confusion.csv", classes),
         image_ids=table["image_id"].to_pylist(),
         actual=table["class_index"].to_numpy().astype(np.int64),
         probabilities=probabilities.reshape(table.num_rows, len(classes)),
         manifest=read_table(dedupe_dir / "manifest.parquet", DEDUPED),
         index=read_table(augment_dir / "index.parquet", PACK_INDEX),
-        suspects=_csv(evaluate_dir / "suspects.csv"),
+        suspects=_csv(evaluate_dir / "suspects.csv")[: metrics.get("suspects", {}).get("num")],
         duplicates=_csv(dedupe_dir / "duplicates.csv"),
         rejects=_csv(ingest_dir / "rejected.csv"),
+        decisions=_csv(decisions) if decisions.exists() else [],
         truth=_csv(truth) if truth.exists() else None,
         expectations=_json(validate_dir / "expectations.json"),
         histories={member_and_fold: _history(folder / "history.csv") for member_and_fold, folder in folders.items()},

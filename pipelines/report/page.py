@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipelines.report.wording import count, decimal, percent, percent_range
+from pipelines.core.errors import count
+from pipelines.report.wording import decimal, figure_of, percent, percent_range
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -24,7 +25,7 @@ def render_page(context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "decimal": decimal, "count": count}
+    environment.filters |= {"percent": percent, "decimal": decimal, "count": count, "figure": figure_of}
     environment.globals |= {"percent_range": percent_range}
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.layout import repro_of
-from pipelines.report.wording import count, listed, percent
+from pipelines.report.wording import clipped, listed, percent
 
+UNSEEN = " A copy edited too heavily for dedupe to find is not seen here."
 NAMED = 10
 """classes that a sentence lists before it only counts the rest"""
 METHODS = {
@@ -42,7 +43,8 @@ class SplitCard:
         notice: what every reader must know first; "" where the split is sound.
         shares: of each subset.
         sentences: on the method, classes and folds.
-        audit: on pairs of copies.
+        audit: on pairs that dedupe found.
+        leak: on groups across a given split, and what was done about them; "" for none.
         premium: on the score of a naive split.
         leaks: groups across a given split, each a list of files; a few of `num_leaks`.
     """
@@ -52,6 +54,7 @@ class SplitCard:
     sentences: list[str]
     audit: str
     premium: str
+    leak: str
     leaks: list[list[dict[str, str]]]
     num_leaks: int
 
@@ -78,6 +81,7 @@ def split_card(split_dir: Path, metrics: dict[str, Any]) -> SplitCard:
         sentences=_sentences(audit),
         audit=_audit(audit["pairs"]),
         premium=premium_sentence(metrics["leak_premium"]),
+        leak=_leak(audit["given"]),
         leaks=given["examples"],
         num_leaks=given["num_groups"],
     )
@@ -92,7 +96,7 @@ def premium_sentence(premium: dict[str, Any]) -> str:
             "evaluate.leak_repeats above 0."
         )
     if not premium["num_in_groups"]:
-        return "Leak premium: none; no picture has a copy, so that a random split would have leaked nothing."
+        return "Leak premium: none; dedupe found no two pictures that belong together, so a random split leaks nothing."
     than = "worse" if value < 0 else "better"
     sign = -1 if value < 0 else 1
     ends = sorted((sign * 100 * low, sign * 100 * high))
@@ -108,9 +112,20 @@ def _notice(across: int) -> str:
     if not across:
         return ""
     pairs = count(across, "pair of copies lies", "pairs of copies lie")
+    were = "was" if across == 1 else "were"
     return (
-        f"{pairs} across the given split and were left there (split.leaks: keep): every score here is better than the "
-        "model is."
+        f"{pairs} across the given split and {were} left there (split.leaks: keep): every score here is better than "
+        "the model is."
+    )
+
+
+def _leak(given: dict[str, Any] | None) -> str:
+    if not given or not given["num_groups"]:
+        return ""
+    across = listed([f"{many:,} between {what}" for what, many in given["across"].items()])
+    return (
+        f"{count(given['num_groups'], 'group lies', 'groups lie')} across the given subsets ({across}; classes "
+        f"{clipped(list(given['classes']), NAMED)}); {RULES[given['leaks']]}. All are in data/split/leaks.csv."
     )
 
 
@@ -135,31 +150,25 @@ def _sentences(audit: dict[str, Any]) -> list[str]:
             f"{more} in {worst['subset']} than asked."
         )
     if audit["train_only"]:
-        found.append(f"Too rare for every subset, and never tested in full: {_clipped(audit['train_only'])}.")
+        found.append(f"Too rare for every subset, and never tested in full: {clipped(audit['train_only'], NAMED)}.")
     if audit["merged"]:
-        found.append(f"Too rare, and merged into {audit['merged']['label']}: {_clipped(audit['merged']['of'])}.")
-    if audit["given"] and audit["given"]["num_groups"]:
-        given = audit["given"]
-        across = listed([f"{many:,} between {what}" for what, many in given["across"].items()])
-        found.append(
-            f"{count(given['num_groups'], 'group lies', 'groups lie')} across the given subsets ({across}; classes "
-            f"{_clipped(list(given['classes']))}); {RULES[given['leaks']]}. All are in data/split/leaks.csv."
-        )
-    return found
+        found.append(f"Too rare, and merged into {audit['merged']['label']}: {clipped(audit['merged']['of'], NAMED)}.")
+    return [*found, *filter(None, [_leak(audit["given"])])]
 
 
 def _audit(pairs: dict[str, Any]) -> str:
-    if not pairs["looked_at"]:
-        return "Leak audit: dedupe found no pair of copies, so that none can lie on two sides."
+    number = pairs["looked_at"]
+    if not number:
+        return "Leak audit: dedupe found no pairs, so none lies on two sides."
     kinds = ", ".join(f"{many:,} {kind}" for kind, many in pairs["across_by_kind"].items())
+    parts = [
+        f"{count(pairs['across'], 'lies', 'lie')} on two sides ({kinds})"
+        if pairs["across"]
+        else "none lies on two sides",
+        f"{count(pairs['together'], 'lies', 'lie')} on one side" if pairs["together"] else "",
+        f"{count(pairs['left_out'], 'has', 'have')} a picture that takes no part" if pairs["left_out"] else "",
+    ]
+    apart = f" {count(pairs['apart'], 'more pair')} of mere look-alikes may be parted." if pairs["apart"] else ""
     return (
-        f"Leak audit: of {count(pairs['looked_at'], 'pair of copies', 'pairs of copies')}, {pairs['across']:,} "
-        f"{'lies' if pairs['across'] == 1 else 'lie'} on two sides{f' ({kinds})' if kinds else ''}; of "
-        f"{pairs['left_out']:,} at least one picture takes no part, {pairs['together']:,} lie on one side."
-    ) + (f" {count(pairs['apart'], 'pair')} of mere look-alikes may be parted." if pairs["apart"] else "")
-
-
-def _clipped(labels: list[str]) -> str:
-    if len(labels) <= NAMED:
-        return listed(labels)
-    return f"{', '.join(labels[:NAMED])} and {len(labels) - NAMED:,} more"
+        f"Leak audit: of {count(number, 'pair')} that dedupe found, {listed(list(filter(None, parts)))}.{apart}{UNSEEN}"
+    )

@@ -7,15 +7,16 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_bytes, write_csv, write_text
 from pipelines.core.params.report import ReportParams
 from pipelines.core.params.train import TrainParams
 from pipelines.report.actions import Action, what_to_fix
-from pipelines.report.confusion import NUMBERS_UP_TO, Pair, confused_pairs, matrix_cells, order_classes
+from pipelines.report.confusion import DIGITS_UP_TO, NUMBERS_UP_TO, Pair, confused_pairs, matrix_cells, order_classes
 from pipelines.report.credits import HEADER, find_credits
 from pipelines.report.curves import curve_svg
-from pipelines.report.data_card import class_counts, data_card, planted, refused
-from pipelines.report.duplicates import MEANINGS, find_duplicates, said
+from pipelines.report.data_card import VERDICTS, class_counts, data_card, planted, refused, suspects_of
+from pipelines.report.duplicates import MEANINGS, find_duplicates, num_in_conflict, said
 from pipelines.report.galleries import pair_anchors, pair_galleries, suspect_gallery, twins
 from pipelines.report.heatmap import draw_heatmap
 from pipelines.report.inputs import Inputs, read_inputs
@@ -25,7 +26,16 @@ from pipelines.report.pictures import Pictures
 from pipelines.report.quality import quality_flaws
 from pipelines.report.split_card import split_card
 from pipelines.report.summary import summary_markdown
-from pipelines.report.wording import best_and_worst, headline, most_confused
+from pipelines.report.wording import (
+    calibration,
+    clipped,
+    decisions_taken,
+    easiest,
+    headline,
+    idle_decisions,
+    most_confused,
+    worst_class,
+)
 
 PACKAGES = (
     "torch",
@@ -38,6 +48,10 @@ PACKAGES = (
     "dvc",
     "prefect",
 )
+SAMPLE_TITLE, SAMPLE_CLASSES = "Thirteen electric guitars", 13
+"""report.title of params.yaml as it comes, and how many classes it speaks of"""
+LONGEST = 40
+"""characters of a class in a title"""
 
 
 @dataclass(frozen=True)
@@ -98,12 +112,13 @@ def report(
     order = order_classes(inputs.counts)
     pairs = confused_pairs(inputs.counts)
     division = split_card(split_dir, inputs.metrics)
-    actions = what_to_fix(inputs, pairs)
+    actions = what_to_fix(inputs, pairs, train, division)
+    title = _title(params, inputs)
     credits = find_credits(inputs)
     png, legend = draw_heatmap(inputs.counts, inputs.classes, order)
     page = render_page(
         {
-            **_results(params, inputs, pairs, actions),
+            **_results(title, inputs, pairs, actions),
             **_matrix(params, inputs, pairs, order),
             **_data(params, inputs, pictures),
             "legend": legend,
@@ -121,7 +136,7 @@ def report(
     )
     empty_folder(out_dir)
     write_bytes(out_dir / "confusion_matrix.png", png)
-    write_text(out_dir / "summary.md", summary_markdown(params.title, inputs, pairs, actions, legend, division))
+    write_text(out_dir / "summary.md", summary_markdown(title, inputs, pairs, actions, legend, division))
     if credits is not None:
         write_csv(
             out_dir / "credits.csv", HEADER, zip(*(credits.table[name].to_pylist() for name in HEADER), strict=True)
@@ -130,7 +145,19 @@ def report(
     return ReportArtifact(out_dir / "index.html", out_dir / "confusion_matrix.png", out_dir / "summary.md")
 
 
-def _results(params: ReportParams, inputs: Inputs, pairs: list[Pair], actions: list[Action]) -> dict[str, Any]:
+def _title(params: ReportParams, inputs: Inputs) -> str:
+    """report.title, or "10 classes: dress, hat, longsleeve and 7 more".
+
+    So too where pictures of one's own took the sample's place and its title was left behind.
+    """
+    left_behind = params.title == SAMPLE_TITLE and not inputs.is_drawn and len(inputs.classes) != SAMPLE_CLASSES
+    if params.title is not None and not left_behind:
+        return params.title
+    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in inputs.classes]
+    return f"{count(len(names), 'class', 'classes')}: {clipped(names, 3)}"
+
+
+def _results(title: str, inputs: Inputs, pairs: list[Pair], actions: list[Action]) -> dict[str, Any]:
     """What the first screen and the table of classes say."""
     counts = inputs.counts
     taken_for = {}
@@ -138,11 +165,18 @@ def _results(params: ReportParams, inputs: Inputs, pairs: list[Pair], actions: l
         mistakes = [(int(n), inputs.classes[j]) for j, n in enumerate(counts[k]) if j != k and n]
         taken_for[label] = sorted(mistakes, key=lambda m: (-m[0], m[1]))[:2]
     return {
-        "title": params.title,
+        "title": title,
         "metrics": inputs.metrics,
         "is_drawn": inputs.is_drawn,
         "headline": headline(inputs.metrics, int(counts.trace())),
-        "more": [s for s in (best_and_worst(inputs.metrics), most_confused(inputs, pairs)) if s],
+        "more": [
+            s for s in (easiest(inputs.metrics), most_confused(inputs, pairs), *decisions_taken(inputs.metrics)) if s
+        ],
+        "worst": worst_class(inputs.metrics),
+        "calibration": calibration(inputs.metrics),
+        "idle_decisions": idle_decisions(inputs.decisions),
+        "suspects_of": suspects_of(inputs),
+        "expected_precision": inputs.metrics.get("suspects", {}).get("expected_precision"),
         "actions": actions,
         "members": member_rows(inputs.metrics),
         "together": together(inputs.metrics),
@@ -160,13 +194,16 @@ def _matrix(params: ReportParams, inputs: Inputs, pairs: list[Pair], order: list
         "names": [inputs.classes[k] for k in order],
         "totals": [int(inputs.counts[k].sum()) for k in order],
         "cells": matrix_cells(inputs.counts, order, shown),
-        "has_numbers": len(order) <= NUMBERS_UP_TO,
+        "is_large": len(order) <= NUMBERS_UP_TO,
+        "has_numbers": len(order) <= NUMBERS_UP_TO or int(inputs.counts.max()) <= DIGITS_UP_TO,
         "largest_mistake": max(off_diagonal, default=0.0),
     }
 
 
 def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str, Any]:
-    pairs = find_duplicates(inputs.duplicates)
+    columns = (inputs.manifest[name].to_pylist() for name in ("image_id", "group", "verdict"))
+    group_of = {image_id: group for image_id, group, verdict in zip(*columns, strict=True) if verdict == "keep"}
+    pairs = find_duplicates(inputs.duplicates, group_of)
     return {
         "card": data_card(inputs),
         "flaws": quality_flaws(inputs),
@@ -174,7 +211,9 @@ def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str,
         "rules": inputs.expectations["rules"],
         "refused": refused(inputs),
         "num_rejects": len(inputs.rejects),
+        "verdicts": VERDICTS,
         "duplicates": pairs,
+        "num_conflicts": num_in_conflict(inputs),
         "meanings": MEANINGS,
         "references": [said(reference) for reference in pairs.references],
         "conflicts": twins(pairs.conflicts, params.gallery, pictures),

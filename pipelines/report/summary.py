@@ -3,12 +3,23 @@
 import re
 from typing import Any
 
+from pipelines.core.errors import count
 from pipelines.report.actions import Action
 from pipelines.report.confusion import Pair
 from pipelines.report.inputs import Inputs
 from pipelines.report.members import member_rows, together
 from pipelines.report.split_card import SplitCard
-from pipelines.report.wording import best_and_worst, decimal, headline, most_confused, percent, percent_range
+from pipelines.report.wording import (
+    calibration,
+    decimal,
+    decisions_taken,
+    easiest,
+    headline,
+    idle_decisions,
+    most_confused,
+    percent,
+    percent_range,
+)
 
 NUM_CLASSES, NUM_PAIRS = 10, 5
 
@@ -29,7 +40,7 @@ def summary_markdown(
     """
     metrics = inputs.metrics
     num_right = int(inputs.counts.trace())
-    sentences = [headline(metrics, num_right), best_and_worst(metrics), most_confused(inputs, pairs)]
+    sentences = [headline(metrics, num_right), easiest(metrics), most_confused(inputs, pairs)]
     blocks = [
         f"# {escape(title)}",
         " ".join(escape(s) for s in sentences if s),
@@ -40,7 +51,9 @@ def summary_markdown(
             else []
         ),
         _figures(metrics),
-        escape(f"{division.audit} {division.premium}"),
+        escape(calibration(metrics)),
+        *_decisions(inputs),
+        escape(" ".join(filter(None, [division.leak, division.audit, division.premium]))),
         *_members(metrics),
         *_classes(metrics),
         *_pairs(inputs, pairs),
@@ -75,6 +88,13 @@ def _figures(metrics: dict[str, Any]) -> str:
     loss = metrics["log_loss"]
     rows.append(["Log loss", decimal(loss["value"]), f"{decimal(loss['low'])} to {decimal(loss['high'])}"])
     return table(["Figure", "Value", confidence], rows)
+
+
+def _decisions(inputs: Inputs) -> list[str]:
+    sentences, idle = decisions_taken(inputs.metrics), idle_decisions(inputs.decisions)
+    if idle:
+        sentences.append(f"{count(len(idle), 'decision has', 'decisions have')} no effect: {'; '.join(idle)}.")
+    return [escape(" ".join(sentences))] if sentences else []
 
 
 def _members(metrics: dict[str, Any]) -> list[str]:

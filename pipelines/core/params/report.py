@@ -8,7 +8,8 @@ from pipelines.core.params.base import Count, Section
 
 
 class ReportParams(Section):
-    title: Annotated[str, Field(min_length=1, max_length=120)]
+    title: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    """null: how many classes there are, and the first of them"""
     confused_pairs: Count
     """most confused pairs of classes shown with pictures"""
     pictures_per_pair: Count
