@@ -6,6 +6,7 @@ takes data/report/index.html as it lies there (after `make repro`) and needs Chr
 of data/evaluate/metrics.json, by which a test knows whether it is of the committed run.
 """
 
+import argparse
 import hashlib
 import io
 import shutil
@@ -28,6 +29,7 @@ def digest_of_metrics() -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None).parse_args()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("docs/picture.py needs Chromium: install it (Debian: chromium), then run this again")

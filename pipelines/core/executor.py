@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from pipelines.core.errors import MiwakeError, ParamsError
 
 Chunk = TypeVar("Chunk")
@@ -219,7 +221,8 @@ def _at_once(function: Callable[[Chunk], Result], argument: Chunk) -> Future[Res
 
 
 def _settle_in() -> None:
-    """Begin as a worker process."""
+    """Begin as a worker process, one of as many as there are cores: BLAS needs no threads of its own."""
+    threadpool_limits(1, user_api="blas")
     _beside.add(os.getppid())
 
 

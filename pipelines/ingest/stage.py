@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from pipelines.core.errors import InputError, count
 from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
@@ -55,9 +57,6 @@ def ingest(
 ) -> IngestArtifact:
     """Read every source once and write what later stages need; files that an earlier run read are taken over.
 
-    Called from a program of your own, photographs take up to 1.6 times as long unless OPENBLAS_NUM_THREADS=1 was set
-    before numpy was imported, as `python -m pipelines.ingest` does: threads of BLAS hold the cores that decoders need.
-
     Args:
         params: sources and limits.
         root: where relative paths of sources start: the folder of params.yaml.
@@ -71,7 +70,9 @@ def ingest(
             an extra is missing, or the disk is full.
     """
     check_crop(params.crop)
-    with Side(workers) as side:
+    # threads of BLAS spin after each small product and hold the cores that decoders need: photographs took 1.6 times
+    # as long
+    with threadpool_limits(1, user_api="blas"), Side(workers) as side:
         return _ingest(params, Place(root, cache, params, side), out_dir=out_dir, workers=workers)
 
 
