@@ -14,6 +14,10 @@ from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.layout import WRITERS, Layout, repro_of
 from pipelines.core.params import Params, load_params
 
+FEWER_THREADS = ("OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS", "OMP_THREAD_LIMIT")
+"""variables by which OpenMP starts fewer threads than torch was told of: oneDNN then waits for the others forever, seen
+under load with OMP_DYNAMIC=true"""
+
 
 def run_stage(
     name: str, stage: Callable[[Params, Layout], object], *, root: Path | None = None, needs_pandas: bool = False
@@ -30,6 +34,8 @@ def run_stage(
     if not needs_pandas:
         sys.meta_path.insert(0, _NoPandas())
     search_from_now_on()
+    for variable in FEWER_THREADS:  # read when torch is imported
+        os.environ.pop(variable, None)
     layout = Layout(root or Path.cwd())
     started = time.monotonic()
     try:
