@@ -110,7 +110,13 @@ def test_killed_in_every_stage_it_continues_to_the_same_lock(unbroken: Path, tmp
 ODD_ENVIRONMENT = {
     **{"MIWAKE_WORKERS": "3", "MIWAKE_KEEP_MEMORY": "0"},
     **{"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "3", "NUMEXPR_NUM_THREADS": "3"},
-    **{"OMP_WAIT_POLICY": "passive", "OMP_DYNAMIC": "true", "OMP_SCHEDULE": "dynamic", "GOMP_SPINCOUNT": "7"},
+    **{
+        "OMP_WAIT_POLICY": "passive",
+        "OMP_DYNAMIC": "true",
+        "OMP_THREAD_LIMIT": "1",
+        "OMP_SCHEDULE": "dynamic",
+        "GOMP_SPINCOUNT": "7",
+    },
     **{"LC_ALL": "C", "LANG": "de_DE.UTF-8", "TZ": "Asia/Tokyo", "HOME": "/nowhere", "PYTHONHASHSEED": "7"},
     **{"COLUMNS": "40", "TERM": "dumb", "MPLBACKEND": "pdf", "SOURCE_DATE_EPOCH": "1"},
 }

@@ -88,6 +88,31 @@ def error_of(error: OSError, root: Path, capsys: pytest.CaptureFixture[str]) -> 
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_training_has_the_threads_that_params_say(tmp_path: Path) -> None:
+    """With one of these variables a convolution's gradient waits for threads that do not come."""
+    (tmp_path / "stage.py").write_text(
+        "from pipelines.core.stage import run_stage\n"
+        "def stage(params, layout):\n"
+        "    import torch\n"
+        "    torch.set_num_threads(2)\n"
+        "    layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)\n"
+        "    pictures = torch.ones(16, 64, 32, 32).contiguous(memory_format=torch.channels_last)\n"
+        "    with torch.autocast('cpu', torch.bfloat16):\n"
+        "        layer(pictures).sum().backward()\n"
+        "    return 'learnt'\n"
+        "run_stage('train', stage, needs_pandas=True)\n"
+    )
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    limits = {"OMP_THREAD_LIMIT": "1", "OMP_DYNAMIC": "true", "OMP_MAX_ACTIVE_LEVELS": "0"}
+    done = subprocess.run(
+        [sys.executable, "stage.py"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), **limits},
+        capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+    assert done.stdout.startswith("train: learnt"), done.stderr
+
+
 def test_errors_of_files_name_the_file_whoever_raises_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "data" / "split" / "splits.parquet"
     for name in (missing, tmp_path / "it's here"):

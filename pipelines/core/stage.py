@@ -12,6 +12,10 @@ from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.layout import WRITERS, Layout, refuse_input_in_outputs, repro_of
 from pipelines.core.params import Params, load_params
 
+FEWER_THREADS = ("OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS", "OMP_THREAD_LIMIT")
+"""variables by which OpenMP starts fewer threads than torch was told of: oneDNN then waits for the others forever, seen
+under load with OMP_DYNAMIC=true"""
+
 
 def run_stage(name: str, stage: Callable[[Params, Layout], object], *, root: Path | None = None) -> None:
     """Run one stage as a command: the process ends with status 0, or 1 and an error a person can act on.
@@ -21,6 +25,8 @@ def run_stage(name: str, stage: Callable[[Params, Layout], object], *, root: Pat
         stage: wires params and paths to the stage's function; its result is printed.
         root: the folder of params.yaml; the working folder when None.
     """
+    for variable in FEWER_THREADS:  # read when torch is imported
+        os.environ.pop(variable, None)
     layout = Layout(root or Path.cwd())
     started = time.monotonic()
     try:
