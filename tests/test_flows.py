@@ -33,6 +33,7 @@ from flows.bridge import (
     read_outcome,
     read_stages,
     select,
+    try_lock,
 )
 from flows.settings import folder_name, prefect_environment
 from pipelines.core.errors import InputError, MiwakeError, ParamsError
@@ -587,6 +588,15 @@ def test_one_command_brings_params_lock_metrics_and_data_back(committed: Path) -
     assert rollback(committed).returncode == 0  # forth again: what HEAD~1 holds is in a commit
     assert "  confidence: 0.9\n" in path.read_text(encoding="utf-8")
     assert "git show: " in rollback(committed, "nowhere").stderr
+
+
+def test_the_way_back_waits_for_no_run_and_disturbs_none(committed: Path) -> None:
+    (committed / ".prefect").mkdir()
+    with (committed / ".prefect" / "run.lock").open("a") as file:
+        assert try_lock(file)
+        found = rollback(committed)
+    assert "a run is under way in this folder: wait for its end, or cancel it" in found.stderr
+    assert "dvc.lock" in git(committed, "diff", "--name-only")
 
 
 def test_the_way_back_loses_no_edit_of_the_users(committed: Path) -> None:
