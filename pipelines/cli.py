@@ -131,20 +131,26 @@ def rollback(
 
     Decisions, dvc.yaml, code and git's index stay as they are.
     """
+    import fcntl
+
     from ruamel.yaml import YAML
 
+    if (guard := Path(".prefect/run.lock")).exists():
+        try:  # held until this process ends
+            fcntl.flock(os.open(guard, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError("a run is under way in this folder: wait for its end, or cancel it") from error
     lock = YAML(typ="safe", pure=True).load(_git("show", f"{revision}:./dvc.lock"))
     outs = [out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])]
     # what git tracks of them, such as metrics.json; DVC brings back the rest
     tracked = ["params.yaml", "dvc.lock", *_git("ls-tree", "-r", "--name-only", revision, "--", *outs).splitlines()]
     params, committed = Path("params.yaml"), _git("show", "HEAD:./params.yaml")
-    edits = [
-        line
-        for line in difflib.unified_diff(committed.splitlines(), params.read_text("utf-8").splitlines(), n=0)
-        if re.match(r"[+-](?!\+\+ |-- |\s*snapshot:)", line)  # a scheduled run writes ingest.snapshot itself
-    ]
-    is_known = _git("log", "--all", "-1", "--format=%h", f"--find-object={_git('hash-object', 'params.yaml').strip()}")
-    if edits and not is_known and not force:
+    now = params.read_text(encoding="utf-8") if params.exists() else committed
+    changes = list(difflib.unified_diff(committed.splitlines(), now.splitlines(), n=0))[2:]
+    # a scheduled run writes ingest.snapshot itself
+    edits = [line for line in changes if re.match(r"[+-](?!\s*snapshot:)", line)]
+    blob = _git("hash-object", "params.yaml").strip() if edits else ""
+    if edits and not force and not _git("log", "--all", "-1", "--format=%h", f"--find-object={blob}"):
         shown = "\n".join(edits[:20])
         raise InputError(
             f"params.yaml has edits that are in no commit and would be lost: commit them, or use --force\n{shown}"
@@ -157,7 +163,9 @@ def rollback(
             "above: `dvc pull` fetches what is missing here; `miwake rollback --force` gives up what is not stored"
         )
     print(f"{', '.join(tracked)} and data/ are those of {revision}")
-    changed = _git("diff", "--name-only", revision, "--", "dvc.yaml", "pipelines", "data/decisions").splitlines()
+    changed = _git(
+        "diff", "--relative", "--name-only", revision, "--", "dvc.yaml", "pipelines", "data/decisions"
+    ).splitlines()
     kept = dict.fromkeys(name if name.startswith("data/") else name.partition("/")[0] for name in changed)
     if kept:
         print(f"Not touched, and the next run reads them: {', '.join(kept)}")
@@ -166,7 +174,9 @@ def rollback(
 def _git(*words: str) -> str:
     """What `git` prints; InputError with its message when it fails."""
     try:
-        done = subprocess.run(["git", *words], capture_output=True, check=False, encoding="utf-8")
+        done = subprocess.run(
+            ["git", "-c", "core.quotepath=off", *words], capture_output=True, check=False, encoding="utf-8"
+        )
     except FileNotFoundError as error:
         raise InputError("git is not installed: without it there is no commit to go back to") from error
     if done.returncode:

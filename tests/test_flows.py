@@ -33,6 +33,7 @@ from flows.bridge import (
     read_outcome,
     read_stages,
     select,
+    try_lock,
 )
 from flows.settings import folder_name, prefect_environment
 from pipelines.core.errors import InputError, MiwakeError, ParamsError
@@ -592,6 +593,15 @@ def test_one_command_brings_params_lock_metrics_and_data_back(committed: Path) -
     assert "git show: " in rollback(committed, "nowhere").stderr
 
 
+def test_the_way_back_waits_for_no_run_and_disturbs_none(committed: Path) -> None:
+    (committed / ".prefect").mkdir()
+    with (committed / ".prefect" / "run.lock").open("a") as file:
+        assert try_lock(file)
+        found = rollback(committed)
+    assert "a run is under way in this folder: wait for its end, or cancel it" in found.stderr
+    assert "dvc.lock" in git(committed, "diff", "--name-only")
+
+
 def test_the_way_back_loses_no_edit_of_the_users(committed: Path) -> None:
     path = committed / "params.yaml"
     edited = path.read_text(encoding="utf-8").replace("confidence: 0.95", "confidence: 0.9")
@@ -882,7 +892,7 @@ def test_both_uis_ask_this_machine_alone_and_set_no_cookie(served: Serve, tab: A
     for path in ("dashboard", "runs", "artifacts/key/miwake-pipeline"):
         for ui in ("v2/", ""):
             tab.goto(f"{served.address.removesuffix('api')}{ui}{path}")
-            tab.get_by_text("miwake-pipeline" if "miwake" in path else "pipeline").first.wait_for(timeout=60_000)
+            tab.get_by_text("Deployments").first.wait_for(timeout=60_000)  # the menu of both
             tab.wait_for_timeout(3000)  # analytics were asked for after the page had been drawn
     assert set(tab.asked) <= {"127.0.0.1", ""}
     assert {cookie["name"] for cookie in tab.context.cookies()} <= {"prefect_ui_version"}
