@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from ruamel.yaml import YAML
 from test_ingest import params, picture, put
 from test_snapshots import store
 
@@ -113,6 +114,27 @@ def two_snapshots(tmp_path: Path) -> Path:
         store(tmp_path / "pictures" / "dog" / "new.jpg", picture(9))
         (tmp_path / "pictures" / "cat" / "0.jpg").unlink(missing_ok=True)
     return tmp_path
+
+
+def test_status_says_what_is_new_and_make_repro_asks_it_first(two_snapshots: Path) -> None:
+    (two_snapshots / "data" / "decisions").mkdir(parents=True, exist_ok=True)
+    yaml = YAML()
+    whole = yaml.load(ROOT / "params.yaml")
+    whole["ingest"] = json.loads(params(snapshot="2").model_dump_json())
+    yaml.dump(whole, two_snapshots / "params.yaml")
+    found = miwake("status", cwd=two_snapshots)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout == "status: nothing that can be seen without reading changed since snapshot '2'\n"
+    assert miwake("status", "--quiet", cwd=two_snapshots).stdout == ""
+    store(two_snapshots / "pictures" / "cat" / "newer.jpg", picture(20))
+    found = miwake("status", "--quiet", cwd=two_snapshots)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.splitlines() == [
+        "status: the sources changed since snapshot '2' was read: 1 file is new (cat/newer.jpg)",
+        'status: to read them: `snapshot: "3"` in params.yaml, then `make repro`',
+    ]
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nrepro:")[1].split("\n\n")[0]
+    assert recipe.index("miwake status --quiet") < recipe.index("dvc repro")
 
 
 def test_snapshots_are_compared_by_name(two_snapshots: Path) -> None:

@@ -624,3 +624,47 @@ def test_a_run_killed_while_growing_ends_in_the_bytes_of_an_unbroken_one(
     assert after == unbroken
     assert set(after) >= {"images-00000.tar", "images-00001.tar"}
     assert sorted(path.name for path in (pictures / "cache/snapshots").iterdir()) == ["1", "2"]
+
+
+def lock(root: Path, out: Path, settings: IngestParams) -> None:
+    """dvc.lock and DVC's cache as they are after `dvc repro` of a run that wrote `out`."""
+    objects = root / ".dvc/cache/files/md5"
+    listed = []
+    for path in sorted(out.iterdir()):
+        digest = hashlib.md5(path.read_bytes()).hexdigest()
+        put(objects / digest[:2] / digest[2:], path.read_bytes())
+        listed.append({"md5": digest, "relpath": path.name})
+    put(objects / "ab" / "cdef.dir", json.dumps(listed).encode())
+    stage = {
+        "params": {"params.yaml": {"ingest": settings.model_dump(mode="json")}},
+        "outs": [{"path": "data/ingest", "md5": "abcdef.dir"}],
+    }
+    put(root / "dvc.lock", json.dumps({"stages": {"ingest": stage}}).encode())  # JSON is YAML
+
+
+@pytest.mark.parametrize("change", ["none", "new", "gone", "other bytes", "no cache of DVC", "another name"])
+def test_without_the_cache_dvc_lock_says_what_a_name_holds(pictures: Path, change: str) -> None:
+    """Deleting .miwake, or cloning, changes no answer as long as DVC has the old pictures."""
+    lock(pictures, run(pictures), params())
+    shutil.rmtree(pictures / "cache")
+    if change in ("new", "no cache of DVC", "another name"):
+        store(pictures / "pictures" / "cat" / "new.jpg", picture(31))
+    elif change == "gone":
+        (pictures / "pictures" / "dog" / "5.jpg").unlink()
+    elif change == "other bytes":
+        store(pictures / "pictures" / "cat" / "1.jpg", picture(30))
+    if change == "no cache of DVC":
+        shutil.rmtree(pictures / ".dvc")
+    said = {
+        "new": "1 file is new (cat/new.jpg)", "gone": "1 is gone (dog/5.jpg)", "other bytes": "1 changed (cat/1.jpg)",
+    }.get(change)  # fmt: skip
+    settings = params(snapshot="2") if change == "another name" else params()
+    if said is None:
+        run(pictures, settings=settings)
+        return
+    with pytest.raises(InputError) as caught:
+        run(pictures, settings=settings)
+    assert f"the sources hold others: {said}. To read them" in str(caught.value)
+    # limits that refuse a file do not make it another one
+    if change == "gone":
+        run(pictures, min_side=9)

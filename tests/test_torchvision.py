@@ -33,12 +33,16 @@ from pipelines.ingest.torchvision_data.opening import given_subset
 datasets = pytest.importorskip("torchvision.datasets")
 
 
-def settings(dataset: str, *splits: str, download: bool = False, options: dict[str, Any] | None = None) -> IngestParams:
+def settings(
+    dataset: str, *splits: str, download: bool = False, options: dict[str, Any] | None = None, more: str = ""
+) -> IngestParams:
+    """Each choice of pictures has a snapshot of its own name, which ends in `more`."""
     source = {
         "kind": "torchvision", "dataset": dataset, "root": "sets", "splits": splits, "options": options or {},
         "download": download,
     }  # fmt: skip
-    return params(sources=[source])
+    name = "-".join([dataset, *splits, *map(str, (options or {}).values())]).replace("+", "-")
+    return params(sources=[source], snapshot=name + more)
 
 
 def labels(result: Result) -> dict[str, str]:
@@ -107,7 +111,9 @@ def test_the_cache_may_be_deleted_and_the_pictures_may_change_between_runs(tmp_p
         file.unlink()
     assert run(tmp_path, settings("KMNIST", "train"), out="again").bytes == first.bytes
     put(tmp_path / "sets/KMNIST/raw/train-images-idx3-ubyte", idx(np.full((2, 28, 28), 7, np.uint8)))
-    changed = run(tmp_path, settings("KMNIST", "train"), out="changed")
+    with pytest.raises(InputError, match=r"hold others: 2 changed \(train/0000000.png, train/0000001.png\)"):
+        run(tmp_path, settings("KMNIST", "train"), out="changed")
+    changed = run(tmp_path, settings("KMNIST", "train", more="-2"), out="changed")
     assert {row["brightness"] for row in changed.rows} == {7.0}
 
 
@@ -195,7 +201,7 @@ def test_usps_svhn_stl10_semeion_and_fer2013_are_read_from_their_own_formats(
     put(root / "fer2013/test.csv", f"pixels\n{values}\n".encode())
     (root / "fer2013/fer2013.csv").unlink()
     with pytest.raises(InputError, match="none of its 1 files can be used .1 no-label."):
-        run(tmp_path, settings("FER2013", "test"), out="fer")
+        run(tmp_path, settings("FER2013", "test", more="-2"), out="fer")
 
 
 def test_flowers102_keeps_the_bytes_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,6 +499,7 @@ assert "torchvision" not in sys.modules
 root = Path({str(tmp_path)!r})
 params = IngestParams.model_validate_json({settings("KMNIST", "train").model_dump_json()!r})
 stage.load_params = lambda path: params
+stage.refuse_input_in_outputs = lambda *_: None  # of all sections, and here is one
 stage.run_stage("ingest", lambda params, _: ingest(params, root=root, cache=root / "cache", out_dir=root / "out"))
 assert "torchvision" in sys.modules
 """

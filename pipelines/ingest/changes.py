@@ -6,6 +6,7 @@ samples are left alone: params alone make them again.
 """
 
 import itertools
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,60 +125,94 @@ def refuse_other_files(record: Finished | None, tables: Sequence[pa.Table], sour
     if record is not None and not _is_drawn(record):
         said = compare(record, tables, sources).describe()
         if said:
-            raise InputError(_taken(record, said))
+            raise InputError(_taken(record.state.snapshot, record.folder.parents[1], said))
 
 
-def refuse_other_pictures(record: Finished | None, manifest: Path, *, made_by: str) -> None:
+def refuse_other_pictures(
+    record: Finished | None, manifest: Path, *, made_by: str, params: IngestParams, cache: Path
+) -> None:
     """Stop before pictures that were read replace those of the same name, where paths and sizes could not tell.
 
     Args:
+        record: of the name; None: what dvc.lock says of it counts, as in a fresh clone.
         manifest: what this run made of the files.
         made_by: limits and code of this run; where they are those of the record, the same rows must have come out.
+        cache: .miwake, which lies beside dvc.lock.
 
     Raises:
-        InputError: a file has other bytes.
+        InputError: a file has other bytes, or is not among those of dvc.lock.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     from pipelines.ingest.matching import keys
 
-    if record is None or _is_drawn(record):
+    if record is not None:
+        old_manifest = None if _is_drawn(record) else record.folder / "manifest.parquet"
+        same_limits = record.state.made_by == made_by
+    else:
+        old_manifest, same_limits = _locked(params, cache.parent)
+    if old_manifest is None:
         return
     columns = ["source_path", "label", "image_id"]
-    now, before = (pq.read_table(path, columns=columns) for path in (manifest, record.folder / "manifest.parquet"))
+    now, before = (pq.read_table(path, columns=columns) for path in (manifest, old_manifest))
     own, old = (keys(table["source_path"], table["label"]) for table in (now, before))
-    other = pc.invert(pc.is_in(keys(own, now["image_id"]), keys(old, before["image_id"])))
-    if record.state.made_by != made_by:  # other limits accept other files: only those that both have are compared
-        other = pc.and_(other, pc.is_in(own, old))
-    changed = sorted(set(now["source_path"].filter(other).to_pylist()))
-    if changed:
-        raise InputError(_taken(record, Changes(changed=changed).describe()))
+    known = pc.is_in(own, old)
+    same = pc.is_in(keys(own, now["image_id"]), keys(old, before["image_id"]))
+    changes = Changes(changed=_names(now, pc.and_(known, pc.invert(same))))
+    if same_limits:  # others accept other files
+        changes.new = _names(now, pc.invert(known))
+        changes.gone = _names(before, pc.invert(pc.is_in(old, own)))
+    if said := changes.describe():
+        raise InputError(_taken(params.snapshot, cache, said))
+
+
+def _names(rows: pa.Table, some: pa.ChunkedArray) -> list[str]:
+    return sorted(set(rows["source_path"].filter(some).to_pylist()))
+
+
+def _locked(params: IngestParams, root: Path) -> tuple[Path | None, bool]:
+    """The manifest of the snapshot that dvc.lock records, in DVC's cache, and whether its limits were those of now.
+
+    None where dvc.lock has another snapshot or a drawn one, or the cache does not hold it (a clone without `dvc pull`).
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        lock = YAML(typ="safe").load(root / "dvc.lock")["stages"]["ingest"]
+        section = lock["params"]["params.yaml"]["ingest"]
+        if section["snapshot"] != params.snapshot or all(one["kind"] == "sample" for one in section["sources"]):
+            return None, False
+        objects, digest = root / ".dvc" / "cache" / "files" / "md5", lock["outs"][0]["md5"]
+        listed = json.loads((objects / digest[:2] / digest[2:]).read_bytes())
+        found = next(one["md5"] for one in listed if one["relpath"] == "manifest.parquet")
+    except (OSError, YAMLError, ValueError, KeyError, TypeError, IndexError, StopIteration):
+        return None, False
+    now = params.model_dump(mode="json", exclude={"snapshot", "sources", "download"})
+    path = objects / found[:2] / found[2:]
+    return (path if path.is_file() else None), all(section.get(key, value) == value for key, value in now.items())
 
 
 def _is_drawn(record: Finished) -> bool:
     return all(_kind(source) == "sample" for source in record.state.sources)
 
 
-def _taken(record: Finished, said: str) -> str:
-    name = record.state.snapshot
+def _taken(name: str, cache: Path, said: str) -> str:
     return (
         f"ingest.snapshot {name!r} names the files that were read under it, and the sources hold others: {said}. "
-        f"To read them, write a new name: `snapshot: {_quoted(_next_name(record))}`; only what is new is read. To keep "
+        f"To read them, write a new name: `snapshot: {_next_name(name, cache)}`; only what is new is read. To keep "
         f"{name!r}, bring the old files and settings back"
     )
 
 
-def _next_name(record: Finished) -> str:
-    name, taken = record.state.snapshot, list_snapshots(record.folder.parents[1])
+def _next_name(name: str, cache: Path) -> str:
+    """The next name that is free, in the quotes that YAML needs."""
+    taken = list_snapshots(cache)
     names = (
         map(str, itertools.count(int(name) + 1)) if name.isdigit() else map(f"{name}-{{}}".format, itertools.count(2))
     )
-    return next(one for one in names if one not in taken)
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+    return f'"{next(one for one in names if one not in taken)}"'
 
 
 def status(params: IngestParams, *, root: Path, cache: Path) -> list[str]:
@@ -212,5 +247,7 @@ def status(params: IngestParams, *, root: Path, cache: Path) -> list[str]:
     if said := changes.describe():
         lines.append(f"the sources changed since snapshot {params.snapshot!r} was read: {said}")
     if any("cannot be looked at" not in line for line in lines):
-        lines.append(f"to read them: `snapshot: {_quoted(_next_name(record))}` in params.yaml, then `make repro`")
+        lines.append(
+            f"to read them: `snapshot: {_next_name(params.snapshot, cache)}` in params.yaml, then `make repro`"
+        )
     return lines

@@ -104,7 +104,7 @@ def run(job: Job, *, cache: Path, out_dir: Path) -> State:
     if job.base and job.is_unchanged:
         return _take_over(job, job.base, cache=cache, out_dir=out_dir)
     state, listing = _read(job, out_dir=out_dir)
-    refuse_other_pictures(job.record, out_dir / "manifest.parquet", made_by=job.made_by)
+    refuse_other_pictures(job.record, out_dir / "manifest.parquet", made_by=job.made_by, params=job.params, cache=cache)
     keep(cache, state, out_dir=out_dir, listing=listing)
     return state
 
