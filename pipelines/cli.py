@@ -94,7 +94,7 @@ def validate(
     for severity, some in (("error", errors), ("warning", warned)):
         for one in some:
             print(f"{severity}: {outcome.explain(one, [])}")
-    print(f"{len(found) - len(errors) - len(warned)} of {len(found)} rules hold")
+    print(stage.ValidateArtifact.of(found, layout.stage("validate")))
     if errors:
         raise SystemExit(1)
 

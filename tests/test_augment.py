@@ -116,7 +116,7 @@ def test_a_copy_is_its_picture_changed_as_its_policy_and_seed_say(tmp_path: Path
     paths = ingest_folder(tmp_path, uneven())
     artifact = pack(with_copies(1.0, "strong", seed=7), paths)
     assert (artifact.num_images, artifact.num_copies, artifact.filled) == (10, 4, {"dog": (2, 4)})
-    assert str(artifact) == "10 pictures of 2 classes at 16 px, 4 copies for 1 of them; dog 2 + 4"
+    assert str(artifact) == "10 pictures of 2 classes at 16 px, 4 augmented copies for 1 of them; dog 2 + 4"
     index = read_training_index(paths["out_dir"])
     copies = np.flatnonzero(index.subset == "copies")
     dogs = ["6" * 64, "7" * 64]
@@ -180,7 +180,7 @@ def test_many_filled_classes_are_counted_in_the_line() -> None:
     filled = {f"class {n}": (1, n) for n in range(12)}
     artifact = AugmentArtifact(Path(), 30, 13, 16, 66, filled, 4)
     assert str(artifact) == (
-        "30 pictures of 13 classes at 16 px, 66 copies for 12 of them, 4 pictures without a label; "
+        "30 pictures of 13 classes at 16 px, 66 augmented copies for 12 of them, 4 pictures without a label; "
         + ", ".join(f"class {n} 1 + {n}" for n in range(10))
         + ", and 2 more"
     )

@@ -209,7 +209,7 @@ def test_two_runs_write_the_same_bytes_whatever_the_order(tmp_path: Path) -> Non
     one, other = run(tmp_path / "1", files).artifact, run(tmp_path / "2", files[::-1]).artifact
     assert one.manifest.read_bytes() == other.manifest.read_bytes()
     assert one.duplicates.read_bytes() == other.duplicates.read_bytes()
-    assert "20 pictures" in str(one)
+    assert "20 files" in str(one)
 
 
 def test_thumbnails_of_another_manifest_are_refused(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import re
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import pytest
 from ruamel.yaml import YAML
@@ -212,3 +213,24 @@ def test_the_lock_pins_every_dependency_with_hashes_and_names_no_host() -> None:
     for name in re.findall(r'^    "([a-z0-9-]+)', block, flags=re.MULTILINE):
         assert name in pins, f"{name} of pyproject.toml is not in requirements.lock: run `make lock`"
     assert not (ROOT / "uv.lock").exists()
+
+
+ARTIFACTS = ["Ingest", "Dedupe", "Validate", "Split", "Augment", "Train", "Evaluate"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_the_line_of_a_stage_counts_in_the_singular_and_the_plural(name: str, number: int) -> None:
+    """Every whole number is `number`; "1 groups" and "2 group" are both wrong."""
+    artifact = getattr(import_module(f"pipelines.{name.lower()}.stage"), f"{name}Artifact")
+    values = {
+        int: number, float: 0.5, str: "x", Path: Path("x"), bool: True,
+        dict: {"x": (number, number) if name == "Augment" else number}, tuple: ("x",) * number,
+    }  # fmt: skip
+    types = get_type_hints(artifact)
+    made = {field: values[get_origin(kind) or kind] for field, kind in types.items()}
+    line = str(artifact(**made | ({"folds": (number, number)} if "folds" in types else {})))
+    nouns = "pictures?|files?|groups?|pairs?|class(?:es)?|cop(?:y|ies)|shards?|suspects?|rules?"
+    found = re.findall(rf"(?<![.\d]){number} (?:rare |test |augmented )?({nouns})\b", line, re.IGNORECASE)
+    assert found
+    assert all((noun.lower().endswith("s") and noun.lower() != "class") == (number > 1) for noun in found), line

@@ -127,7 +127,7 @@ def two_classes(tmp_path: Path) -> Path:
 
 def test_every_image_is_packed_and_described(two_classes: Path) -> None:
     result = run(two_classes)
-    assert str(result.artifact) == "5 images of 2 classes from 5 files (0 rejected), 1 shard"
+    assert str(result.artifact) == "5 of 5 files accepted (0 rejected), 2 classes, 1 shard"
     assert [row["label"] for row in result.rows] == ["cat"] * 3 + ["dog"] * 2
     with ShardReader(result.folder) as reader:
         for row, thumbnail in zip(result.rows, result.thumbnails, strict=True):
@@ -564,7 +564,7 @@ def test_the_reader_gives_whole_files_up_to_its_limit(tmp_path: Path, size: int)
 
 def test_one_class_and_one_picture_are_no_business_of_ingest(tmp_path: Path) -> None:
     put(tmp_path / "pictures" / "cat" / "0.jpg", picture(1))
-    assert str(run(tmp_path).artifact) == "1 images of 1 classes from 1 files (0 rejected), 1 shard"
+    assert str(run(tmp_path).artifact) == "1 of 1 file accepted (0 rejected), 1 class, 1 shard"
 
 
 def test_several_sources_meet_in_one_manifest(two_classes: Path) -> None:

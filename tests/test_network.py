@@ -647,4 +647,4 @@ def test_a_training_by_the_stage_function_needs_no_params_file(tmp_path: Path) -
         cache_dir=tmp_path / "cache",
         out_dir=tmp_path / "out",
     )
-    assert str(artifact).startswith("one on fold 0: 18 pictures trained, ")
+    assert str(artifact).startswith("one on fold 0: learnt from 18 pictures, ")

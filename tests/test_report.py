@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from report_inputs import ROOT, Fabricated, drawn_picture, fabricate
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.report.confusion import Pair, confused_pairs, matrix_cells, order_classes, shade
 from pipelines.report.credits import NUM_CREDITS, safe_link
 from pipelines.report.curves import curve_svg
@@ -26,7 +26,7 @@ from pipelines.report.inputs import Row
 from pipelines.report.members import together
 from pipelines.report.split_card import premium_sentence
 from pipelines.report.summary import escape
-from pipelines.report.wording import count, listed, percent, percent_range
+from pipelines.report.wording import listed, percent, percent_range
 
 SECTIONS = [
     "summary",

@@ -148,7 +148,7 @@ def test_exact_gives_every_class_its_fractions() -> None:
     assert artifact.smallest == {"train": 6, "val": 2, "test": 2}
     assert artifact.largest == {"train": 12, "val": 4, "test": 4}
     assert str(artifact) == (
-        "30 pictures of 2 classes in 30 groups: train 18 (60.0 %, 6-12 a class), val 6 (20.0 %, 2-4 a class), "
+        "30 pictures of 2 classes: train 18 (60.0 %, 6-12 a class), val 6 (20.0 %, 2-4 a class), "
         "test 6 (20.0 %, 2-4 a class)"
     )
 
@@ -266,7 +266,7 @@ def test_folds_divide_all_but_the_test_set_evenly() -> None:
             range(5), each
         )
     assert {row["fold"] for row in found if row["subset"] == "test"} == {-1}
-    assert str(artifact).endswith("test 15 (20.0 %, 5-10 a class); 5 folds of 12 to 12")
+    assert str(artifact).endswith("test 15 (20.0 %, 5-10 a class); 5 folds of 12")
 
 
 def test_a_class_kept_in_training_is_in_no_fold() -> None:
@@ -380,7 +380,7 @@ def test_a_rare_class_can_stay_in_training(capsys: pytest.CaptureFixture[str]) -
     assert per_class(found)["owl"] == {"train": 2, "val": 0, "test": 0}
     assert artifact.train_only == ("owl",)
     assert artifact.smallest["test"] == 2
-    assert str(artifact).endswith("; 1 rare in training only")
+    assert str(artifact).endswith("; 1 rare class in training only")
     assert capsys.readouterr().err == (
         "split: warning: 1 of 3 classes are too rare for every subset and stay in training only, "
         "never validated or tested: 'owl'\n"
@@ -408,7 +408,7 @@ def test_rare_classes_become_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert per_class(found)["other"] == {"train": 1, "val": 1, "test": 1}
     assert set(per_class(found)) == {"cat", "dog", "other"}
     assert artifact.merged == ("owl", "yak")
-    assert str(artifact).endswith("; 2 rare merged")
+    assert str(artifact).endswith("; 2 rare classes merged")
     assert capsys.readouterr().err == (
         "split: warning: 2 classes are too rare for every subset and became 'other', "
         "which leaves 3 classes: 'owl' (1 picture), 'yak' (2 pictures)\n"
@@ -759,8 +759,8 @@ def test_keep_leaves_the_leak_and_everything_says_so(capsys: pytest.CaptureFixtu
     assert (subsets["dog-train0"], subsets["alike"]) == ({"train"}, {"test"})
     assert audit["pairs"]["across"] == artifact.pairs_across == 2
     assert {pair["side_a"] for pair in audit["pairs"]["examples"]} <= {"train", "test"}
-    assert str(artifact).endswith("; 2 PAIRS OF COPIES LIE ACROSS")
-    assert "2 pairs of copies lie across: scores are better than the model is" in capsys.readouterr().err
+    assert str(artifact).endswith("; 2 PAIRS LIE ACROSS")
+    assert "2 pairs lie across: scores are better than the model is" in capsys.readouterr().err
 
 
 def test_keep_holds_for_files_of_equal_bytes_too() -> None:
@@ -796,7 +796,7 @@ def test_refuse_names_the_leaks_and_what_helps() -> None:
     with pytest.raises(InputError) as caught:
         given_run(leaky(), leaks="refuse")
     message = str(caught.value)
-    assert message.startswith("2 groups of copies lie across the given split: 2 of test and train; ")
+    assert message.startswith("2 groups lie across the given split: 2 of test and train; ")
     assert "'cat' (1), 'dog' (1)" in message
     assert "What helps: set split.leaks: keep_test" in message
 

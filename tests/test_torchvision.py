@@ -499,4 +499,4 @@ assert "torchvision" in sys.modules
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
     )
-    assert found.stdout.startswith("ingest: 2 images of 2 classes")
+    assert found.stdout.startswith("ingest: 2 of 2 files accepted (0 rejected), 2 classes")

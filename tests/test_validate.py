@@ -3,11 +3,13 @@
 import csv
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,7 +21,10 @@ from pipelines.core.tables import DEDUPED, MANIFEST, short_id, write_table
 from pipelines.ingest import snapshots
 from pipelines.validate import ValidateArtifact, drift, validate
 from pipelines.validate.frames import REJECT_COLUMNS
+from pipelines.validate.judge_drift import distribution
 from pipelines.validate.labels import spelling, written_well
+from pipelines.validate.rule import FAULTS
+from pipelines.validate.rules import build_rules
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml").validate_.model_copy(
     update={
@@ -127,7 +132,7 @@ def refused(folder: Path, table: list[dict[str, Any]], **changes: Any) -> str:
 
 def test_good_pictures_keep_all_rules(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     artifact, rules = run(tmp_path, good())
-    assert str(artifact) == "27 of 27 rules hold"
+    assert str(artifact) == "25 of 27 rules hold, 2 without data"
     assert (artifact.num_rules, artifact.num_errors, artifact.num_warnings) == (27, 0, 0)
     assert all(entry["success"] and entry["num_offenders"] == 0 for entry in rules.values())
     assert rules["min_images_per_class"] == {
@@ -135,6 +140,8 @@ def test_good_pictures_keep_all_rules(tmp_path: Path, capfd: pytest.CaptureFixtu
         "description": "every class has enough pictures kept",
         "severity": "error",
         "success": True,
+        "fault": "",
+        "no_data": "",
         "limit": 2,
         "observed": 5,
         "num_offenders": 0,
@@ -153,8 +160,8 @@ def test_good_pictures_keep_all_rules(tmp_path: Path, capfd: pytest.CaptureFixtu
 def test_a_class_that_is_too_small_stops_the_run_and_is_written_down(tmp_path: Path) -> None:
     message = refused(tmp_path, [*good(), row("owl0", "owl")])
     assert message == (
-        f"1 of 27 rules are broken and stop the run (all rules: {tmp_path / 'validate' / 'expectations.json'}):\n"
-        "min_images_per_class: every class has enough pictures kept; limit 2, observed 1; 1 broken\n"
+        f"1 of 27 rules is broken and stops the run (all rules: {tmp_path / 'validate' / 'expectations.json'}):\n"
+        "min_images_per_class: 1 class has fewer than 2 pictures; limit 2, observed 1\n"
         "    offenders: 'owl'\n"
         "    what helps: add pictures of 'owl', or merge it into another class with a line in "
         "data/decisions/relabel.csv for each picture, or take it out with data/decisions/drop.csv\n"
@@ -174,12 +181,11 @@ def test_a_warning_names_offenders_and_cure_and_lets_the_run_go_on(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     artifact, rules = run(tmp_path, [*good(), row("tiny", "cat", width=40, height=20)])
-    assert str(artifact) == "26 of 27 rules hold, 1 broken with a warning"
+    assert str(artifact) == "24 of 27 rules hold, 1 broken with a warning, 2 without data"
     assert rules["min_side"]["observed"] == 20
     assert rules["min_side"]["offenders"] == [{"image_id": sha("tiny"), "label": "cat", "source_path": "cat/tiny.jpg"}]
     assert capfd.readouterr().err == (
-        "validate: warning: min_side: the shorter side of every picture kept is long enough (pixels); "
-        "limit 32, observed 20; 1 broken\n"
+        "validate: warning: min_side: 1 picture has a side of less than 32 pixels; limit 32, observed 20\n"
         "    offenders: cat/tiny.jpg\n"
         "    what helps: take a picture out with a line in data/decisions/drop.csv: "
         f"`{short('tiny')},too small,cat/tiny.jpg`\n"
@@ -231,7 +237,10 @@ def test_imbalance_names_the_small_class(tmp_path: Path, capfd: pytest.CaptureFi
     _, rules = run(tmp_path, table)
     assert rules["max_imbalance"]["observed"] == 12.5
     assert rules["max_imbalance"]["offenders"] == [{"image_id": "", "label": "dog", "source_path": ""}]
-    assert "limit 10, observed 12.5; 1 broken\n    offenders: 'dog'" in capfd.readouterr().err
+    assert (
+        "1 class is more than 10 times smaller than the largest one; limit 10, observed 12.5\n    offenders: 'dog'"
+        in capfd.readouterr().err
+    )
 
 
 def test_a_class_whose_pictures_are_all_held_has_none(tmp_path: Path) -> None:
@@ -242,12 +251,12 @@ def test_a_class_whose_pictures_are_all_held_has_none(tmp_path: Path) -> None:
 
 def test_one_class_only_stops_the_run(tmp_path: Path) -> None:
     message = refused(tmp_path, [row(f"cat{i}", "cat") for i in range(5)])
-    assert "min_classes: there are enough classes with a picture kept; limit 2, observed 1" in message
+    assert "min_classes: only 1 class has a picture kept; limit 2, observed 1" in message
     assert "add pictures of another class" in message
 
 
 def test_an_empty_manifest_stops_the_run(tmp_path: Path) -> None:
-    assert "min_classes: there are enough classes with a picture kept; limit 2, observed 0" in refused(tmp_path, [])
+    assert "min_classes: only 0 classes have a picture kept; limit 2, observed 0" in refused(tmp_path, [])
     assert entries(tmp_path)["min_side"]["observed"] is None
 
 
@@ -265,7 +274,7 @@ def test_labels_that_look_alike_are_named_together(tmp_path: Path, capfd: pytest
 @pytest.mark.parametrize("label", ["", " ", "owl ", "e\u0301tude"])
 def test_a_label_that_is_badly_written_stops_the_run(tmp_path: Path, label: str) -> None:
     message = refused(tmp_path, [*good(), row("a", label), row("b", label)])
-    assert "label_text: every label is a text in Unicode's NFC form" in message
+    assert "label_text: 1 label is empty, not in Unicode's NFC form, or with a space at an end" in message
     assert entries(tmp_path)["label_text"]["offenders"] == [{"image_id": "", "label": label, "source_path": ""}]
 
 
@@ -295,8 +304,8 @@ def some_licensed() -> list[dict[str, Any]]:
 def test_a_licence_that_is_not_allowed_stops_the_run_and_is_named(tmp_path: Path) -> None:
     message = refused(tmp_path, some_licensed(), licenses=licensed("CC0*", "cc by 4.0"))
     assert message.splitlines()[1:] == [
-        "licenses: every picture kept has an allowed licence; limit CC0*, cc by 4.0, "
-        "observed cc-by-nc-1.0 (1), cc-by-nc-2.0 (1), cc-by-nc-3.0 (1); 3 broken",
+        "licenses: 3 pictures have licences that are not allowed; limit CC0*, cc by 4.0, "
+        "observed cc-by-nc-1.0 (1), cc-by-nc-2.0 (1), cc-by-nc-3.0 (1)",
         "    offenders: dog/nc0.jpg, dog/nc1.jpg, dog/nc2.jpg",
         "    what helps: ask the source for these licences alone, or add them to validate.licenses.allowed "
         '("" allows unknown ones); take a picture out with a line in data/decisions/drop.csv: '
@@ -319,10 +328,7 @@ def test_an_unknown_licence_offends_unless_it_is_allowed(tmp_path: Path, capfd: 
     table = [*some_licensed(), row("a", "cat", license=""), row("b", "cat", license="n/a"), row("c", "cat")]
     _, rules = run(tmp_path, table, licenses=licensed("*", severity="warn"))
     assert (rules["licenses"]["observed"], rules["licenses"]["num_offenders"]) == ("unknown (3)", 3)
-    assert (
-        "limit *, observed unknown (3); 3 broken\n    offenders: cat/a.jpg, cat/b.jpg, cat/c.jpg"
-        in capfd.readouterr().err
-    )
+    assert "limit *, observed unknown (3)\n    offenders: cat/a.jpg, cat/b.jpg, cat/c.jpg" in capfd.readouterr().err
     assert run(tmp_path, table, licenses=licensed("*", ""))[1]["licenses"]["success"]
     assert run(tmp_path, table, licenses=licensed("*", ""))[1]["licenses"]["limit"] == "*, unknown"
     assert "licenses" not in run(tmp_path, table)[1]
@@ -351,7 +357,7 @@ def test_pictures_from_nowhere_are_named_with_their_source(tmp_path: Path, capfd
     _, rules = run(tmp_path, table, provenance="warn")
     assert (rules["provenance"]["observed"], rules["provenance"]["num_offenders"]) == ("0-folder (2), 1-sample (1)", 3)
     message = capfd.readouterr().err
-    assert "every picture kept has a url or a page_url; observed 0-folder (2), 1-sample (1); 3 broken" in message
+    assert "3 pictures have neither a url nor a page_url; observed 0-folder (2), 1-sample (1)" in message
     assert "offenders: dog/c.jpg, dog/d.jpg, dog/e.jpg" in message
     assert "or set validate.provenance: off" in message
     assert "provenance" in refused(tmp_path, table, provenance="error")
@@ -409,7 +415,7 @@ def test_a_picture_under_two_labels_is_a_conflict_and_the_cure_names_it(
 
 def test_a_file_listed_twice_stops_the_run(tmp_path: Path) -> None:
     message = refused(tmp_path, [*good(), good()[0]])
-    assert "unique_files: no file is listed twice (source, source_path); 2 broken" in message
+    assert "unique_files: 2 files are listed more than once (source, source_path)" in message
     assert "dvc repro --force dedupe" in message
 
 
@@ -418,9 +424,7 @@ def test_a_column_of_another_type_stops_the_run(tmp_path: Path) -> None:
     table = pa.Table.from_pylist(good(), schema=DEDUPED)
     place = table.schema.get_field_index("width")
     write_table(table.set_column(place, "width", table["width"].cast(pa.int64())), tmp_path / "manifest.parquet")
-    with pytest.raises(
-        BrokenRulesError, match="column_types: every column of the manifest has its type; 1 broken\n.*'width'"
-    ):
+    with pytest.raises(BrokenRulesError, match="column_types: 1 column of the manifest has another type\n.*'width'"):
         validate(
             PARAMS,
             manifest=tmp_path / "manifest.parquet",
@@ -534,7 +538,7 @@ def test_a_source_that_gives_the_label_away_is_named_with_its_class(
     assert (entry["success"], entry["offenders"]) == (False, [{"image_id": "", "label": "owl", "source_path": ""}])
     assert 0.6 < entry["observed"] < 0.8
     message = capfd.readouterr().err
-    assert "the source of a picture kept does not give its label away (Cramér's V); limit 0.5, observed 0." in message
+    assert "the source of a picture gives its label away (Cramér's V); limit 0.5, observed 0." in message
     assert "take pictures of 'owl' from the sources of the other classes too" in message
     hosts = [{**one, "source": "0-table", "url": f"https://{one['label']}.org/{n}"} for n, one in enumerate(table)]
     assert run(tmp_path, hosts)[1]["max_host_association"]["observed"] == 1
@@ -555,7 +559,7 @@ def test_drift_of_labels_and_of_quality_is_found(tmp_path: Path, capfd: pytest.C
     message = capfd.readouterr().err
     assert "offenders: 'cat'" in message
     assert (
-        f"changed since '{tmp_path / 'then'}' (Kolmogorov-Smirnov distance); limit 0.2, observed sharpness 0.5"
+        "quality has changed since validate.drift_from (Kolmogorov-Smirnov distance); limit 0.2, observed sharpness 0.5"
         in message
     )
     limits = {"max_label_drift": fraction(0.25), "max_quality_drift": fraction(0.5)}
@@ -747,3 +751,34 @@ def test_drift_of_labels_looks_past_pictures_without_one(tmp_path: Path) -> None
     assert rules["max_label_drift"]["observed"] == 0.0
     _, rules = run(tmp_path, good(), **limits)
     assert rules["max_label_drift"]["observed"] == pytest.approx(5 / 6, abs=1e-4)
+
+
+def test_every_rule_says_what_is_wrong_for_one_offender_and_for_several() -> None:
+    on: dict[str, Any] = {name: getattr(PARAMS, name).model_copy(update={"limit": 0.3}) for name in LIMITED}
+    on |= {"formats": FormatRule(allowed=("JPEG",), severity="warn"), "provenance": "warn"}
+    on |= {"licenses": LicenseRule(allowed=("CC0",), severity="warn")}
+    since = drift.Reference("then", "files", {"cat": 1.0}, {"sharpness": distribution(np.ones(1))})
+    rules = build_rules(PARAMS.model_copy(update=on), since)
+    assert {rule.name for rule in rules} == set(FAULTS)
+    for rule in rules:
+        one, several = rule.fault(1), rule.fault(1200)
+        assert not re.search(r"[\[\]{}|]", one + several)
+        assert one.startswith(("1 ", "only 1 ", "the ")), one
+        assert not re.search(r"\b1,200 \w+(?<!s) ", several), several
+
+
+def test_a_rule_without_data_says_so_and_is_not_counted_as_held(tmp_path: Path) -> None:
+    artifact, rules = run(tmp_path, good())
+    assert rules["max_host_association"]["success"]
+    assert rules["max_host_association"]["no_data"] == "no data: fewer than two hosts are known"
+    assert rules["max_source_association"]["no_data"] == "no data: fewer than two sources are known"
+    assert artifact.num_without_data == 2
+    mixed = [row(f"{label}{i}", label, source=f"{i % 2}-folder") for label in ("cat", "dog") for i in range(6)]
+    assert run(tmp_path, mixed)[1]["max_source_association"]["no_data"] == ""
+
+
+def test_a_broken_rule_states_the_fault(tmp_path: Path) -> None:
+    table = [*good(), row("owl0", "owl"), row("fox0", "fox")]
+    refused(tmp_path, table)
+    entry = entries(tmp_path)["min_images_per_class"]
+    assert entry["fault"] == "2 classes have fewer than 2 pictures: fox, owl"

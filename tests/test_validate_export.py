@@ -136,9 +136,9 @@ def test_the_command_says_what_is_broken_and_writes_nothing(tmp_path: Path) -> N
     before = sorted(tmp_path.rglob("*"))
     done = miwake(cwd=folder)
     assert done.returncode == 1
-    assert "error: min_images_per_class: every class has enough pictures kept; limit 5, observed 1" in done.stdout
-    assert "warning: min_contrast: no picture kept is blank" in done.stdout
-    assert done.stdout.endswith("rules hold\n")
+    assert "error: min_images_per_class: 1 class has fewer than 5 pictures; limit 5, observed 1" in done.stdout
+    assert "warning: min_contrast: 1 picture is blank" in done.stdout
+    assert done.stdout.endswith("rules hold, 1 broken with an error, 1 broken with a warning, 2 without data\n")
     assert sorted(tmp_path.rglob("*")) == before
 
 

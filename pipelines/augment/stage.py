@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipelines.augment.copies import plan_copies, write_copies
 from pipelines.augment.packing import write_pack
 from pipelines.augment.places import Row, locate
+from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_json
 from pipelines.core.packs import COPIES, SUBSETS, UNLABELLED
 from pipelines.core.params.augment import AugmentParams
@@ -43,12 +44,14 @@ class AugmentArtifact:
     num_unlabelled: int
 
     def __str__(self) -> str:
-        more = f", {self.num_copies} copies for {len(self.filled)} of them" if self.num_copies else ""
-        more += f", {self.num_unlabelled} pictures without a label" if self.num_unlabelled else ""
+        copies = count(self.num_copies, "augmented copy", "augmented copies")
+        more = f", {copies} for {len(self.filled):,} of them" if self.num_copies else ""
+        more += f", {count(self.num_unlabelled, 'picture')} without a label" if self.num_unlabelled else ""
         filled = [f"{label} {own} + {copies}" for label, (own, copies) in self.filled.items()]
         if len(filled) > MAX_NAMED:
             filled[MAX_NAMED:] = [f"and {len(filled) - MAX_NAMED} more"]
-        line = f"{self.num_images} pictures of {self.num_classes} classes at {self.image_size} px{more}"
+        classes = count(self.num_classes, "class", "classes")
+        line = f"{count(self.num_images, 'picture')} of {classes} at {self.image_size} px{more}"
         return f"{line}; {', '.join(filled)}" if filled else line
 
 

@@ -1,4 +1,4 @@
-"""Every error that a user may see.
+"""Every error that a user may see, and how a message counts.
 
 MiwakeError
 ├── ParamsError         params.yaml breaks a rule: path, value, rule, remedy
@@ -10,6 +10,11 @@ MiwakeError
 
 A message names the value, the rule and the next step. Foreign errors are translated once, where they enter.
 """
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """ "1 picture", "2,754 pictures"; `many` where it is more than `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 class MiwakeError(Exception):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.core.cycles import no_search_for_cycles
 from pipelines.core.decisions import Decision, read_decisions, told_of
+from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_csv
 from pipelines.core.params.dedupe import DedupeParams
 from pipelines.core.shards import ShardReader
@@ -58,20 +59,27 @@ class DedupeArtifact:
     """of these, those that name a picture that is not there"""
     num_reached: int
     """rows that a decision on another picture reached, of which they are copies"""
+    num_copies: int
+    """rows left out because another picture shows the same"""
+    num_together: int
+    """pairs of look-alikes that both stay, in one group"""
 
     def __str__(self) -> str:
-        against = f", {self.num_against} with pictures of reference sets" if self.num_against else ""
-        skipped = f"; {self.num_skipped} files there are no pictures" if self.num_skipped else ""
-        embedding = f", {self.num_embedding} by features" if self.num_embedding else ""
-        reached = f", {self.num_reached} copies reached" if self.num_reached else ""
-        left = f", {self.num_left} about pictures that are not there" if self.num_left else ""
-        decided = f"; {self.num_decisions} decisions{reached}{left}" if self.num_decisions else ""
-        return (
-            f"{self.num_kept} of {self.num_images} pictures kept; {self.num_groups} groups, the largest of "
-            f"{self.largest_group} ({self.num_exact} exact, {self.num_pixels} equal-pixel and {self.num_near} near "
-            f"pairs; {self.num_recut} pairs cut differently and {self.num_alike} that look alike{embedding} "
-            f"stay{against}{skipped}), {self.num_conflicts} held for their labels, {self.num_dropped} dropped{decided}"
-        )
+        parts = [
+            f"{count(self.num_kept, 'picture')} kept of {count(self.num_images, 'file')}",
+            f"{count(self.num_copies, 'copy', 'copies')} dropped",
+            f"{count(self.num_conflicts, 'file')} held for two labels" if self.num_conflicts else "",
+            f"{count(self.num_dropped, 'file')} dropped by decisions or reference sets" if self.num_dropped else "",
+            f"{count(self.num_together, 'pair')} of look-alikes kept together" if self.num_together else "",
+            f"{count(self.num_against, 'pair')} with reference sets" if self.num_against else "",
+            f"{count(self.num_skipped, 'file')} of these no pictures" if self.num_skipped else "",
+        ]
+        line = ", ".join(filter(None, parts))
+        if self.num_decisions:
+            line += f"; {count(self.num_decisions, 'decision')}"
+            line += f", {count(self.num_reached, 'copy', 'copies')} reached" if self.num_reached else ""
+            line += f", {self.num_left:,} without a picture in the data set" if self.num_left else ""
+        return line
 
 
 @no_search_for_cycles()
@@ -232,6 +240,11 @@ def _row_verdict(
     return judged
 
 
+def _together(first: Verdict, second: Verdict) -> bool:
+    """Whether both pictures stay, in one group."""
+    return first.verdict == second.verdict == "keep" and first.group == second.group
+
+
 def _artifact(
     out_dir: Path,
     rows: Rows,
@@ -266,4 +279,9 @@ def _artifact(
         num_decisions=len(taken),
         num_left=sum(one.status == "left" for one in taken),
         num_reached=sum(COPY_OF in note for note in rows.note),
+        num_copies=found["copy"],
+        num_together=sum(
+            pair.kind in ("recut", "alike", "embedding") and _together(verdicts[pair.first], verdicts[pair.second])
+            for pair in pairs
+        ),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_csv, write_json
 from pipelines.core.params.evaluate import EvaluateParams
 from pipelines.core.tables import DEDUPED, LABEL, PREDICTIONS, read_table, write_table
@@ -32,9 +33,9 @@ class EvaluateArtifact:
 
     def __str__(self) -> str:
         return (
-            f"{self.num_right:,} of {self.num_images:,} test pictures right, "
+            f"{self.num_right:,} of {count(self.num_images, 'test picture')} right, "
             f"{100 * self.num_right / self.num_images:.1f} % "
-            f"({100 * self.accuracy_low:.1f} to {100 * self.accuracy_high:.1f}); {self.num_suspects:,} suspects"
+            f"({100 * self.accuracy_low:.1f} to {100 * self.accuracy_high:.1f}); {count(self.num_suspects, 'suspect')}"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipelines.core.cycles import no_search_for_cycles
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
 from pipelines.core.memory import keep_memory
@@ -44,8 +44,8 @@ class IngestArtifact:
 
     def __str__(self) -> str:
         return (
-            f"{self.num_images:,} images of {self.num_classes:,} classes from {self.num_files:,} files "
-            f"({self.num_rejected:,} rejected), {self.num_shards:,} shard{'' if self.num_shards == 1 else 's'}"
+            f"{self.num_images:,} of {count(self.num_files, 'file')} accepted ({self.num_rejected:,} rejected), "
+            f"{count(self.num_classes, 'class', 'classes')}, {count(self.num_shards, 'shard')}"
         )
 
 

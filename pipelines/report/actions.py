@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.core.errors import count
 from pipelines.report.confusion import Pair
 from pipelines.report.data_card import class_counts
 from pipelines.report.inputs import Inputs
-from pipelines.report.wording import count, listed, percent
+from pipelines.report.wording import listed, percent
 
 RARE_BELOW = 1 / 3
 """of the median class: fewer training pictures than this and a class is rare"""

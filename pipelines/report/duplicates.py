@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.core.errors import count
 from pipelines.report.inputs import Row
-from pipelines.report.wording import count, listed
+from pipelines.report.wording import listed
 
 MEANINGS = {
     "exact": "of equal bytes",

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.report.wording import count, percent
+from pipelines.core.errors import count
+from pipelines.report.wording import percent
 
 METHODS = {
     "mean": "by the mean of their probabilities",

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipelines.report.wording import count, decimal, percent, percent_range
+from pipelines.core.errors import count
+from pipelines.report.wording import decimal, percent, percent_range
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.errors import InputError
-from pipelines.report.wording import count, listed, percent
+from pipelines.core.errors import InputError, count
+from pipelines.report.wording import listed, percent
 
 NAMED = 10
 """classes that a sentence lists before it only counts the rest"""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.core.errors import count
 from pipelines.report.confusion import Pair
 from pipelines.report.inputs import Inputs
 
@@ -23,11 +24,6 @@ def percent_range(low: float | None, high: float | None) -> str:
 def decimal(value: float | None) -> str:
     """A figure that is no fraction, with three digits."""
     return "–" if value is None else f"{value:.3f}"
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """ "1 picture", "2,754 pictures"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def listed(words: Sequence[str]) -> str:

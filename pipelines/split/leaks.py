@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.files import write_csv
 from pipelines.split.units import Linked, label_numbers
 
@@ -96,8 +96,9 @@ def refuse_leaks(leaks: Leaks) -> NoReturn:
     classes = [f"{label!r} ({many})" for label, many in found["classes"].items()]
     shown = classes[:NAMED] + ([f"and {len(classes) - NAMED} more"] if len(classes) > NAMED else [])
     first = ", ".join(f"{file['source_path']} ({file['given_subset'] or 'no subset'})" for file in found["examples"][0])
+    groups = count(found["num_groups"], "group lies", "groups lie")
     raise InputError(
-        f"{found['num_groups']} groups of copies lie across the given split: {across}; classes {', '.join(shown)}.\n"
+        f"{groups} across the given split: {across}; classes {', '.join(shown)}.\n"
         f"The first: {first}\n"
         "What helps: set split.leaks: keep_test (copies leave training), keep_train (copies leave the test set) or "
         "keep (the leak stays, and the report says so); or drop one side in data/decisions/drop.csv"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.params.split import SplitParams
 from pipelines.split.bins import Bins
 from pipelines.split.units import Ints, Pictures, image_numbers, label_numbers, unit_label_counts
@@ -54,10 +54,10 @@ def merge(pictures: Pictures, rare: npt.NDArray[np.bool_], into: str) -> tuple[P
 
 def merging_warning(sizes: dict[str, int], into: str, num_labels: int) -> str:
     """What to tell of classes that were merged, by label the pictures of each."""
-    named = [f"{label!r} ({_many(count, 'picture')})" for label, count in sorted(sizes.items())]
+    named = [f"{label!r} ({count(size, 'picture')})" for label, size in sorted(sizes.items())]
     return (
-        f"{_many(len(sizes), 'class is', 'classes are')} too rare for every subset and became {into!r}, "
-        f"which leaves {num_labels} classes: {', '.join(_clipped(named))}"
+        f"{count(len(sizes), 'class is', 'classes are')} too rare for every subset and became {into!r}, "
+        f"which leaves {count(num_labels, 'class', 'classes')}: {', '.join(_clipped(named))}"
     )
 
 
@@ -90,18 +90,18 @@ def refuse_rare(
     Raises:
         InputError: always.
     """
-    _, label, count = unit_label_counts(pictures)
+    _, label, num_pictures = unit_label_counts(pictures)
     num_units = np.bincount(label, minlength=len(pictures.labels))
-    num_images = np.bincount(label, weights=count, minlength=len(pictures.labels)).astype(int)
+    num_images = np.bincount(label, weights=num_pictures, minlength=len(pictures.labels)).astype(int)
     lines = []
     for index in np.flatnonzero(rare):
-        have = f"{_many(num_images[index], 'picture')} in {_many(num_units[index], 'group')}"
+        have = f"{count(num_images[index], 'picture')} in {count(num_units[index], 'group')}"
         lacks = ""
         if num_units[index] >= bins.num_bins or params.method == "given":
             missing = [name for name, is_empty in zip(bins.named, empty[index], strict=True) if is_empty]
             lacks = f"; none of them falls into {' or '.join(missing)}"
         lines.append(f"{pictures.labels[index]!r}: {have}, needs {bins.num_bins} groups{lacks}")
-    what = f"{_many(len(lines), 'class', 'classes')} cannot be in every subset ({bins.summary})"
+    what = f"{count(len(lines), 'class', 'classes')} cannot be in every subset ({bins.summary})"
     if merged:
         what += f", though split.rare_classes: merge made it of {', '.join(_clipped([repr(name) for name in merged]))}"
     raise InputError(
@@ -122,10 +122,6 @@ def _remedies(bins: Bins, params: SplitParams, *, by_chance: bool) -> list[str]:
     if params.rare_classes == "refuse":
         found += ["set split.rare_classes: merge, and name split.merged_label"]
     return [*found, "set split.rare_classes: train_only"]
-
-
-def _many(count: int, one: str, more: str = "") -> str:
-    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def _clipped(names: list[str]) -> list[str]:

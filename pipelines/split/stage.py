@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.files import empty_folder, write_json
 from pipelines.core.params.split import SplitParams
 from pipelines.core.tables import SPLITS, write_table
@@ -31,6 +31,7 @@ class SplitArtifact:
         splits: the table, SPLITS.
         num_classes: of all pictures.
         num_groups: units that were kept whole: duplicate groups, joined by group_by.
+        num_whole: of these, the groups of at least two pictures.
         subsets: pictures of each subset, in the order train, val, test; with folds, train holds every fold.
         fractions: the same, of all pictures.
         smallest: per subset the pictures of its smallest class, classes that are kept in training apart.
@@ -49,6 +50,7 @@ class SplitArtifact:
     audit: Path
     num_classes: int
     num_groups: int
+    num_whole: int
     subsets: dict[str, int]
     fractions: dict[str, float]
     smallest: dict[str, int]
@@ -62,20 +64,29 @@ class SplitArtifact:
     num_unlabelled_left_out: int
 
     def __str__(self) -> str:
-        total = sum(self.subsets.values())
+        what = f"{count(sum(self.subsets.values()), 'picture')} of {count(self.num_classes, 'class', 'classes')}"
+        what += f", {count(self.num_whole, 'group')} kept whole" if self.num_whole else ""
         parts = [
-            f"{name} {count} ({100 * self.fractions[name]:.1f} %, {self.smallest[name]}-{self.largest[name]} a class)"
-            for name, count in self.subsets.items()
+            f"{name} {size:,} ({100 * self.fractions[name]:.1f} %, "
+            f"{_ends(self.smallest[name], self.largest[name], '-')} a class)"
+            for name, size in self.subsets.items()
         ]
-        folds = f"; {len(self.folds)} folds of {min(self.folds)} to {max(self.folds)}" if self.folds else ""
-        rare = f"; {len(self.train_only)} rare in training only" if self.train_only else ""
-        rare += f"; {len(self.merged)} rare merged" if self.merged else ""
-        rare += f"; {self.num_leaks} groups lay across the given split" if self.num_leaks else ""
-        rare += f"; {self.pairs_across} PAIRS OF COPIES LIE ACROSS" if self.pairs_across else ""
-        if self.num_unlabelled or self.num_unlabelled_left_out:
-            rare += f"; {self.num_unlabelled} without a label, {self.num_unlabelled_left_out} more left out"
-        what = f"{total} pictures of {self.num_classes} classes in {self.num_groups} groups"
-        return f"{what}: {', '.join(parts)}{folds}{rare}"
+        train_only, merged = (count(len(rare), "rare class", "rare classes") for rare in (self.train_only, self.merged))
+        more = [
+            f"{len(self.folds)} folds of {_ends(min(self.folds), max(self.folds), ' to ')}" if self.folds else "",
+            f"{train_only} in training only" if self.train_only else "",
+            f"{merged} merged" if self.merged else "",
+            f"{count(self.num_leaks, 'group')} lay across the given split" if self.num_leaks else "",
+            f"{count(self.pairs_across, 'PAIR LIES', 'PAIRS LIE')} ACROSS" if self.pairs_across else "",
+            f"{self.num_unlabelled:,} without a label, {self.num_unlabelled_left_out:,} more left out"
+            if self.num_unlabelled or self.num_unlabelled_left_out
+            else "",
+        ]
+        return "; ".join(filter(None, [f"{what}: {', '.join(parts)}", *more]))
+
+
+def _ends(low: int, high: int, between: str) -> str:
+    return f"{low:,}" if low == high else f"{low:,}{between}{high:,}"
 
 
 def split(params: SplitParams, *, manifest: Path, duplicates: Path, out_dir: Path) -> SplitArtifact:
@@ -162,11 +173,13 @@ def _leak_warnings(given: Given | None, params: SplitParams, pairs: Pairs) -> li
     fate = {
         "keep_test": "their files outside the test set (or outside val) take no part",
         "keep_train": "their files outside the training set (or outside val) take no part",
-        "keep": f"they stay, and {pairs.across} pairs of copies lie across: scores are better than the model is",
+        "keep": f"they stay, and {count(pairs.across, 'pair lies', 'pairs lie')} across: scores are better than the "
+        "model is",
     }
+    groups = count(given.leaks.num_groups, "group lies", "groups lie")
     return [
-        f"{given.leaks.num_groups} groups lie across the given split; split.leaks is {params.leaks}: "
-        f"{fate[params.leaks]}; all are listed in data/split/leaks.csv"
+        f"{groups} across the given split; split.leaks is {params.leaks}: {fate[params.leaks]}; "
+        "all are listed in data/split/leaks.csv"
     ]
 
 
@@ -212,7 +225,7 @@ def _artifact(
     subset, _ = bins.subset_and_fold(bin_of)
     total = len(bin_of)
     everywhere = np.array([label not in train_only for label in pictures.labels])
-    counts: dict[str, npt.NDArray[np.int64]] = {
+    sizes: dict[str, npt.NDArray[np.int64]] = {
         name: np.bincount(pictures.label_of[subset == name], minlength=len(pictures.labels)) for name in bins.subsets
     }
     per_bin = np.bincount(bin_of[bin_of != ALWAYS_TRAIN], minlength=bins.num_bins)
@@ -221,11 +234,12 @@ def _artifact(
         audit=out_dir / "audit.json",
         num_classes=len(pictures.labels),
         num_groups=len(np.unique(pictures.unit_of)),
-        subsets={name: int(count.sum()) for name, count in counts.items()},
-        fractions={name: float(count.sum()) / total for name, count in counts.items()},
-        smallest={name: int(count[everywhere].min(initial=total)) for name, count in counts.items()},
-        largest={name: int(count[everywhere].max(initial=0)) for name, count in counts.items()},
-        folds=tuple(int(count) for count in per_bin[1:]) if bins.folds > 1 else (),
+        num_whole=int((np.bincount(pictures.unit_of) > 1).sum()),
+        subsets={name: int(size.sum()) for name, size in sizes.items()},
+        fractions={name: float(size.sum()) / total for name, size in sizes.items()},
+        smallest={name: int(size[everywhere].min(initial=total)) for name, size in sizes.items()},
+        largest={name: int(size[everywhere].max(initial=0)) for name, size in sizes.items()},
+        folds=tuple(int(size) for size in per_bin[1:]) if bins.folds > 1 else (),
         train_only=train_only,
         merged=found.merged,
         num_leaks=given.leaks.num_groups if given else 0,

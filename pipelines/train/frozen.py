@@ -152,7 +152,7 @@ def _features(recipe: FrozenRecipe, backbone: Backbone, rows: Rows, job: Job) ->
     """Of the pictures in `rows`, in their order; one a view."""
     hashes = hash_pictures(job.reader, rows)
     found = []
-    with progress("train: features", len(rows) * len(recipe.views), unit="pictures") as advance:
+    with progress("train: features", len(rows) * len(recipe.views), unit="views") as advance:
         for name in recipe.views:
             key = FeatureKey(
                 model=recipe.model,

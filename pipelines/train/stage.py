@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.core.errors import InputError, TrainingError
+from pipelines.core.errors import InputError, TrainingError, count
 from pipelines.core.files import empty_folder
 from pipelines.core.memory import keep_memory
 from pipelines.core.packs import FoldRows, PackReader, Rows, fold_rows, read_training_index, targets
@@ -40,8 +40,8 @@ class TrainArtifact:
 
     def __str__(self) -> str:
         return (
-            f"{self.member} on fold {self.fold}: {self.num_train} pictures trained, "
-            f"{self.val_accuracy:.1%} of {self.num_val} validation pictures right, on {self.device}"
+            f"{self.member} on fold {self.fold}: learnt from {count(self.num_train, 'picture')}, "
+            f"{self.val_accuracy:.1%} of {count(self.num_val, 'validation picture')} right, on {self.device}"
         )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.core.errors import count
 from pipelines.core.files import write_text
 from pipelines.core.tables import short_id
 from pipelines.validate.frames import Frames
@@ -151,8 +152,9 @@ def _told(outcome: Outcome, kind: str, num_lines: int, path: Path) -> str:
         return f"to cure it: leave each picture's right line in {shown}, then {append}"
     if kind == "relabel":
         names = Counter(outcome.offenders["label"].to_pylist())
-        return f"to cure it: {append} gives {num_lines:,} pictures of {len(names)} labels their usual spelling"
-    return f"to cure it: {append} drops {num_lines:,} picture{'s' if num_lines != 1 else ''}"
+        labels = count(len(names), "label")
+        return f"to cure it: {append} gives {count(num_lines, 'picture')} of {labels} the usual spelling"
+    return f"to cure it: {append} drops {count(num_lines, 'picture')}"
 
 
 def _csv(lines: Iterable[_Line]) -> str:

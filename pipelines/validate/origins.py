@@ -83,6 +83,7 @@ def _associations(params: ValidateParams) -> list[Rule]:
                     f"take pictures of {{label}} from the {by}s of the other classes too, or theirs from its own: else "
                     f"a model may learn what the {by} looks like",
                     observe="value",
+                    no_data=f"fewer than two {by}s are known",
                 )
             )
     return rules

@@ -50,13 +50,31 @@ class Outcome:
         found: list[dict[str, str]] = self.offenders.slice(0, MAX_OFFENDERS).to_pylist()
         return found
 
+    @property
+    def no_data(self) -> str:
+        """Why the rule holds although nothing was observed; else ""."""
+        return f"no data: {self.rule.no_data}" if self.success and self.observed is None else ""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, in a few words; "" where the rule holds."""
+        if self.success:
+            return ""
+        only = self.observed if isinstance(self.observed, int) else 0
+        return self.rule.fault(self.offenders.num_rows or only)
+
     def entry(self) -> dict[str, object]:
-        """As expectations.json has it."""
+        """As expectations.json has it; the fault names the classes that break the rule."""
+        labels = [one["label"] for one in self.first[:MAX_SHOWN] if not one["source_path"]]
+        more = self.offenders.num_rows - len(labels)
+        named = f": {', '.join(labels)}{f' and {more:,} more' if more else ''}" if self.fault and labels else ""
         return {
             "rule": self.rule.name,
             "description": self.rule.description,
             "severity": self.rule.severity,
             "success": self.success,
+            "fault": self.fault + named,
+            "no_data": self.no_data,
             "limit": self.rule.limit,
             "observed": self.observed,
             "num_offenders": self.offenders.num_rows,
@@ -92,13 +110,11 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     first = shown[0] if shown else dict.fromkeys(NAMES, "")
     limit = "" if rule.limit is None else f"limit {_shown(rule.limit)}, "
     observed = f"observed {_shown(outcome.observed)}" if limit or rule.observe != "count" else ""
-    count = outcome.offenders.num_rows
-    broken = f"{count:,} broken" if count else ""
-    rest = count - len(shown)
+    rest = outcome.offenders.num_rows - len(shown)
     names = ", ".join([*map(_name, shown), f"and {rest:,} more"] if rest > 0 else map(_name, shown))
     cure = outcome.cure.replace("{image_id}", short_id(first["image_id"])).replace("{reasons}", outcome.reasons)
     cure = cure.replace("{label}", repr(first["label"])).replace("{file}", csv_value(first["source_path"]))
-    lines = ["; ".join(part for part in (f"{rule.name}: {rule.description}", limit + observed, broken) if part)]
+    lines = ["; ".join(part for part in (f"{rule.name}: {outcome.fault}", limit + observed) if part)]
     lines += [f"    offenders: {names}"] if names else []
     lines += [f"    what helps: {cure}", *(f"    {line}" for line in cures)]
     if isinstance(rule.limit, int | float):

@@ -1,5 +1,6 @@
 """One rule: what it says, which Great Expectations expectations hold it, and which decisions cure it."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +53,55 @@ class Rule:
     tally: str = ""
     drop: str = ""
     exported: tuple[Expectation, ...] | None = None
+    no_data: str = "there is nothing to look at"
+    """what is said where nothing could be observed"""
+
+    def fault(self, number: int) -> str:
+        """What is wrong where `number` offenders break the rule, or where `number` was observed and nobody is named."""
+        text = re.sub(r"\[(.*?)\|(.*?)\]", r"\1" if number == 1 else r"\2", FAULTS[self.name])
+        limit = f"{self.limit:g}" if isinstance(self.limit, int | float) else str(self.limit)
+        return text.replace("{n}", f"{number:,}").replace("{limit}", limit)
+
+
+FAULTS = {
+    "column_types": "{n} [column of the manifest has|columns of the manifest have] another type",
+    "no_missing_values": "{n} [file lacks|files lack] an id, label, path, group, verdict, size or figure of quality",
+    "image_ids": "{n} [file has an image_id that is|files have image_ids that are] no sha256 of 64 hex digits",
+    "unique_files": "{n} [file is|files are] listed more than once (source, source_path)",
+    "verdicts": "{n} [file has a verdict|files have verdicts] other than keep, copy, conflict or drop",
+    "given_subsets": "{n} [file has a given_subset|files have given_subsets] other than train, val, test or empty",
+    "factors": "{n} [file has|files have] factors that are no JSON object of texts",
+    "label_text": "{n} [label is|labels are] empty, not in Unicode's NFC form, or with a space at an end",
+    "label_look_alikes": "{n} [label differs|labels differ] from another in case, width, spaces or punctuation alone",
+    "min_classes": "only {n} [class has|classes have] a picture kept",
+    "min_images_per_class": "{n} [class has|classes have] fewer than {limit} pictures",
+    "max_imbalance": "{n} [class is|classes are] more than {limit} times smaller than the largest one",
+    "formats": "{n} [picture has a format that is|pictures have formats that are] not allowed",
+    "min_side": "{n} [picture has|pictures have] a side of less than {limit} pixels",
+    "max_aspect": "{n} [picture is|pictures are] long and narrow: longer over shorter side above {limit}",
+    "min_bytes_per_pixel": "{n} [picture is|pictures are] compressed to less than {limit} bytes a pixel",
+    "min_contrast": "{n} [picture is|pictures are] blank: standard deviation of grey levels below {limit}",
+    "min_sharpness": "{n} [picture is|pictures are] blurred: variance of the Laplacian below {limit}",
+    "min_brightness": "{n} [picture is|pictures are] too dark: mean grey level below {limit}",
+    "max_brightness": "{n} [picture is|pictures are] too bright: mean grey level above {limit}",
+    "min_entropy": "{n} [picture is|pictures are] a few flat areas: entropy below {limit} bits",
+    "max_greyscale_fraction": "{n} [picture is|pictures are] without colour",
+    "max_transparent_fraction": "{n} [picture is|pictures are] transparent somewhere",
+    "max_reject_fraction": "{n} [file was|files were] refused by ingest",
+    "max_class_reject_fraction": "{n} [file was|files were] refused by ingest, too many of one class",
+    "max_source_reject_fraction": "{n} [file was|files were] refused by ingest, too many of one source",
+    "max_duplicate_fraction": "{n} [file is a copy or near copy|files are copies or near copies] of another",
+    "max_near_duplicate_fraction": "{n} [file is a near copy|files are near copies] of another",
+    "max_conflict_fraction": "{n} [file is of a picture that stands|files are of pictures that stand] under two labels",
+    "licenses": "{n} [picture has a licence that is|pictures have licences that are] not allowed",
+    "provenance": "{n} [picture has|pictures have] neither a url nor a page_url",
+    "max_unassigned_fraction": "{n} [picture is|pictures are] in no subset that the source gives",
+    "max_source_association": "the source of a picture gives its label away (Cramér's V)",
+    "max_host_association": "the host of a picture gives its label away (Cramér's V)",
+    "max_label_drift": "the classes' shares have changed since validate.drift_from (total variation distance)",
+    "max_quality_drift": "the pictures' quality has changed since validate.drift_from (Kolmogorov-Smirnov distance)",
+}
+"""What is wrong where a rule is broken, by its name: [for one|for several] offenders, {n} of them."""
 
 
 def between(column: str, *, minimum: Observed = None, maximum: Observed = None) -> tuple[Expectation, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.core.errors import BrokenRulesError
+from pipelines.core.errors import BrokenRulesError, count
 from pipelines.core.files import empty_folder, write_csv, write_json
 from pipelines.core.params.validate import ValidateParams
 from pipelines.validate.cures import write_cures
@@ -25,10 +25,28 @@ class ValidateArtifact:
     num_rules: int
     num_errors: int
     num_warnings: int
+    num_without_data: int
+
+    @classmethod
+    def of(cls, outcomes: list[Outcome], folder: Path) -> "ValidateArtifact":
+        """What `outcomes` come to, in `folder`."""
+        return cls(
+            expectations=folder / "expectations.json",
+            offenders=folder / "offenders.csv",
+            num_rules=len(outcomes),
+            num_errors=len(broken(outcomes, "error")),
+            num_warnings=len(broken(outcomes, "warn")),
+            num_without_data=sum(bool(outcome.no_data) for outcome in outcomes),
+        )
 
     def __str__(self) -> str:
-        broken = f", {self.num_warnings} broken with a warning" if self.num_warnings else ""
-        return f"{self.num_rules - self.num_errors - self.num_warnings} of {self.num_rules} rules hold{broken}"
+        errors = f", {self.num_errors:,} broken with an error" if self.num_errors else ""
+        warned = f", {self.num_warnings:,} broken with a warning" if self.num_warnings else ""
+        without = f", {self.num_without_data:,} without data" if self.num_without_data else ""
+        held = self.num_rules - self.num_errors - self.num_warnings - self.num_without_data
+        return (
+            f"{held:,} of {count(self.num_rules, 'rule')} {'holds' if held == 1 else 'hold'}{errors}{warned}{without}"
+        )
 
 
 def validate(
@@ -61,13 +79,7 @@ def validate(
     )
     errors, warned = broken(outcomes, "error"), broken(outcomes, "warn")
     folder = empty_folder(out_dir)
-    artifact = ValidateArtifact(
-        expectations=folder / "expectations.json",
-        offenders=folder / "offenders.csv",
-        num_rules=len(outcomes),
-        num_errors=len(errors),
-        num_warnings=len(warned),
-    )
+    artifact = ValidateArtifact.of(outcomes, folder)
     write_json(artifact.expectations, _report(outcomes, artifact))
     write_csv(artifact.offenders, ("rule", "severity", *NAMES), _offenders([*errors, *warned]))
     cures = write_cures(outcomes, frames, folder)
@@ -75,7 +87,8 @@ def validate(
         print(f"validate: warning: {explain(outcome, cures.get(outcome.rule.name, []))}", file=sys.stderr)
     if errors:
         more = f" (all rules: {artifact.expectations})"
-        head = f"{len(errors)} of {len(outcomes)} rules are broken and stop the run{more}:"
+        break_it = "is broken and stops" if len(errors) == 1 else "are broken and stop"
+        head = f"{len(errors)} of {count(len(outcomes), 'rule')} {break_it} the run{more}:"
         told = [explain(outcome, cures.get(outcome.rule.name, [])) for outcome in errors]
         raise BrokenRulesError("\n".join([head, *told]))
     return artifact
