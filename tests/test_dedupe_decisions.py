@@ -34,7 +34,7 @@ def test_a_new_label_reaches_near_copies_so_that_none_is_held(tmp_path: Path, de
     told = {name: result.rows[name]["decision"] for name in "abcd"}
     of = f"relabel: horns (copy of {image_id(decided)[:12]})"
     assert told == {"a": of, "b": of, "c": of, "d": ""} | {"ac"[decided == WORSE]: "relabel: horns"}
-    assert "; 1 decisions, 2 copies reached" in str(result.artifact)
+    assert "; 1 decision, 2 copies reached" in str(result.artifact)
 
 
 def test_a_confirmed_label_settles_a_conflict_and_confirms_its_copies(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_decisions_about_pictures_that_left_are_told_and_stop_nothing(
         "    drop.csv:2 cccccccccccc (cat/gone.jpg)",
         "    keep.csv:2 dddddddddddd",
     ]
-    assert str(result.artifact).endswith("1 dropped; 3 decisions, 2 about pictures that are not there")
+    assert str(result.artifact).endswith("; 3 decisions, 2 without a picture in the data set")
     assert [(row["status"], row["path"]) for row in taken(tmp_path)] == [
         ("left", "cat/gone.jpg"),
         ("applied", "a"),

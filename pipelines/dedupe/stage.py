@@ -73,13 +73,12 @@ class DedupeArtifact:
             f"{count(self.num_against, 'pair')} with reference sets" if self.num_against else "",
             f"{count(self.num_skipped, 'file')} of these no pictures" if self.num_skipped else "",
         ]
-        decided = [
-            count(self.num_decisions, "decision"),
-            f"{count(self.num_reached, 'copy', 'copies')} reached" if self.num_reached else "",
-            f"{self.num_left:,} about pictures that are not there" if self.num_left else "",
-        ]
-        told = "; " + ", ".join(filter(None, decided)) if self.num_decisions else ""
-        return ", ".join(filter(None, parts)) + told
+        line = ", ".join(filter(None, parts))
+        if self.num_decisions:
+            line += f"; {count(self.num_decisions, 'decision')}"
+            line += f", {count(self.num_reached, 'copy', 'copies')} reached" if self.num_reached else ""
+            line += f", {self.num_left:,} without a picture in the data set" if self.num_left else ""
+        return line
 
 
 def dedupe(
