@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -598,6 +600,12 @@ def test_predictions_judge_what_has_no_features(tmp_path: Path) -> None:
     by_members = find_suspects([predicted], packed, features=None, settled={}, seed=1)
     assert by_members.method == "members"
     assert {s.image_id for s in by_members.found} == set(planted)
+
+
+def test_confident_learning_does_not_start_torch() -> None:
+    look = "import sys, cleanlab.filter; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
 
 
 def test_decisions_are_counted_and_what_they_did_to_the_test_set_is_told(root: Path) -> None:
