@@ -62,7 +62,7 @@ def coverage(
         same = rng.random(groups.max() + 1)[groups] < 0.75
         gain = np.where(same, 0.0, scored.right.astype(float) - other.right)
         found["gain"] = paired_interval(gain, groups, 0.95, of_fractions=True)
-        old = bootstrap(rng, scored, groups) | {"gain": percentiles(resampled(rng, groups, gain))}
+        old = bootstrap(rng, scored, groups, gain)
         for name, value in truth.items():
             hits[name] += [low <= value <= high for low, high in (found[name], old[name])]
     return {name: (float(new) / num_samples, float(old) / num_samples) for name, (new, old) in hits.items()}
@@ -87,31 +87,22 @@ def draw(
     return replace(score(actual, probabilities), predicted=predicted, confidence=confidence), groups
 
 
-def bootstrap(rng: np.random.Generator, scored: Scored, groups: Ints) -> dict[str, tuple[float, float]]:
+def bootstrap(rng: np.random.Generator, scored: Scored, groups: Ints, gain: Floats) -> dict[str, tuple[float, float]]:
     """What this project had before: percentiles of the figures of resampled groups."""
-    starts = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
-    drawn: dict[str, list[float]] = {name: [] for name in FIGURE_NAMES}
-    for _ in range(RESAMPLES):
-        rows = np.concatenate([starts[g] for g in rng.integers(len(starts), size=len(starts))])
-        tallies = tally(
-            replace(
-                scored,
-                actual=scored.actual[rows],
-                predicted=scored.predicted[rows],
-                confidence=scored.confidence[rows],
-                loss=scored.loss[rows],
-            )
-        )
-        for name in FIGURE_NAMES:
-            drawn[name].append(float(FIGURES[name](tallies)))
-    return {name: percentiles(np.array(values)) for name, values in drawn.items()}
-
-
-def resampled(rng: np.random.Generator, groups: Ints, values: Floats) -> Floats:
-    """(RESAMPLES,) means of a value over resampled groups."""
-    sums, sizes = np.bincount(groups, values), np.bincount(groups)
-    times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
-    return np.asarray((times @ sums) / (times @ sizes))
+    num_groups = int(groups.max()) + 1
+    times = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=RESAMPLES)[:, groups].astype(float)
+    classes = np.eye(scored.num_classes)
+    right = times @ (classes[scored.actual] * scored.right[:, None])  # (B, K), as the next two
+    actual, predicted, total = times @ classes[scored.actual], times @ classes[scored.predicted], times.sum(1)
+    with np.errstate(invalid="ignore"):
+        drawn = {
+            "accuracy": right.sum(1) / total,
+            "balanced_accuracy": np.nanmean(right / actual, axis=1),
+            "macro_f1": np.nanmean(2 * right / (actual + predicted), axis=1),
+            "log_loss": times @ scored.loss / total,
+            "gain": times @ gain / total,
+        }
+    return {name: percentiles(values) for name, values in drawn.items()}
 
 
 def percentiles(values: Floats) -> tuple[float, float]:
