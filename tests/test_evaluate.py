@@ -784,6 +784,9 @@ def test_the_premium_is_unknown_where_nothing_leaves_features_or_nobody_asks(tmp
 def test_features_of_other_pictures_are_refused(tmp_path: Path) -> None:
     planted(tmp_path / "x", copies=5)
     write_index(tmp_path / "index.parquet", ["a", "b"], [("f" * 64, 0, "test")])
+    packed = read_packed(tmp_path / "index.parquet")
+    with pytest.raises(InputError, match="the pack index lacks 120 of the pictures"):
+        find_suspects([], packed, features=tmp_path / "x" / "features.parquet", settled={}, seed=1)
     with pytest.raises(InputError, match="features of 120 pictures that the pack index does not name: run `dvc repro"):
         leak_premium(
             PARAMS,
