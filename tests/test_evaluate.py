@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -600,6 +602,12 @@ def test_predictions_judge_what_has_no_features(tmp_path: Path) -> None:
     assert {s.image_id for s in by_members.found} == set(planted)
 
 
+def test_confident_learning_does_not_start_torch() -> None:
+    look = "import sys, cleanlab.filter; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+
+
 def test_decisions_are_counted_and_what_they_did_to_the_test_set_is_told(root: Path) -> None:
     """c was a Jaguar, as the members say; b was of a class that is no more, and would count as wrong."""
     names = {
@@ -776,6 +784,9 @@ def test_the_premium_is_unknown_where_nothing_leaves_features_or_nobody_asks(tmp
 def test_features_of_other_pictures_are_refused(tmp_path: Path) -> None:
     planted(tmp_path / "x", copies=5)
     write_index(tmp_path / "index.parquet", ["a", "b"], [("f" * 64, 0, "test")])
+    packed = read_packed(tmp_path / "index.parquet")
+    with pytest.raises(InputError, match="the pack index lacks 120 of the pictures"):
+        find_suspects([], packed, features=tmp_path / "x" / "features.parquet", settled={}, seed=1)
     with pytest.raises(InputError, match="features of 120 pictures that the pack index does not name: run `dvc repro"):
         leak_premium(
             PARAMS,

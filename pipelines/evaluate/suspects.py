@@ -80,6 +80,9 @@ def find_suspects(
         features: a member's features.parquet, or None.
         settled: image_id to the decision of a picture whose label a person has looked at: no suspect.
         seed: of the divisions into folds, and of the labels that are flipped.
+
+    Raises:
+        InputError: the features are of other pictures than the index.
     """
     keys, known, probe = _judged(predictions, packed, features)
     method = " and ".join(["probe"] * (probe is not None) + ["members"] * bool(known))
@@ -136,6 +139,7 @@ def _judged(
     if features is not None:
         table = read_table(features, FEATURES, columns=["image_id", "plain"])
         plain, image_ids = matrix(table["plain"]), table["image_id"].to_pylist()
+        packed.require_known(np.array(image_ids, object))
         first = {image_id: row for row, image_id in enumerate(image_ids)}
         keys = sorted((image_id, k) for image_id in first for k in packed.classes_of[image_id])
         groups = {packed.groups[key] for key in keys}
