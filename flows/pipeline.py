@@ -33,7 +33,7 @@ from prefect.states import Completed
 
 from flows import artifacts
 from flows.bridge import DvcBusyError, Stage, StageRunner, read_stages, select
-from pipelines.core.errors import MiwakeError
+from pipelines.core.errors import MiwakeError, count
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params, load_params
 
@@ -226,7 +226,7 @@ def summary(outcomes: Sequence[StageOutcome]) -> str:
     counts = dict.fromkeys(("ran", "cached", "unchanged", "failed", "not run"), 0)
     for outcome in outcomes:
         counts[outcome.outcome] += 1
-    return f"{len(outcomes)} stages: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    return f"{count(len(outcomes), 'stage')}: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
 
 
 def explain(outcomes: Sequence[StageOutcome]) -> str:
