@@ -107,7 +107,8 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     lines = ["; ".join(part for part in (f"{rule.name}: {outcome.fault}", limit + observed) if part)]
     lines += [f"    offenders: {names}"] if names else []
     lines += [f"    what helps: {cure}", *(f"    {line}" for line in cures)]
-    if isinstance(rule.limit, int | float):
+    # of fewer than two classes nothing can be told apart
+    if isinstance(rule.limit, int | float) and not (rule.name == "min_classes" and outcome.observed in (0, 1)):
         change = "lower" if rule.name.startswith("min_") else "raise"
         lines.append(f"    to accept it: {change} validate.{rule.name}.limit in params.yaml")
     return "\n".join(lines)
