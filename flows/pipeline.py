@@ -34,7 +34,7 @@ from prefect.states import Cancelled, Completed, Crashed
 
 from flows import artifacts
 from flows.bridge import DvcBusyError, Stage, StageRunner, StageStoppedError, read_stages, select, try_lock
-from pipelines.core.errors import MiwakeError
+from pipelines.core.errors import MiwakeError, count
 from pipelines.core.executor import num_workers
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params, load_params
@@ -276,7 +276,7 @@ def summary(outcomes: Sequence[StageOutcome]) -> str:
     counts = dict.fromkeys(("ran", "cached", "unchanged", "failed", "not run"), 0)
     for outcome in outcomes:
         counts[outcome.outcome] += 1
-    return f"{len(outcomes)} stages: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    return f"{count(len(outcomes), 'stage')}: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
 
 
 def explain(outcomes: Sequence[StageOutcome]) -> str:

@@ -62,6 +62,7 @@ def test_two_cuts_of_one_photograph_both_stay_in_one_group(tmp_path: Path) -> No
     assert result.rows["left"]["group"] == result.rows["right"]["group"]
     dropped = run(tmp_path / "drop", files, recuts="drop")
     assert sorted(dropped.verdicts().values()) == ["copy", "keep"]
+    assert str(dropped.artifact) == "1 picture kept of 2 files, 1 copy dropped"
     assert [pair["verdict"] for pair in dropped.pairs] == ["copy"]
 
 

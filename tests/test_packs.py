@@ -189,7 +189,7 @@ def test_a_pack_that_does_not_fit_its_index_is_refused(tmp_path: Path) -> None:
     for subset in ("train", "val", "test"):
         with new_pack(tmp_path / f"{subset}.npy", num_images=1, image_size=2) as pack:
             pack[:] = 0
-    with pytest.raises(InputError, match=r"train.npy holds 1 pictures, but index.parquet names 2"):
+    with pytest.raises(InputError, match=r"train.npy holds 1 picture, but index.parquet names 2"):
         PackReader(tmp_path, index_of([("train", -1), ("train", -1), ("val", 0), ("test", -1)]))
 
 
@@ -294,7 +294,7 @@ def test_an_unknown_factor_is_answered_with_those_there_are(tmp_path: Path) -> N
 def test_a_picture_without_the_factor_is_named(tmp_path: Path) -> None:
     gender = [("train", 0, '{"gender": "man"}', 0, "a"), ("train", 1, "", 0, "b")]
     write_rows(tmp_path / "index.parquet", ["a", "b"], gender)
-    with pytest.raises(InputError, match=rf"1 pictures have no factor 'gender', first {1:064x} of the class 'b': give"):
+    with pytest.raises(InputError, match=rf"1 picture has no factor 'gender', first {1:064x} of the class 'b': give"):
         targets(read_index(tmp_path / "index.parquet"), "gender")
 
 

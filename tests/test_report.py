@@ -776,19 +776,19 @@ def test_the_weakest_class_stands_beside_the_mean() -> None:
 
 
 def test_suspects_come_with_lines_to_copy_that_name_the_file(animals: Fabricated) -> None:
-    folder = animals.root / "data" / "evaluate"
-    with (folder / "suspects.csv").open(newline="") as file:
-        first, *rest = list(csv.DictReader(file))
-    assert rest
-    text = changed_metrics(animals, suspects={"num": 1, "expected_precision": 0.4, "method": "x"})
-    key, path = first["image_id"][:12], first["source_path"]
-    assert f"{key},{first['suggested']},was {first['label']},{path}" in text
-    assert f"{key},,label is right,{path}" in text
-    assert f"{key},neither {first['label']} nor {first['suggested']},{path}" in text
-    assert first["image_id"] not in text
+    header = "image_id,label,suggested,probability_label,probability_suggested,subset,source_path"
+    (animals.root / "data" / "evaluate" / "suspects.csv").write_text(
+        f"{header}\n{'a1' * 32},cat,owl,0.01,0.9,train,cat/0003.png\n{'b2' * 32},dog,owl,0.2,0.7,val,dog/0001.png\n"
+    )
+    text = changed_metrics(animals, suspects={"num": 1, "num_pictures": 60, "expected_precision": 0.4})
+    for line in ("owl,was cat,cat/0003.png", ",label is right,cat/0003.png", "neither cat nor owl,cat/0003.png"):
+        assert f"a1a1a1a1a1a1,{line}" in text
+    assert "a1" * 7 not in text
+    assert "b2b2" not in text
     assert "Look at 1 suspect" in text
-    assert rest[0]["image_id"][:12] not in text
+    assert "Pictures whose own label a model that never learnt them disputes" in text
     assert "About 40 % of them are expected to be wrong labels." in text
+    assert "Validation and test pictures whose" in changed_metrics(animals, suspects={"num": 1, "num_pictures": 24})
 
 
 def test_conflicts_and_copies_come_with_lines_to_copy(animals: Fabricated) -> None:

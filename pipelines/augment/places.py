@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipelines.core.crops import Crop
 from pipelines.core.decisions import read_crops
-from pipelines.core.errors import DecisionError, InputError
+from pipelines.core.errors import DecisionError, InputError, count
 from pipelines.core.packs import UNLABELLED
 from pipelines.core.tables import MANIFEST, SPLITS, read_table, rows
 
@@ -93,7 +93,7 @@ def _refuse_without(found: Sequence[Row], decided: dict[str, Crop], path: Path) 
     if len(without) > MAX_NAMED:
         named.append(f"    and {len(without) - MAX_NAMED} more")
     raise DecisionError(
-        f"{path} has no row for {len(without)} of {len(found)} pictures, and ingest.crop.without is error. Add a line "
-        "for each (these keep the whole picture), drop the picture in drop.csv, or set ingest.crop.without: whole\n"
-        + "\n".join(named)
+        f"{path} has no row for {len(without)} of {count(len(found), 'picture')}, and ingest.crop.without is error. "
+        "Add a line for each (these keep the whole picture), drop the picture in drop.csv, or set ingest.crop.without: "
+        "whole\n" + "\n".join(named)
     )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.files import TEMPORARY_SUFFIX
 from pipelines.core.tables import PACK_INDEX, read_classes, read_table
 
@@ -201,7 +201,8 @@ def targets(index: PackIndex, target: str) -> tuple[list[str], Rows]:
     without = np.flatnonzero(labelled & (values == ""))
     if len(without):
         raise InputError(
-            f"{len(without)} pictures have no factor {target!r}, first {index.image_id[without[0]]} of the class "
+            f"{count(len(without), 'picture has', 'pictures have')} no factor {target!r}, first "
+            f"{index.image_id[without[0]]} of the class "
             f"{index.classes[index.class_index[without[0]]]!r}: give it a label of the table in "
             "data/decisions/relabel.csv, drop it in drop.csv, or train on the target label"
         )
@@ -260,7 +261,7 @@ class PackReader:
             if len(pack) != expected:
                 table = "index" if subset in SUBSETS else subset
                 raise InputError(
-                    f"{folder / subset}.npy holds {len(pack)} pictures, but {table}.parquet names {expected}: "
+                    f"{folder / subset}.npy holds {count(len(pack), 'picture')}, but {table}.parquet names {expected}: "
                     "run `dvc checkout --force`, or `dvc repro augment`"
                 )
         sizes = {pack.shape[1] for pack in self._packs.values()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.core.errors import ImageError, InputError
+from pipelines.core.errors import ImageError, InputError, count
 from pipelines.core.images import Pixels, decode, sketch
 from pipelines.core.params.base import path_below
 from pipelines.core.params.dedupe import ReferenceParams
@@ -68,8 +68,8 @@ def read_reference(params: ReferenceParams, *, root: Path, stack: ExitStack) -> 
     reference = _read_folder(params, path)
     if not reference.path:
         raise InputError(
-            f"dedupe.against {params.name!r}: none of the {reference.num_skipped:,} files below {params.path} is a "
-            "picture; correct the path, or take the entry out"
+            f"dedupe.against {params.name!r}: none of the {count(reference.num_skipped, 'file')} below {params.path} "
+            "is a picture; correct the path, or take the entry out"
         )
     return reference
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.params.evaluate import EvaluateParams
 from pipelines.core.tables import DEDUPED, FEATURES, read_table
 from pipelines.evaluate.intervals import paired_interval
@@ -178,7 +178,7 @@ def _read_files(path: Path, packed: Packed, manifest: Path) -> _Files:
     strangers = [image_id for image_id in row_of if image_id not in packed.classes_of]
     if strangers:
         raise InputError(
-            f"{path} holds features of {len(strangers)} pictures that the pack index does not name: "
+            f"{path} holds features of {count(len(strangers), 'picture')} that the pack index does not name: "
             "run `dvc repro train`"
         )
     keys = [(image_id, k) for image_id in row_of for k in packed.classes_of[image_id]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.executor import Side, dask_address, map_chunks
 from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.params.ingest import IngestParams
@@ -149,7 +149,7 @@ def _say(base: Base) -> None:
     num_taken = sum(len(match.rows) + len(match.refused) for match in base.matches)
     if num_taken:
         num_left = sum(len(match.todo) for match in base.matches)
-        print(f"ingest: {num_taken:,} files as in snapshot {snapshot}, {num_left:,} to read", file=sys.stderr)
+        print(f"ingest: {count(num_taken, 'file')} as in snapshot {snapshot}, {num_left:,} to read", file=sys.stderr)
 
 
 def _visit_and_write(job: Job, base: Base | None, *, out_dir: Path) -> tuple[State, pa.Table]:

@@ -146,8 +146,10 @@ def planted(inputs: Inputs) -> list[Planted]:
 
 
 def suspects_of(inputs: Inputs) -> tuple[str, ...]:
-    """The subsets among which suspects are looked for."""
-    return SUBSETS if "suspects" in inputs.metrics else ("val", "test")
+    """The subsets among which suspects were looked for."""
+    known = inputs.metrics.get("suspects", {})
+    held_out = sum(subset != "train" for subset in inputs.index["subset"].to_pylist())
+    return SUBSETS if known.get("num_pictures", 0) > held_out else ("val", "test")
 
 
 WHERE = {

@@ -130,7 +130,11 @@ def decisions_taken(metrics: dict[str, Any]) -> list[str]:
 
 def idle_decisions(rows: Sequence[Row]) -> list[str]:
     """The decisions that change nothing, each with its place, picture and the reason, from decisions.csv."""
-    reasons = {"left": "its picture has left the data", "superseded": "its picture is dropped"}
+    reasons = {
+        "left": "its picture has left the data",
+        "superseded": "its picture is dropped",
+        "two labels": "its picture came under several labels; say in relabel.csv which is right",
+    }
     return [
         f"{row['file']}:{row['line']} ({row['image_id'][:12]}{', ' if row.get('path') else ''}{row.get('path', '')}): "
         f"{reasons.get(row['status'], row['status'])}"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 from pipelines.core.params.split import SplitParams
 from pipelines.split.bins import ALWAYS_TRAIN, TEST, Bins
 from pipelines.split.exact import exact_bins
@@ -134,11 +134,11 @@ def refuse_untrained(pictures: Pictures, bin_of: Ints, bins: Bins) -> None:
     """
     trains = (bin_of == bins.train) | (bin_of == ALWAYS_TRAIN) | ((bin_of != TEST) & (bins.folds > 1))
     have = np.bincount(pictures.label_of[trains], minlength=len(pictures.labels))
-    without = [repr(label) for label, count in zip(pictures.labels, have, strict=True) if count == 0]
+    without = [repr(label) for label, number in zip(pictures.labels, have, strict=True) if number == 0]
     if without:
         raise InputError(
             f"the given split has no training picture of {', '.join(without[:20])}"
-            + (f" and {len(without) - 20} more classes" if len(without) > 20 else "")
+            + (f" and {count(len(without) - 20, 'more class', 'more classes')}" if len(without) > 20 else "")
             + ": add some, drop the class in data/decisions/drop.csv, or set split.method: exact"
         )
 

@@ -132,7 +132,8 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     if len(outcome.refused) < max(outcome.offenders.num_rows, 1):
         lines.append(f"    what helps: {cure}")
     lines += [f"    {line}" for line in cures]
-    if isinstance(rule.limit, int | float):
+    # of fewer than two classes nothing can be told apart
+    if isinstance(rule.limit, int | float) and not (rule.name == "min_classes" and outcome.observed in (0, 1)):
         change = "lower" if rule.name.startswith("min_") else "raise"
         lines.append(f"    to accept it: {change} validate.{rule.name}.limit in params.yaml")
     return "\n".join(lines)

@@ -73,7 +73,7 @@ FAULTS = {
     "factors": "{n} [file has|files have] factors that are no JSON object of texts",
     "label_text": "{n} [label is|labels are] empty, not in Unicode's NFC form, or with a space at an end",
     "label_look_alikes": "{n} [label differs|labels differ] from another in case, width, spaces or punctuation alone",
-    "min_classes": "only {n} [class has|classes have] a picture kept",
+    "min_classes": "{n} [class has|classes have] a picture kept, fewer than {limit}",
     "min_images_per_class": "{n} [class has|classes have] fewer than {limit} pictures",
     "max_imbalance": "{n} [class is|classes are] more than {limit} times smaller than the largest one",
     "formats": "{n} [picture has a format that is|pictures have formats that are] not allowed",
