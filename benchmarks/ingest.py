@@ -107,7 +107,8 @@ class Bench:
             shutil.rmtree(project, ignore_errors=True)
         project.mkdir(exist_ok=True)
         params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["ingest"] = section(folder, self.label_from)
+        number = len(list(project.glob(".miwake/snapshots/*")))  # a name keeps its files
+        params["ingest"] = section(folder, self.label_from) | {"snapshot": f"{number + 1}"}
         (project / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
         command = [*before, sys.executable, "-m", "pipelines.ingest"]
         environment = {"MIWAKE_WORKERS": str(workers), "MIWAKE_DASK": "", "PYTHONPATH": str(ROOT)}
