@@ -92,7 +92,8 @@ def _broken_rule(name: str) -> str | None:
     return None if any(part not in ("", ".") for part in parts) else "the path names no file"
 
 
-_Names = dict[str, list[str]]
+_Names = dict[str, str]
+"""looks: names, with / between them: lists would double the memory of a folder of a million files"""
 _MOST_MEANT = 3
 _MOST_NAMES = 1_000_000
 
@@ -119,7 +120,7 @@ class Files:
     def __init__(self, root: Path, symlinks: "Symlinks" = "skip", encoding: str = "utf-8") -> None:
         self._encoding = encoding
         self._names: dict[str, tuple[_Names, _Names]] = {}
-        self._everywhere: _Names | None = None
+        self._everywhere: dict[str, list[str]] | None = None
         self.others: list[tuple[str, str]] = []
         """paths as data names them, and those that were found instead"""
         self._root = str(root)
@@ -161,8 +162,8 @@ class Files:
                 *folders, last = one.split("/")
                 above = [""]
                 for part in folders:
-                    above = [f"{path}{own}/" for path in above for own in self._in(path)[0].get(_look(part), ())]
-                found |= {path + own for path in above for own in self._in(path)[table].get(_look(last), ())}
+                    above = [f"{path}{own}/" for path in above for own in _all(self._in(path)[0], part)]
+                found |= {path + own for path in above for own in _all(self._in(path)[table], last)}
             if found:
                 return sorted(found)
         return []
@@ -176,8 +177,8 @@ class Files:
             except OSError:
                 names = []
             for own in names:
-                whole.setdefault(_look(own), []).append(own)
-                stems.setdefault(_look(own.rpartition(".")[0]), []).append(own)
+                for table, look in ((whole, _look(own)), (stems, _look(own.rpartition(".")[0]))):
+                    table[look] = f"{table[look]}/{own}" if look in table else own
         return self._names[folder]
 
     def _hint(self, name: str, alike: list[str]) -> str:
@@ -264,6 +265,12 @@ class Files:
 def _look(name: str) -> str:
     """What is equal in names that look equal: no letter case, Unicode form, width or doubled space."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _all(names: _Names, name: str) -> list[str]:
+    """Those that look like `name`."""
+    found = names.get(_look(name))
+    return [] if found is None else found.split("/")
 
 
 def _stem(name: str) -> str:
