@@ -59,7 +59,11 @@ def test_params_are_frozen() -> None:
         ("fit: letterbox", "fit: pad", "augment.fit = \"pad\": input should be 'letterbox', 'crop' or 'stretch'"),
         ("kind: sgd", "kind: lion", "does not match any of the expected tags: 'sgd', 'adam'"),
         ("kind: sample", "kin: sample", "ingest.sources[0] = {"),
-        ("  title: ", "  titel: ", "report.title: required key is missing; add it; params.yaml has no hidden defaults"),
+        (
+            "  gallery: ",
+            "  galery: ",
+            "report.gallery: required key is missing; add it; params.yaml has no hidden defaults",
+        ),
         (
             "    - lite0_frozen\n",
             "    - vgg19\n",
