@@ -84,7 +84,11 @@ def test_params_are_frozen() -> None:
             "resnet18_scratch.model = \"resnet81\": is none of the 83 that are known here; did you mean 'resnet18'?",
         ),
         ("weights: imagenet", "weights:\n        kind: fil", "weights.kind = \"fil\": input tag 'fil' found using"),
-        ("  title: ", "  titel: ", "report.title: required key is missing; add it; params.yaml has no hidden defaults"),
+        (
+            "  gallery: ",
+            "  galery: ",
+            "report.gallery: required key is missing; add it; params.yaml has no hidden defaults",
+        ),
         (
             "    - lite0_frozen\n",
             "    - vgg19\n",
