@@ -4,7 +4,7 @@
 
 Each sample is a test set drawn from a known classifier: K classes in equal parts, each told right with the same chance,
 whose confidences are calibrated. `dups`: one picture in three has copies, which are right and wrong with it. The
-coverage of accuracy under `single` needs no sample: tests/test_evaluate.py computes it. With 500 samples the standard
+coverage of accuracy under `single` needs no sample: tests/test_intervals.py computes it. With 500 samples the standard
 error of a coverage of .95 is .010.
 """
 
