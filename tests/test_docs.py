@@ -180,7 +180,8 @@ def rejected() -> int:
 
 
 def kept_as(verdict: str) -> int:
-    return pq.read_table(ROOT / "data/dedupe/manifest.parquet")["verdict"].to_pylist().count(verdict)
+    verdicts: list[str] = pq.read_table(ROOT / "data/dedupe/manifest.parquet")["verdict"].to_pylist()
+    return verdicts.count(verdict)
 
 
 def figure(*keys: str) -> tuple[float, ...]:
