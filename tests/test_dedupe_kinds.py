@@ -129,16 +129,24 @@ def test_doubt_shrinks_with_the_number_of_pictures() -> None:
 
 def test_detail_of_one_picture_agrees_and_of_two_does_not() -> None:
     one, other = (np.asarray(detailed(seed, 84).convert("L"), np.float32)[None] for seed in (1, 2))
-    same, clear = tile_agreement(one, one * 0.7 + 20)
-    assert same[0] > 0.99
-    assert clear[0] > 0.99
-    apart, _ = tile_agreement(one, other)
-    assert apart[0] < 0.5
+    same = tile_agreement(one, one * 0.7 + 20)
+    assert min(same.mean[0], same.clear[0]) > 0.99
+    assert same.whole.tolist() == same.marked.tolist() == [True]
+    apart = tile_agreement(one, other)
+    assert apart.mean[0] < 0.5
     covered = one.copy()
-    covered[:, 78:, 40:] = 255
-    mean, clear = tile_agreement(one, covered)
-    assert mean[0] < clear[0]
-    assert clear[0] > 0.99
+    covered[:, 78:, 50:] = 255
+    found = tile_agreement(one, covered)
+    assert found.mean[0] < found.clear[0]
+    assert found.clear[0] > 0.99
+    assert (found.whole[0], found.marked[0]) == (False, True)
+    refitted = one.copy()
+    refitted[:, 36:48, 36:48] = 255
+    found = tile_agreement(one, refitted)
+    assert found.clear[0] > 0.99
+    assert (found.whole[0], found.marked[0]) == (False, False)
+    blank = np.zeros_like(one)
+    assert tile_agreement(blank, blank).whole.tolist() == [True]
 
 
 def items(count: int) -> list[Item]:

@@ -30,8 +30,17 @@ _TILES = 6
 _FINE, _COARSE = 1, 6
 # levels: what saving does to a smooth tile; differences of this size say nothing
 _NOISE = 1.0
-# the share of the picture's detail that may be covered by a mark
+# the share of the detail that `clear` leaves out
 _COVERED = 0.4
+# a tile with this share of the detail stands out where its correlation misses 1 by .02 and by 12 times what the middle
+# one of the tiles misses, or by .05 and 4 times: saving, resizing and blur harm all tiles, another part one or two
+_ENOUGH, _MAY_MISS, _OF_MIDDLE, _STANDS_OUT, _WHERE_ALL_MISS = 0.02, 0.02, 12.0, 0.05, 4.0
+# the tiles of a mark: three beside each other in a corner, (4, 36)
+_CORNERS = np.zeros((4, _TILES**2), np.bool_)
+for _corner, _first in enumerate((0, _TILES - 3, _TILES**2 - _TILES, _TILES**2 - 3)):
+    _CORNERS[_corner, _first : _first + 3] = True
+# how far the colours of one may be stronger than those of the other, all by one factor
+_GAIN = (0.4, 2.5)
 # pairs at a time: 128 of 96 pixels take about 100 MB, 512 of 32 take 50
 _PAIRS, _SMALL_PAIRS = 128, 512
 # pictures kept decoded: 12 KB each
@@ -60,22 +69,30 @@ class Closer:
         warp: (P, 4) as in NearPairs, more exact.
         score: (P,) correlation of the greys; NaN where a picture is small.
         detail: (P,) mean correlation of the tiles' detail, weighted by how much there is; NaN where one is small.
-        clear: (P,) the correlation that all tiles reach but those of the worst 40 % of the detail, which a mark may
-            cover; NaN where one is small.
+        clear: (P,) the correlation that all tiles reach but those of the worst 40 % of the detail; NaN where one is
+            small.
+        whole: (P,) no tile's detail stands out as another; True where one is small.
+        marked: (P,) the tiles that do lie in one corner, as those of a mark; True where one is small.
         colour_score: (P,) correlation of the colours, 32 pixels.
         apart: (P,) mean |difference| of Cb and Cr, levels.
         colourful: (P,) mean |Cb|, |Cr| of the duller one, levels from grey.
         strongest: (P,) largest |Cb|, |Cr| of the duller one.
+        recoloured: (P,) largest distance of (Cb, Cr), means of 3 x 3 of 32 x 32 pixels, once the colours of one are
+            made as strong as those of the other by one factor, beyond a fifth of the strongest; -inf where one is
+            small.
     """
 
     warp: Floats
     score: Floats
     detail: Floats
     clear: Floats
+    whole: npt.NDArray[np.bool_]
+    marked: npt.NDArray[np.bool_]
     colour_score: Floats
     apart: Floats
     colourful: Floats
     strongest: Floats
+    recoloured: Floats
 
 
 def looks(pictures: Iterable[Pixels]) -> list[Look]:
@@ -139,6 +156,7 @@ def _compare(pairs: NearPairs, seen: dict[int, Look]) -> Closer:
     colours = _laid(pairs, (one.colours for one in moving)), _mirrored(pairs, (one.colours for one in fixed))
     warp, none = pairs.warp.copy(), np.full(len(pairs), np.nan, np.float32)
     score, detail, clear = none, none.copy(), none.copy()
+    whole, marked = np.ones((2, len(pairs)), np.bool_)
     large = np.array(
         [one.grey is not None and other.grey is not None for one, other in zip(moving, fixed, strict=True)]
     )
@@ -154,10 +172,11 @@ def _compare(pairs: NearPairs, seen: dict[int, Look]) -> Closer:
         agreement = tile_agreement(sample(one, exact), still)
         # a mark pulls the first picture off the second; most changes do not move it at all
         unmoved = tile_agreement(one[:, within, within], still)
-        better = unmoved[1] > agreement[1]
+        better = unmoved.clear > agreement.clear
         exact[better] = (1, 0, 1, 0)
         score[large] = np.where(better, correlation(one[:, within, within], still), score[large])
-        detail[large], clear[large] = np.where(better, unmoved, agreement)
+        for name, found in (("mean", detail), ("clear", clear), ("whole", whole), ("marked", marked)):
+            found[large] = np.where(better, getattr(unmoved, name), getattr(agreement, name))
         warp[large] = exact / scale
     if not large.all():
         # six more steps from where the first six ended: crops of small pictures had not yet arrived
@@ -169,16 +188,33 @@ def _compare(pairs: NearPairs, seen: dict[int, Look]) -> Closer:
     # four decimals, as the scores of thumbnails: no processor's last digits decide
     score, detail, clear, colour_score = (np.round(one, 4) for one in (score, detail, clear, colour_score))
     one, other = laid[:, 1:] - 128, below[:, 1:] - 128
+    recoloured = np.full(len(pairs), -np.inf, np.float32)
+    if large.any():
+        recoloured[large] = _recoloured(one[large], other[large])
     return Closer(
         np.round(warp, 4),
         score,
         detail,
         clear,
+        whole,
+        marked,
         colour_score,
         apart=np.abs(one - other).mean(axis=(1, 2, 3)),
         colourful=np.minimum(np.abs(one).mean(axis=(1, 2, 3)), np.abs(other).mean(axis=(1, 2, 3))),
         strongest=np.minimum(np.abs(one).max(axis=(1, 2, 3)), np.abs(other).max(axis=(1, 2, 3))),
+        recoloured=recoloured,
     )
+
+
+def _recoloured(one: Floats, other: Floats) -> Floats:
+    """`recoloured` of Closer, (P,), from (P, 2, M, M) Cb and Cr: at the worst place, since the frame may be white."""
+    gain = (one * other).sum(axis=(1, 2, 3)) / np.maximum((one**2).sum(axis=(1, 2, 3)), 1)
+    apart = other - one * np.clip(gain, *_GAIN)[:, None, None, None]
+    distance, strength = (
+        np.sqrt(_box(each[:, 0], 1) ** 2 + _box(each[:, 1], 1) ** 2).max(axis=(1, 2)) for each in (apart, other)
+    )
+    found: Floats = np.round(distance - strength / 5, 2)
+    return found
 
 
 def _laid(pairs: NearPairs, pictures: Iterable[Pixels]) -> Floats:
@@ -201,15 +237,21 @@ def _rgb(ycc: Floats) -> Floats:
     return found
 
 
-def tile_agreement(first: Floats, second: Floats) -> tuple[Floats, Floats]:
-    """How alike the detail of P pictures is, tile by tile.
+@dataclass(frozen=True)
+class TileAgreement:
+    """How alike the detail of P pictures is: the fields `detail`, `clear`, `whole` and `marked` of Closer."""
+
+    mean: Floats
+    clear: Floats
+    whole: npt.NDArray[np.bool_]
+    marked: npt.NDArray[np.bool_]
+
+
+def tile_agreement(first: Floats, second: Floats) -> TileAgreement:
+    """Compare the detail of two pictures tile by tile; correlations are weighted by contrast, those below 0 are 0.
 
     Args:
         first, second: (P, M, M) grey, M a multiple of the tiles.
-
-    Returns:
-        (P,) the mean of the tiles' correlations, those below 0 as 0, weighted by contrast; (P,) the correlation that
-        tiles with 60 % of all contrast reach.
     """
     one, other = _tiles(_detail(first)), _tiles(_detail(second))
     energy = np.einsum("ptk,ptk->pt", one, one), np.einsum("ptk,ptk->pt", other, other)
@@ -221,7 +263,13 @@ def tile_agreement(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     order = np.argsort(-alike, axis=1, kind="stable")
     reached = np.cumsum(np.take_along_axis(weight, order, 1), axis=1) >= 1 - _COVERED - 1e-6
     clear: Floats = np.take_along_axis(np.take_along_axis(alike, order, 1), reached.argmax(axis=1)[:, None], 1)[:, 0]
-    return mean, clear
+    counts, missing = weight > _ENOUGH, np.round(1 - alike, 4)
+    counts[~counts.any(axis=1)] = True  # no detail at all
+    middle = np.nanmedian(np.where(counts, missing, np.nan), axis=1)
+    allowed = np.maximum(np.clip(_OF_MIDDLE * middle, _MAY_MISS, _STANDS_OUT), _WHERE_ALL_MISS * middle)
+    stands_out = counts & (missing > allowed[:, None])
+    elsewhere = [(stands_out & ~corner).any(axis=1) for corner in _CORNERS]
+    return TileAgreement(mean, clear, ~stands_out.any(axis=1), ~np.logical_and.reduce(elsewhere))
 
 
 def _detail(pictures: Floats) -> Floats:

@@ -46,6 +46,8 @@ _LEVELS_AT_32 = 2.5
 _LEVELS = 0.4
 # where the greys are sure the colours may be further apart: brightened, or saved at low quality
 _SURE_FACTOR, _SURE_DETAIL = 3.0, 0.992
+# levels that the colours of one place may be apart beyond a fifth of the strongest colour: quality 15 costs 5
+_RECOLOURED = 6.0
 # largest |Cb|, |Cr| in a grey picture: rounding
 _GREY = 1.5
 # two pictures of which one has no colour are copies from this score on
@@ -90,12 +92,16 @@ def kinds_of(pairs: NearPairs, closer: Closer, sizes: Sizes, *, limit: float, sl
     by_frame = _in_one_frame(closer.warp) & (pairs.score >= _FRAMED_SCORE)
     by_frame &= (closer.score >= _FRAMED_GREY) & (closer.detail >= _FRAMED_DETAIL)
     small_alike = (closer.colour_score >= 1 - (_OF_LIMIT + (1 - _OF_LIMIT) * slack) * (1 - limit)) | colourless
-    same = np.where(large, by_detail | by_rest | by_thumbnail | by_frame, small_alike & (pairs.score >= limit))
-    same &= _same_colours(
+    by_most = by_detail | by_thumbnail | by_frame
+    similar = np.where(large, by_most | by_rest, small_alike & (pairs.score >= limit))
+    similar &= _same_colours(
         closer, sizes, sure=sure | (closer.detail >= _SURE_DETAIL), colourless=colourless, score=pairs.score
     )
+    # another part, or another colour of a part, is another thing: the doubt keeps both, in one group
+    same = similar & (~large | (by_most & closer.whole) | (by_rest & closer.marked))
+    same &= colourless | (closer.recoloured <= _RECOLOURED)
     copies = np.where(made_from_each_other(closer.warp, sizes, slack=slack), NEAR, RECUT)
-    found: npt.NDArray[np.str_] = np.where(same, copies, np.where(pairs.score >= limit, ALIKE, NOTHING))
+    found: npt.NDArray[np.str_] = np.where(same, copies, np.where(similar | (pairs.score >= limit), ALIKE, NOTHING))
     return found
 
 

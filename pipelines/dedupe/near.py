@@ -184,12 +184,15 @@ def near_pairs(
         quarter = np.full(len(score), turned, np.int8)
         return NearPairs(query[good], hit[good], mirrored[good], quarter, judged.warp[good], score)
 
-    turned = [hash_view(thumbnails, WHOLE, turns=turn) for turn in (1, 2)] if turns else []
-    # three quarters are one quarter of the other picture
-    looks = [*((view, hashes, 0) for view, hashes in zip(views, hashes_of, strict=True))]
-    looks += [(WHOLE, hashes, turn) for turn, hashes in enumerate(turned, 1)]
+    looks = [(view, hashes, 0) for view, hashes in zip(views, hashes_of, strict=True)]
+    if turns:
+        looks += [(WHOLE, hash_view(thumbnails, WHOLE, turns=turn), turn) for turn in (1, 2, 3)]
+    # three quarters are one quarter of the other picture, but three quarters of a mirrored one are its own inverse
     jobs = [
-        (view, hashes, flip, turn) for view, hashes, turn in looks for flip in ((False, True) if mirror else (False,))
+        (view, hashes, flip, turn)
+        for view, hashes, turn in looks
+        for flip in (False, True)
+        if (mirror or not flip) and (flip or turn < 3)
     ]
     # numpy lets go of the interpreter in its long loops; results come back in the order of the jobs
     with ThreadPoolExecutor(min(num_workers(), _MAX_THREADS)) as pool:

@@ -6,13 +6,11 @@ of iterative stratification (Sechidis, Tsoumakas, Vlahavas, 2011), but with targ
 size, and in O(N log N).
 
 All choices are made by hashes, so that a picture more or less moves as few others as the counts allow: mostly none or
-one, two at most within its class, and one of another class where the bins' own totals would be off by two. A lump goes
-where its own hash says while it fits there and its classes are mostly single pictures; else where it fits best, which
-depends on all lumps.
+one, two at most within its class. A lump goes where its own hash says while it fits there and its classes are mostly
+single pictures; else where it fits best, which depends on all lumps.
 """
 
 import heapq
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -42,8 +40,8 @@ def exact_bins(
     free = ~forced[unit]
     totals = np.bincount(label[free], weights=count[free], minlength=num_labels).astype(int)
     left = np.bincount(label[free], minlength=num_labels)
-    offsets = (seeded_hashes(seed, pictures.labels)[0] / 2.0**64).tolist()
-    targets = target_counts(totals.tolist(), (left >= num_bins).tolist(), fractions, offsets)
+    place = np.argsort(np.argsort(seeded_hashes(seed, pictures.labels)[0])).tolist()
+    targets = target_counts(totals.tolist(), (left >= num_bins).tolist(), fractions, place)
     tie, choice = seeded_hashes(seed, pictures.units)
     pairs = np.bincount(unit, minlength=num_units)
     pictures_of = np.bincount(unit, weights=count, minlength=num_units)
@@ -67,43 +65,45 @@ def exact_bins(
     single_unit, single_label = unit[single], label[single]
     order = np.lexsort((tie[single_unit], single_label))
     edges = np.searchsorted(single_label[order], np.arange(num_labels + 1))
-    in_turn = np.roll(np.arange(num_bins), 1)
+    in_turn = np.roll(np.arange(num_bins), -1)
     for index in range(num_labels):
         dealt = single_unit[order[edges[index] : edges[index + 1]]]
-        bin_of[dealt] = np.repeat(in_turn, np.roll(bins.deal(index, len(dealt)), 1))
+        bin_of[dealt] = np.repeat(in_turn, np.roll(bins.deal(index, len(dealt)), -1))
     return bin_of
 
 
 def target_counts(
-    totals: Row, everywhere: list[bool], fractions: tuple[float, ...], offsets: Sequence[float] | None = None
+    totals: Row, everywhere: list[bool], fractions: tuple[float, ...], places: Row | None = None
 ) -> list[Row]:
     """Whole numbers for ideals: (K, B), each row sums to its class's total.
 
     Each is the ideal rounded down or up, by an offset of the class alone: the running sum of the ideals, plus the
-    offset, rounded down. Where the bins' own totals come out two or more off the ideal, the classes of the smallest
-    offsets give and take one until they do not. A class that can be everywhere has at least one in every bin; where
-    that is more than its share, its largest bin gives way.
+    offset, rounded down. Offsets are evenly spread, so that the bins' own totals come out right as well; where one is
+    off by two pictures and by 0.2 % of all, the classes of the smallest offsets give and take one until it is not. A
+    class that can be everywhere has at least one in every bin; where that is more than its share, the bin that is most
+    above its own gives way.
 
     Args:
         totals: (K,) pictures of each class.
         everywhere: (K,) whether the class has as many units as there are bins.
         fractions: (B,) of each bin, sums to 1.
-        offsets: (K,) in [0, 1), hashed from the classes' names; evenly spread when None.
+        places: (K,) a permutation that shuffles the offsets; as the classes come when None.
     """
-    if offsets is None:
-        offsets = [(k + 0.5) / len(totals) for k in range(len(totals))]
-    running = [sum(fractions[: j + 1]) for j in range(len(fractions) - 1)]
+    offsets = [(place + 0.5) / len(totals) for place in places or range(len(totals))]
+    # train between val and test: neither of these grows when the class loses a picture
+    running = [sum(fractions[1 : j + 1]) for j in range(1, len(fractions))]
     targets, ideals = [], [[total * fraction for fraction in fractions] for total in totals]
     for total, ideal, can, offset in zip(totals, ideals, everywhere, offsets, strict=True):
         # 1e-9: 0.2 * 15 is 3, not 2.9999999999999996
-        edges = [0, *(int(total * part + min(offset, 1 - 2e-9) + 1e-9) for part in running), total]
+        edges = [0, *(int(total * part + offset + 1e-9) for part in running), total]
         row = [max(high - low, 1 if can else 0) for low, high in pairwise(edges)]
+        row = [row[-1], *row[:-1]]
         while sum(row) > total:
             row[max(range(len(row)), key=lambda j: (row[j] - ideal[j], row[j]) if row[j] > 1 else (-total, 0))] -= 1
         targets.append(row)
     over = [sum(row[j] for row in targets) - sum(totals) * fraction for j, fraction in enumerate(fractions)]
     by_offset = sorted(range(len(totals)), key=offsets.__getitem__)
-    while max(map(abs, over)) >= 2 - 1e-9:
+    while max(map(abs, over)) >= max(2.0, sum(totals) / 500) - 1e-9:
         swaps = (
             (over[one] - over[other], -place, k, one, other)
             for place, k in enumerate(by_offset)
