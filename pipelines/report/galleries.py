@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.core.params.report import ReportParams
+from pipelines.core.tables import short_id
 from pipelines.report.confusion import Pair
 from pipelines.report.inputs import Inputs, Row
 from pipelines.report.pictures import Pictures, Thumbnail
@@ -95,7 +96,7 @@ class Twins:
 
     Args:
         lines: ready for relabel.csv, one for each way to settle a conflict.
-        different: ready for keep.csv, if they are two pictures; "" for equal bytes.
+        different: ready for keep.csv, if they are two pictures; "" for equal bytes or pixels.
     """
 
     row: Row
@@ -122,8 +123,8 @@ def twins(rows: list[Row], limit: int, pictures: Pictures) -> list[Twins]:
             ]
             if row["verdict"] == "conflict"
             else [],
-            decision(row["image_a"], row["image_b"][:12], "different pictures", row["path_a"])
-            if row["image_a"] != row["image_b"]
+            decision(row["image_a"], short_id(row["image_b"]), "different pictures", row["path_a"])
+            if row["kind"] not in ("exact", "pixels")
             else "",
         )
         for row in rows
@@ -158,8 +159,8 @@ def suspect_gallery(rows: list[Row], limit: int, pictures: Pictures) -> list[Sus
 
 
 def decision(image_id: str, *values: str) -> str:
-    """A line of a decisions file: 12 digits name the picture, the column `file` at the end tells people which it is."""
-    return csv_line(image_id[:12], *values)
+    """A line of a decisions file: its short id names the picture, the column `file` at the end tells people which it is."""
+    return csv_line(short_id(image_id), *values)
 
 
 def csv_line(*values: str) -> str:

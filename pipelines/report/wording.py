@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.core.errors import count
+from pipelines.core.tables import short_id
 from pipelines.report.confusion import Pair
 from pipelines.report.inputs import Inputs, Row
 
@@ -136,7 +137,7 @@ def idle_decisions(rows: Sequence[Row]) -> list[str]:
         "two labels": "its picture came under several labels; say in relabel.csv which is right",
     }
     return [
-        f"{row['file']}:{row['line']} ({row['image_id'][:12]}{', ' if row.get('path') else ''}{row.get('path', '')}): "
+        f"{row['file']}:{row['line']} ({short_id(row['image_id'])}{', ' if row.get('path') else ''}{row.get('path', '')}): "
         f"{reasons.get(row['status'], row['status'])}"
         for row in rows
         if row["status"] != "applied"
