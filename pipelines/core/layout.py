@@ -126,7 +126,7 @@ def refuse_input_in_outputs(params: "Params", layout: Layout) -> None:
     sources = {f"ingest.sources[{place}]": entry for place, entry in enumerate(params.ingest.sources)}
     for where, name in _paths(params, ""):
         entry = sources.get(where.rpartition(".")[0])
-        is_folder = entry is not None and entry.kind == "folder"
+        is_folder = entry is not None and entry.kind in ("folder", "table") and where.endswith(".path")
         refuse_path_in(layout.outputs, where, name, root=layout.root, holds=is_folder)
     for where, entry in sources.items():
         # ingest refuses rows that name other outputs; of its own, DVC has left nothing by then

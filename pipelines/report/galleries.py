@@ -159,7 +159,7 @@ def suspect_gallery(rows: list[Row], limit: int, pictures: Pictures) -> list[Sus
 
 
 def decision(image_id: str, *values: str) -> str:
-    """A line of a decisions file: its short id names the picture, the column `file` at the end tells people which it is."""
+    """A line of a decisions file: the short id names the picture, the column `file` at the end tells people which."""
     return csv_line(short_id(image_id), *values)
 
 

@@ -137,7 +137,7 @@ def idle_decisions(rows: Sequence[Row]) -> list[str]:
         "two labels": "its picture came under several labels; say in relabel.csv which is right",
     }
     return [
-        f"{row['file']}:{row['line']} ({short_id(row['image_id'])}{', ' if row.get('path') else ''}{row.get('path', '')}): "
+        f"{row['file']}:{row['line']} ({', '.join(filter(None, (short_id(row['image_id']), row.get('path', ''))))}): "
         f"{reasons.get(row['status'], row['status'])}"
         for row in rows
         if row["status"] != "applied"
