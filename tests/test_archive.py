@@ -99,11 +99,11 @@ def test_a_packed_tar_is_unpacked_once_and_again_when_it_changes(
     monkeypatch.undo()
     archive.write_bytes(gzip.compress(tar_bytes({"dog/1.jpg": picture(1)})))
     os.utime(archive, ns=(1, 1))
-    assert run(tmp_path, settings("a.tar.gz")).labels == ["dog"]
+    assert run(tmp_path, settings("a.tar.gz", snapshot="2")).labels == ["dog"]
     assert len(list((tmp_path / "cache/archives").glob("*.tar"))) == 1
     for file in (tmp_path / "cache/archives").iterdir():
         file.unlink()
-    assert run(tmp_path, settings("a.tar.gz")).labels == ["dog"]
+    assert run(tmp_path, settings("a.tar.gz", snapshot="2")).labels == ["dog"]
 
 
 def test_an_archive_that_changes_between_listing_and_reading_is_noticed(tmp_path: Path) -> None:

@@ -96,13 +96,15 @@ def compare(
 
 
 def _pairs(before: Sequence[SourceState], now: Sequence[SourceState]) -> dict[int, int]:
-    """Place of a source now → place of the one that it was: of the same params, else the next of its kind."""
+    """Place of a source now → place of the one that it was: of the same params, else the next of its kind, or of any.
+
+    A folder that was packed into an archive holds the same files.
+    """
     pairs: dict[int, int] = {}
-    for same_params in (True, False):
+    for same in (lambda one: one.key, _kind, lambda _: ""):
         for place, source in enumerate(now):
             for old, other in enumerate(before):
-                same = source.key == other.key if same_params else _kind(source) == _kind(other)
-                if place not in pairs and old not in pairs.values() and same:
+                if place not in pairs and old not in pairs.values() and same(source) == same(other):
                     pairs[place] = old
     return pairs
 
