@@ -3,7 +3,8 @@
     python benchmarks/dedupe.py CIFAR [--edits NAME=FOLDER] [--crowd 1000000] [--runs 3] [--skip-peers]
 
 CIFAR holds train/<class>/*.jpg and test/<class>/*.jpg of CIFAR-10. The copies are planted by peers_dedupe/plant.py:
-500 each of five kinds among 12,500 and among 62,500 pictures, and every kind x strength with `--edits`. Peers are
+500 each of five kinds among 12,500 and among 62,500 pictures, and every kind x strength with `--edits`, which also
+plants different things (peers_dedupe/different.py) among the same pictures. Peers are
 installed into a temporary folder; one that cannot be is skipped. Ours is ingest and dedupe together, from the files to
 duplicates.csv, with nothing left of an earlier run. Both sides are whole processes, imports included, timed from
 outside, in turn, `--runs` times; medians; byte code is made before, untimed. "inside" is what a peer's own work takes
@@ -21,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +222,31 @@ def edits(given: list[str], scratch: Path) -> None:
         print(f"{kind:34}", *(f"{found[name]:>14}" for name in names))
 
 
+def different(given: list[str], scratch: Path) -> dict[str, Claim]:
+    """How many different things are taken for copies: real pictures with another part or colour, and drawn twins."""
+    import pyarrow.parquet as pq
+    from different import REAL, draw_twins, plant_different
+
+    rows: dict[str, list[tuple[str, str, str]]] = {"drawn": draw_twins(scratch / "different" / "drawn", 104, 224, 0.3)}
+    for one in given:
+        name, _, folder = one.partition("=")
+        rows[name] = plant_different(Path(folder), scratch / "different" / name, 60)
+    false, total = 0, 0
+    for name, pairs in rows.items():
+        out = scratch / "run" / f"different-{name}"
+        ours(scratch / "different" / name, out)
+        table = pq.read_table(out / "out" / "manifest.parquet", columns=["source_path", "best_id"]).to_pydict()
+        best = dict(zip(table["source_path"], table["best_id"], strict=True))
+        found = Counter(kind for kind, one, other in pairs if best[one] == best[other])
+        print(f"different things taken for copies, {name}:", dict(found), "of", dict(Counter(row[0] for row in pairs)))
+        false, total = false + found.total() * (name != "drawn"), total + len(pairs) * (name != "drawn")
+    return (
+        {f"different of {len(REAL)} kinds, taken for copies": claim([false / total], goal=0.03, unit="")}
+        if total
+        else {}
+    )
+
+
 def crowd(cifar: Path, count: int, scratch: Path) -> dict[str, Claim]:
     """Time and memory of the stage on very many small pictures."""
     command = [
@@ -253,6 +280,7 @@ def main() -> None:
         claims = five(options.cifar, scratch, site, options.runs, not options.skip_peers)
         claims |= search(scratch, site, not options.skip_peers)
         edits(options.edits, scratch)
+        claims |= different(options.edits, scratch)
         if options.crowd:
             claims |= crowd(options.cifar, options.crowd, scratch)
         report(claims)

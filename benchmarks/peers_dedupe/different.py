@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
+from plant import link, pictures_of
 from project import ROOT
 
 from pipelines.core.params import load_params
@@ -88,6 +89,27 @@ REAL = {
     "another pickup": another_pickup,
     "other inlays": other_inlays,
 }
+
+
+def plant_different(folder: Path, out: Path, per_kind: int) -> list[tuple[str, str, str]]:
+    """`folder` in `out` with up to `per_kind` pictures of each kind; the kind and both paths of each."""
+    names, rows = pictures_of(folder), []
+    for name in names:
+        link(folder / name, out / name)
+    for kind, edit in REAL.items():
+        count = 0
+        for place in np.random.default_rng(5).permutation(len(names)).tolist():
+            path = Path(names[place])
+            with Image.open(folder / path) as picture:
+                other = edit(picture.convert("RGB")) if count < per_kind else None
+            if other is not None:
+                changed = path.with_name(f"other-{kind.replace(' ', '-')}-{path.stem}.jpg")
+                other.save(out / changed, "JPEG", quality=92)
+                rows.append((kind, path.as_posix(), changed.as_posix()))
+                count += 1
+    return rows
+
+
 TWINS = ("finish", "pickups", "inlay", "guard")
 
 

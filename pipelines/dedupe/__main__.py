@@ -1,11 +1,14 @@
 """python -m pipelines.dedupe"""
 
 import sys
+from collections import Counter
 
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params
 from pipelines.core.stage import run_stage
+from pipelines.core.tables import DEDUPED, read_table
 from pipelines.dedupe import DedupeArtifact, dedupe
+from pipelines.dedupe.output import shared_photographs
 
 
 def _run(params: Params, layout: Layout) -> DedupeArtifact:
@@ -15,7 +18,7 @@ def _run(params: Params, layout: Layout) -> DedupeArtifact:
             f"pictures. Where left and right tell classes apart, set {', '.join(params.mirroring)}",
             file=sys.stderr,
         )
-    return dedupe(
+    found = dedupe(
         params.dedupe,
         root=layout.root,
         cache=layout.cache,
@@ -24,6 +27,10 @@ def _run(params: Params, layout: Layout) -> DedupeArtifact:
         out_dir=layout.stage("dedupe"),
         unlabelled=params.split.unlabelled,
     )
+    labels = read_table(found.manifest, DEDUPED, columns=["label"])["label"].to_pylist()
+    for warning in shared_photographs(found.duplicates, Counter(labels)):
+        print(f"dedupe: warning: {warning}", file=sys.stderr)
+    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """What dedupe writes: the manifest with verdicts, every pair in duplicates.csv, every decision in decisions.csv."""
 
+import csv
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -16,6 +19,9 @@ DECISIONS_HEADER = Decision._fields
 
 # both pictures of such pairs stay: in one group, but where a chain of them would grow too wide
 _LOOK_ALIKES = ("alike", "embedding")
+# pairs that say that two classes were made of one set of photographs, and how many say so: equal files under two
+# labels are conflicts, not another cut
+_CHANGED, _MANY = ("near", "recut", "alike"), 3
 
 
 @dataclass(frozen=True)
@@ -117,3 +123,27 @@ def decision_rows(decisions: Decisions, rows: Rows) -> list[Decision]:
 def _apart(first: Verdict, second: Verdict) -> bool:
     """Whether both pictures stay, but in two groups."""
     return first.verdict == second.verdict == "keep" and first.group != second.group
+
+
+def shared_photographs(duplicates: Path, num_images: Mapping[str, int]) -> list[str]:
+    """A warning for every two classes that seem to be photographs of one set, cut or changed differently.
+
+    Args:
+        duplicates: duplicates.csv.
+        num_images: of each label.
+    """
+    kinds: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    with duplicates.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["label_a"] != row["label_b"] and row["kind"] in _CHANGED and row["verdict"] != "drop":
+                one, other = sorted((row["label_a"], row["label_b"]))
+                kinds[one, other][row["kind"]] += 1
+    return [
+        f"the classes {one!r} and {other!r} share photographs: {found.total()} pairs ({found['near']} near, "
+        f"{found['recut']} cut differently, {found['alike']} alike) among the {num_images[one]:,} and "
+        f"{num_images[other]:,} files. There are probably more: copies cut by more than 12 % of a side are not found. "
+        "If both came from one collection, make them one class, or look further with dedupe.embeddings: "
+        "{min_cosine: 0.9, num_threads: 2}"
+        for (one, other), found in sorted(kinds.items())
+        if found.total() >= _MANY and found["near"] + found["recut"] > 0
+    ]
