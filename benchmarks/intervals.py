@@ -34,7 +34,8 @@ def main() -> None:
     for grouped in (False, True):
         for num_images, num_classes in SIZES:
             for chance in CHANCES:
-                found = coverage(num_images, num_classes, chance, grouped, num_samples if num_images < 1000 else 100)
+                samples = num_samples if num_images < 1000 else num_samples // 2
+                found = coverage(num_images, num_classes, chance, grouped, samples)
                 cells = " | ".join(f"{new:.3f} ({old:.3f})" for new, old in found.values())
                 print(
                     f"| {'dups' if grouped else 'single'} | {num_images} | {num_classes} | {chance} | {cells} |",
