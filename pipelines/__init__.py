@@ -3,7 +3,7 @@
 ingest    pictures from anywhere, packed by content: shards, a manifest, thumbnails, and a reason for every reject
 dedupe    copies and near copies grouped, pictures with two labels held back, human decisions applied
 validate  the rules that the pictures and labels must keep; a broken one stops the run and names the offenders
-split     train, validation and test: stratified by label, and never a copy on both sides
+split     train, validation and test: stratified by label, copies that dedupe found on one side
 augment   the pictures at training size in one memory-mapped pack, and a sheet that shows the augmentation
 train     a folder per member and fold: weights, history, predictions
 evaluate  what the members know together: metrics with intervals, confusion counts, suspects

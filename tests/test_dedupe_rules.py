@@ -144,7 +144,7 @@ def test_a_pair_that_fits_badly_as_it_was_found_is_still_laid_together() -> None
 
 
 def test_a_picture_has_at_most_five_pairs_by_features() -> None:
-    found = alike_pairs(np.tile(np.float32([[0.6, 0.8]]), (9, 1)), min_cosine=0.9)
+    found = alike_pairs(np.tile(np.array([[0.6, 0.8]], np.float32), (9, 1)), min_cosine=0.9)
     assert max(Counter(row for pair in found for row in pair[:2]).values()) == 5
 
 

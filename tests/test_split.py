@@ -226,6 +226,23 @@ def test_three_large_groups_are_one_for_each_subset() -> None:
     assert per_class(found)["cat"] == {"train": 5, "val": 5, "test": 5}
 
 
+def test_a_picture_that_goes_moves_two_others_of_its_class_at_most() -> None:
+    """8 classes, each with 6 groups of two; about 20 tries. The bins' totals move no picture of another class."""
+    pictures = singles(**{f"class{k}": 40 + 7 * k for k in range(8)})
+    pictures += [Picture(f"g{k}-{g}-{i}", f"class{k}", f"g{k}-{g}-0") for k in range(8) for g in range(6) for i in "01"]
+    before = sides(run(pictures)[1])
+    num_moved = []
+    for gone in pictures[::25]:
+        if gone.group:
+            continue
+        after = sides(run([one for one in pictures if one is not gone])[1])
+        moved = {one.label for one in pictures if one is not gone and after[sha(one.name)] != before[sha(one.name)]}
+        assert moved <= {gone.label}
+        num_moved.append(sum(after[image] != before[image] for image in after))
+    assert len(num_moved) >= 18
+    assert max(num_moved) <= 2
+
+
 def test_another_seed_gives_another_split_of_the_same_size() -> None:
     pictures = singles(cat=20, dog=20)
     one, two = run(pictures)[1], run(pictures, seed=43)[1]

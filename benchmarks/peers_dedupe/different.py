@@ -16,6 +16,7 @@ from plant import link, pictures_of
 from project import ROOT
 
 from pipelines.core.params import load_params
+from pipelines.core.params.sources import SampleSource
 from pipelines.ingest.sample import picture as sample
 from pipelines.ingest.sample.guitar import Look, look
 from pipelines.ingest.sample.models import MODELS, PALETTES
@@ -50,7 +51,7 @@ def a_darker_finish(picture: Image.Image) -> Image.Image | None:
     if (found := _object(pixels)) is None:
         return None
     mask, (middle, axis, reach) = found
-    away = (np.stack(np.mgrid[: mask.shape[0], : mask.shape[1]][::-1], axis=-1) - middle) @ axis
+    away = (np.argwhere(mask | True)[:, ::-1] - middle).reshape(*mask.shape, 2) @ axis
     body = mask & (away < 0.35 * np.hypot(*reach)) & (pixels.max(axis=2) > 90)
     return None if body.mean() < 0.05 else Image.fromarray(np.where(body[..., None], pixels * 0.5, pixels).astype("u1"))
 
@@ -115,21 +116,20 @@ TWINS = ("finish", "pickups", "inlay", "guard")
 
 def draw_twins(out: Path, count: int, size: int, difficulty: float) -> list[tuple[str, str, str]]:
     """`count` pairs that differ in one part; the part and both paths below `out` of each."""
-    source = (
-        load_params(ROOT / "params.yaml")
-        .ingest.sources[0]
-        .model_copy(update={"image_size": size, "difficulty": difficulty, "seed": 7})
-    )
+    found = load_params(ROOT / "params.yaml").ingest.sources[0]
+    assert isinstance(found, SampleSource)
+    source = found.model_copy(update={"image_size": size, "difficulty": difficulty, "seed": 7})
     rows = []
     for number in range(count):
         part, model = TWINS[number % len(TWINS)], sorted(MODELS)[number % len(MODELS)]
         own: list[Look] = []
-        options = {
+        of_part: dict[str, list[object]] = {
             "finish": [finish for palette in PALETTES.values() for finish in palette],
             "pickups": [one for each in MODELS.values() for one in each.pickups],
             "inlay": ["dot", "block", "trapezoid"],
             "guard": ["white", "black", "none"],
-        }[part]
+        }
+        options = of_part[part]
 
         def other(*given: object, own: list[Look] = own, part: str = part, options: list[object] = options) -> Look:
             own.append(look(*given))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Train, validation and test: stratified by label, and never a copy on both sides."""
+"""Train, validation and test: stratified by label, and copies that dedupe found on one side."""
 
 from pipelines.split.stage import SplitArtifact, split
 
