@@ -150,7 +150,7 @@ def test_the_temperature_undoes_what_made_probabilities_too_sure_or_too_cautious
     if sharpness != 1.0:
         scored = score(actual, after)
         error = float(FIGURES["expected_calibration_error"](tally(scored)))
-        range_ = calibrated_errors(scored, np.arange(3000), confidence=0.95, seed=0)
+        range_ = calibrated_errors(scored, np.arange(3000), confidence=0.95, draws=1000, seed=0)
         assert error <= range_.high < float(FIGURES["expected_calibration_error"](tally(score(actual, probabilities))))
 
 
@@ -168,8 +168,8 @@ def test_a_calibrated_model_shows_an_error_and_copies_make_it_larger() -> None:
     """Confidence .8 on N pictures: one bin, whose error is the distance of a fraction from .8, .32 / sqrt(N) in mean
     (.8 times the standard deviation)."""
     scored = score(np.zeros(100, np.int64), sure_of([0] * 100, 2, 0.8))
-    found = calibrated_errors(scored, np.arange(100), confidence=0.95, seed=0)
+    found = calibrated_errors(scored, np.arange(100), confidence=0.95, draws=1000, seed=0)
     assert found.mean == pytest.approx(0.032, abs=0.003)
     assert found.low < found.mean < found.high == pytest.approx(1.96 * 0.04, abs=0.02)
-    copies = calibrated_errors(scored, np.repeat(np.arange(25), 4), confidence=0.95, seed=0)
+    copies = calibrated_errors(scored, np.repeat(np.arange(25), 4), confidence=0.95, draws=1000, seed=0)
     assert copies.mean == pytest.approx(0.064, abs=0.006)

@@ -11,8 +11,6 @@ SPREAD = 0.5
 FEWEST = 20
 """pictures to fit a temperature to; of fewer it stays 1"""
 HOTTEST = 10.0
-NUM_DRAWS = 1000
-"""sets of labels that the range of a calibrated model comes from"""
 _LEAST = 1e-12
 """probability: 0 has no logarithm"""
 
@@ -65,7 +63,7 @@ class Calibrated:
     high: float
 
 
-def calibrated_errors(scored: Scored, groups: Ints, *, confidence: float, seed: int) -> Calibrated:
+def calibrated_errors(scored: Scored, groups: Ints, *, confidence: float, draws: int, seed: int) -> Calibrated:
     """What the binned calibration error is by chance alone: it is never negative, so that chance never averages out.
 
     Labels are drawn from the probabilities themselves; pictures of a group are right and wrong together.
@@ -74,13 +72,14 @@ def calibrated_errors(scored: Scored, groups: Ints, *, confidence: float, seed: 
         scored: N pictures.
         groups: (N,) group of each, 0 to G - 1.
         confidence: of the range, 0 to 1.
+        draws: B, sets of labels.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
     bins = calibration_bins(scored.confidence)
-    errors = np.empty(NUM_DRAWS)
+    errors = np.empty(draws)
     num_groups = int(groups.max()) + 1
-    for i in range(NUM_DRAWS):
+    for i in range(draws):
         right = rng.random(num_groups)[groups] < scored.confidence
         errors[i] = np.abs(np.bincount(bins, scored.confidence - right, NUM_BINS)).sum() / len(bins)
     tail = (1 - confidence) / 2

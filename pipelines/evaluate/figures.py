@@ -73,7 +73,9 @@ def measure(
             "out_of_fold": _out_of_fold(m.val),
         }
     best = _best(takers)
-    calibrated = calibrated_errors(whole.scored, whole.groups, confidence=confidence, seed=params.seed)
+    calibrated = calibrated_errors(
+        whole.scored, whole.groups, confidence=confidence, draws=params.bootstrap_resamples, seed=params.seed
+    )
     per_class = _per_class(whole, packed.classes, confidence)
     return {
         "num_images": len(combined.test.actual),

@@ -34,7 +34,6 @@ REMEDIES = {
 }
 
 RETIRED = {
-    "evaluate.bootstrap_resamples": "intervals are computed without resampling",
     "evaluate.suspect_confidence": "suspects are found by confident learning, whose thresholds come from the data",
 }
 """keys that earlier versions had, and what stands in their place"""
