@@ -249,7 +249,7 @@ def test_other_files_under_the_same_name_stop_the_run_and_a_new_name_reads_them(
     assert str(caught.value) == (
         "ingest.snapshot '1' names the files that were read under it, and the sources hold others: 1 file is new "
         "(cat/new.jpg), 1 changed (cat/1.jpg), 1 is gone (dog/5.jpg). To read them, write a new name: "
-        "`snapshot: \"2\"`; only what is new is read. To keep '1', bring the old files and settings back"
+        "`snapshot: \"2\"`; of files, only new ones are read. To keep '1', bring the old files and settings back"
     )
     assert opened == []
     assert digests(pictures / "cache/snapshots/1") == kept
