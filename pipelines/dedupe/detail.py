@@ -77,7 +77,7 @@ class Closer:
         apart: (P,) mean |difference| of Cb and Cr, levels.
         colourful: (P,) mean |Cb|, |Cr| of the duller one, levels from grey.
         strongest: (P,) largest |Cb|, |Cr| of the duller one.
-        recoloured: (P,) largest distance of (Cb, Cr), means of 3 x 3 of 32 x 32 pixels, once the colours of one are made
+        recoloured: (P,) largest distance of (Cb, Cr), means of 3 x 3 of 32 x 32 pixels, with the colours of one made
             as strong as those of the other by about the factor of the greys, beyond a fifth of the strongest; -inf
             where one is small.
     """
