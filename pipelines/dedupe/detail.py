@@ -39,8 +39,8 @@ _ENOUGH, _MAY_MISS, _OF_MIDDLE, _STANDS_OUT, _WHERE_ALL_MISS = 0.02, 0.02, 12.0,
 _CORNERS = np.zeros((4, _TILES**2), np.bool_)
 for _corner, _first in enumerate((0, _TILES - 3, _TILES**2 - _TILES, _TILES**2 - 3)):
     _CORNERS[_corner, _first : _first + 3] = True
-# how far the colours of one may be stronger than those of the other, all by one factor
-_GAIN = (0.4, 2.5)
+# contrast and brightness change all colours by the factor of the greys, give or take this
+_GAIN = 1.25
 # pairs at a time: 128 of 96 pixels take about 100 MB, 512 of 32 take 50
 _PAIRS, _SMALL_PAIRS = 128, 512
 # pictures kept decoded: 12 KB each
@@ -77,9 +77,9 @@ class Closer:
         apart: (P,) mean |difference| of Cb and Cr, levels.
         colourful: (P,) mean |Cb|, |Cr| of the duller one, levels from grey.
         strongest: (P,) largest |Cb|, |Cr| of the duller one.
-        recoloured: (P,) largest distance of (Cb, Cr), means of 3 x 3 of 32 x 32 pixels, once the colours of one are
-            made as strong as those of the other by one factor, beyond a fifth of the strongest; -inf where one is
-            small.
+        recoloured: (P,) largest distance of (Cb, Cr), means of 3 x 3 of 32 x 32 pixels, with the colours of one made
+            as strong as those of the other by about the factor of the greys, beyond a fifth of the strongest; -inf
+            where one is small.
     """
 
     warp: Floats
@@ -190,7 +190,7 @@ def _compare(pairs: NearPairs, seen: dict[int, Look]) -> Closer:
     one, other = laid[:, 1:] - 128, below[:, 1:] - 128
     recoloured = np.full(len(pairs), -np.inf, np.float32)
     if large.any():
-        recoloured[large] = _recoloured(one[large], other[large])
+        recoloured[large] = _recoloured(laid[large], below[large])
     return Closer(
         np.round(warp, 4),
         score,
@@ -206,10 +206,12 @@ def _compare(pairs: NearPairs, seen: dict[int, Look]) -> Closer:
     )
 
 
-def _recoloured(one: Floats, other: Floats) -> Floats:
-    """`recoloured` of Closer, (P,), from (P, 2, M, M) Cb and Cr: at the worst place, since the frame may be white."""
+def _recoloured(laid: Floats, below: Floats) -> Floats:
+    """`recoloured` of Closer, (P,), from (P, 3, M, M) YCbCr: at the worst place, since the frame may be white."""
+    contrast = below[:, 0].std(axis=(1, 2)) / np.maximum(laid[:, 0].std(axis=(1, 2)), 1e-3)
+    one, other = laid[:, 1:] - 128, below[:, 1:] - 128
     gain = (one * other).sum(axis=(1, 2, 3)) / np.maximum((one**2).sum(axis=(1, 2, 3)), 1)
-    apart = other - one * np.clip(gain, *_GAIN)[:, None, None, None]
+    apart = other - one * np.clip(gain, contrast / _GAIN, contrast * _GAIN)[:, None, None, None]
     distance, strength = (
         np.sqrt(_box(each[:, 0], 1) ** 2 + _box(each[:, 1], 1) ** 2).max(axis=(1, 2)) for each in (apart, other)
     )

@@ -203,8 +203,8 @@ def _is_drawn(record: Finished) -> bool:
 def _taken(name: str, cache: Path, said: str) -> str:
     return (
         f"ingest.snapshot {name!r} names the files that were read under it, and the sources hold others: {said}. "
-        f"To read them, write a new name: `snapshot: {_next_name(name, cache)}`; of files, only new ones are read. To keep "
-        f"{name!r}, bring the old files and settings back"
+        f"To read them, write a new name: `snapshot: {_next_name(name, cache)}`; of files, only new ones are read. To "
+        f"keep {name!r}, bring the old files and settings back"
     )
 
 
