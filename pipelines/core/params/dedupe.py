@@ -34,11 +34,7 @@ class DedupeParams(Section):
     mirror: bool
     """a mirrored picture is a near copy"""
     turns: bool
-<<<<<<< HEAD
-    """a picture turned by 90, 180 or 270 degrees is a near copy, and with `mirror` all eight orientations are; takes a
-=======
     """a picture turned by 90, 180 or 270 degrees is a near copy, with `mirror` in all eight orientations; costs a
->>>>>>> h-dedupe
     quarter more time"""
     min_score: Annotated[float, Field(ge=0.5, le=1.0)]
     """how alike two thumbnails must be to count as near copies: correlation after alignment; rises by itself with N"""
