@@ -38,6 +38,7 @@ from pipelines.core.errors import MiwakeError, count
 from pipelines.core.executor import num_workers
 from pipelines.core.layout import Layout
 from pipelines.core.params import Params, load_params
+from pipelines.core.preflight import preflight
 
 ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 
@@ -297,6 +298,8 @@ def main() -> None:
     given = parser.parse_args()
     logging.getLogger("prefect").setLevel(logging.INFO)
     try:
+        for line in preflight(Path.cwd()):
+            print(line, flush=True)
         with tags(folder_name(Path.cwd())):
             pipeline(force=given.force, stages=given.stages)
     except MiwakeError as error:

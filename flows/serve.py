@@ -23,6 +23,7 @@ from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.files import write_text
 from pipelines.core.layout import Layout
 from pipelines.core.params import load_params
+from pipelines.core.preflight import preflight
 
 HERE = "http://127.0.0.1:* http://localhost:* ws://127.0.0.1:* ws://localhost:*"
 POLICY = (
@@ -262,7 +263,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes a background process ignore it
     set_up_prefect(root)
     try:
-        load_params(Layout(root).params)
+        for line in preflight(root):
+            print(line, flush=True)
         with contextlib.ExitStack() as stack:
             home = root / ".prefect"
             api = os.environ.get("PREFECT_API_URL")
