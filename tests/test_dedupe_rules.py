@@ -183,3 +183,11 @@ def test_two_classes_of_one_set_of_photographs_are_named(tmp_path: Path) -> None
     assert "There are probably more" in warning
     few = run(tmp_path / "two", files[:4])
     assert shared_photographs(few.artifact.duplicates, sizes) == []
+
+
+def test_classes_of_mirror_images_are_not_told_to_be_one_class(tmp_path: Path) -> None:
+    header = "kind,label_a,label_b,verdict,transform\n"
+    pairs = tmp_path / "duplicates.csv"
+    for transform, warnings in (("mirror", 0), ("mirror+rotate90", 0), ("none", 1)):
+        pairs.write_text(header + f"near,left,right,conflict,{transform}\n" * 4)
+        assert len(shared_photographs(pairs, {"left": 4, "right": 4})) == warnings, transform

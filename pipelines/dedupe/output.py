@@ -128,6 +128,9 @@ def _apart(first: Verdict, second: Verdict) -> bool:
 def shared_photographs(duplicates: Path, num_images: Mapping[str, int]) -> list[str]:
     """A warning for every two classes that seem to be photographs of one set, cut or changed differently.
 
+    Mirrored and turned pairs are not counted: classes such as left and right are mirror images of each other, and what
+    helps there is another thing (`pipelines.validate.held`).
+
     Args:
         duplicates: duplicates.csv.
         num_images: of each label.
@@ -135,7 +138,8 @@ def shared_photographs(duplicates: Path, num_images: Mapping[str, int]) -> list[
     kinds: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     with duplicates.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["label_a"] != row["label_b"] and row["kind"] in _CHANGED and row["verdict"] != "drop":
+            is_changed = row["kind"] in _CHANGED and row["transform"] in ("none", "")
+            if row["label_a"] != row["label_b"] and is_changed and row["verdict"] != "drop":
                 one, other = sorted((row["label_a"], row["label_b"]))
                 kinds[one, other][row["kind"]] += 1
     return [
