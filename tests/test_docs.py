@@ -118,8 +118,8 @@ def tried(command: str) -> str:
             return f"{program} {shlex.join(words)} --help"
         case "pip":
             return f"grep -E '\"?{words[-1].split('[')[0]}' pyproject.toml"
-        case "git" if words[0] == "clone":
-            return "git status"
+        case "git":
+            return f"git {words[0]} -h > usage || test $? = 129"
         case _:
             return command
 

@@ -43,9 +43,10 @@ def test_litter_is_no_reject_no_class_and_counted_apart(tmp_path: Path, hidden: 
         put(tmp_path / "pictures" / name / "in it/x.jpg", picture(place + 99))
     result = run(tmp_path, params(hidden=hidden))
     assert result.labels == ["cat"]
-    assert not result.rejects
+    # a class folder that holds nothing but litter is an empty class; litter itself is none
+    assert result.reasons == {"dog": "empty-folder"}
     assert str(result.artifact) == (
-        f"1 images of 1 classes from 1 files (0 rejected), 1 shard, {2 * len(LITTER)} litter files skipped"
+        f"1 of 2 files accepted (1 rejected), 1 class, 1 shard, {2 * len(LITTER)} litter files skipped"
     )
 
 
@@ -75,10 +76,11 @@ def test_first_folders_are_subsets_when_asked_for(tmp_path: Path) -> None:
     assert result.reasons == OTHERS
     assert result.labels == ["cat", "dog", "old"]
     assert next(row["detail"] for row in result.rejects).startswith("lies in no class folder")
-    assert run(tmp_path, params(sources=[by_subset(label_from="first_folder")]), out="b").labels == ["cat", "dog"]
-    assert run(tmp_path, params(sources=[by_subset(label_from="whole_path")]), out="c").labels == [
-        "cat", "dog", "dog/old"
-    ]  # fmt: skip
+    for label_from, labels in (("first_folder", ["cat", "dog"]), ("whole_path", ["cat", "dog", "dog/old"])):
+        other = params(sources=[by_subset(label_from=label_from)], snapshot=label_from)
+        assert run(tmp_path, other, out=label_from).labels == labels
+    with pytest.raises(InputError, match=r"hold others: 1 file has another label \(train/dog/old/1.jpg\)\. To read"):
+        run(tmp_path, params(sources=[by_subset(label_from="first_folder")]))
 
 
 @pytest.mark.parametrize("pack", [zip_bytes, tar_bytes])
@@ -149,7 +151,8 @@ def test_a_link_that_is_not_followed_says_how_it_would_be(linked: Path, symlinks
 def test_a_table_follows_links_as_far_as_it_is_asked(linked: Path) -> None:
     (linked / "pictures/inside.jpg").symlink_to("cat/real.jpg")
     put(linked / "a.csv", b"image,label\ncat/0.jpg,a\ndog/1.jpg,b\ninside.jpg,b\ncat/gone.jpg,b\ncat/real.jpg,a\n")
-    found = {symlinks: run(linked, table(symlinks=symlinks)) for symlinks in ("skip", "follow", "follow_anywhere")}
+    every = ("skip", "follow", "follow_anywhere")
+    found = {how: run(linked, table(symlinks=how).model_copy(update={"snapshot": how})) for how in every}
     assert {how: sorted(row["source_path"] for row in one.rows) for how, one in found.items()} == {
         "skip": ["cat/real.jpg"], "follow": ["cat/real.jpg", "inside.jpg"],
         "follow_anywhere": ["cat/0.jpg", "cat/real.jpg", "dog/1.jpg", "inside.jpg"],

@@ -101,7 +101,7 @@ def test_a_training_has_the_threads_that_params_say(tmp_path: Path) -> None:
         "    with torch.autocast('cpu', torch.bfloat16):\n"
         "        layer(pictures).sum().backward()\n"
         "    return 'learnt'\n"
-        "run_stage('train', stage, needs_pandas=True)\n"
+        "run_stage('train', stage)\n"
     )
     shutil.copy(ROOT / "params.yaml", tmp_path)
     limits = {"OMP_THREAD_LIMIT": "1", "OMP_DYNAMIC": "true", "OMP_MAX_ACTIVE_LEVELS": "0"}

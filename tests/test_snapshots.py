@@ -295,7 +295,7 @@ def test_the_same_files_elsewhere_are_the_same_snapshot(pictures: Path, change: 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"label_from": "whole_path"}, "3 files are new"),
+        ({"label_from": "whole_path"}, "3 files have other labels"),
         ({"sources": "more"}, "1 file is new (cat/0.jpg), 7 are gone (bird/0.jpg, cat/1.jpg, cat/2.jpg, and 4 more)"),
     ],
 )

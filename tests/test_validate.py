@@ -248,7 +248,7 @@ def test_a_class_of_which_ingest_accepted_nothing_has_no_pictures(tmp_path: Path
         tmp_path, good(), rejects=rejects, max_class_reject_fraction=FractionRule(limit=None, severity="warn")
     )
     assert message.splitlines()[1:] == [
-        "min_images_per_class: every class has enough pictures kept; limit 2, observed 0; 2 broken",
+        "min_images_per_class: 2 classes have fewer than 2 pictures; limit 2, observed 0",
         "    offenders: 'bird', 'fish'",
         "    what helps: no file could be used of 'bird' (empty-folder (1)), 'fish' (not-an-image (2)); "
         "data/ingest/rejected.csv names each: mend these files or put others there, and read them under a new "

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.errors import InputError, MiwakeError
+from pipelines.core.params.base import path_below
 from pipelines.core.params.ingest import IngestParams
 from pipelines.core.params.sources import ArchiveSource, FolderSource, TableSource, UrlsSource
 from pipelines.ingest.labels import printable
@@ -42,12 +43,14 @@ class Changes:
 
     def describe(self) -> str:
         """ "3 files are new (cat/1.jpg, …), 1 changed (…)"; "" for none; touched ones do not count."""
+        moved = {*self.new} & {*self.gone}
         return ", ".join(
             f"{len(paths):,} {word if len(paths) == 1 else words} ({_some(paths)})"
             for paths, word, words in (
-                (self.new, "file is new", "files are new"),
+                ([path for path in self.new if path not in moved], "file is new", "files are new"),
                 (self.changed, "changed", "changed"),
-                (self.gone, "is gone", "are gone"),
+                (sorted(moved), "file has another label", "files have other labels"),
+                ([path for path in self.gone if path not in moved], "is gone", "are gone"),
             )
             if paths
         )
@@ -223,6 +226,9 @@ def status(params: IngestParams, *, root: Path, cache: Path) -> list[str]:
     One walk over names, sizes and times; lists and archives are known by their own time, and what lies on the network
     is not asked. A source that cannot be looked at is said, never an error.
     """
+    from pipelines.ingest.sources import list_source
+    from pipelines.ingest.table.rows import table_files
+
     record = find_finished(cache, params.snapshot)
     if record is None or _is_drawn(record):
         return []
@@ -233,14 +239,14 @@ def status(params: IngestParams, *, root: Path, cache: Path) -> list[str]:
         name = f"{index}-{entry.kind}"
         try:
             if isinstance(entry, FolderSource) or (isinstance(entry, TableSource) and entry.image_is == "path"):
-                from pipelines.ingest.sources import list_source
-
                 listing = list_source(entry, source=name, place=place)
                 tables.append(listing_table(listing))
                 states.append(SourceState(name=name, key=source_key(entry), num_files=len(listing.paths)))
             elif isinstance(entry, ArchiveSource | UrlsSource | TableSource):
-                found = (root / entry.path).stat()
-                if max(found.st_mtime_ns, found.st_ctime_ns) > read_at:
+                path = path_below(root, entry.path)
+                files = table_files(path, entry.format, root)[0] if isinstance(entry, TableSource) else [path]
+                found = [one.stat() for one in files or [path]]
+                if max(max(one.st_mtime_ns, one.st_ctime_ns) for one in found) > read_at:
                     lines.append(f"ingest.sources[{index}]: {entry.path} was written after snapshot {params.snapshot}")
         except (MiwakeError, OSError) as error:
             lines.append(f"ingest.sources[{index}] cannot be looked at now: {error}")
