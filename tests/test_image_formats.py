@@ -259,3 +259,15 @@ def test_twelve_bit_and_lossless_jpegs_are_refused_clearly() -> None:
         with pytest.raises(ImageError) as error:
             judge(bytes(lossless), max_pixels=LIMIT)
         assert error.value.reason in ("unsupported-format", "broken", "truncated")
+
+
+@pytest.mark.parametrize(("bits", "compression", "kind"), [(2, 0, "pixel depth (2)"), (16, 3, "bitfields layout")])
+def test_bitmaps_of_rare_kinds_are_unsupported_not_broken(bits: int, compression: int, kind: str) -> None:
+    masks = struct.pack("<III", 0xF00, 0xF0, 0xF)
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, bits, compression, 0, 0, 0, 0, 0)
+    data = struct.pack("<2sIHHI", b"BM", 400, 0, 0, 66) + header + masks + b"\0" * 400
+    with pytest.raises(ImageError) as caught:
+        decode(data, max_pixels=1000)
+    assert (caught.value.reason, caught.value.detail) == (
+        "unsupported-format", f"a BMP of a rare kind ({kind}); save it as PNG"
+    )  # fmt: skip

@@ -371,15 +371,15 @@ def test_threads_that_decode_at_once_see_the_same_and_leave_pillow_as_it_was(
 
 
 # what is refused of /stress, by reason; each was looked at beside a browser: beyond these, Chromium shows 13 icons and
-# cursors, the broken_data_stream, xcsn0g01 (a wrong checksum) and the beginnings of truncated files
+# cursors, 9 BMPs of rare kinds, the broken_data_stream, xcsn0g01 (a wrong checksum) and the beginnings of truncated files
 STRESS_REJECTS = {
-    "broken": 37,
+    "broken": 35,
     "not-an-image": 154,
     "too-many-pixels": 4,
     "too-small": 41,
     "truncated": 6,
     "unsupported-depth": 1,
-    "unsupported-format": 161,
+    "unsupported-format": 172,
 }
 
 
@@ -409,6 +409,7 @@ def test_the_stress_set_is_refused_for_these_reasons_and_no_others(capfd: pytest
     assert reasons["pngsuite/xcsn0g01.png"] == "broken"
     assert reasons["near-duplicates/mixed_images/ukbench09268_corrupt.jpg"] == "not-an-image"
     assert "pillow/apng/chunk_no_fctl.png" not in reasons
+    assert sum(name.endswith(".bmp") and why == "unsupported-format" for name, why in reasons.items()) == 11
     assert capfd.readouterr().err == ""
 
 

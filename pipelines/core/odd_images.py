@@ -23,7 +23,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
-from pipelines.core.bitmaps import decode_bitmap
 from pipelines.core.colours import flatten
 from pipelines.core.containers import MAX_FRAMES, Still, check_boxes, gif_still, png_still, tiff_still
 from pipelines.core.errors import ImageError
@@ -66,9 +65,6 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
         ImageError: as `pipelines.core.images.decode` says.
     """
     name = identify(data)
-    if name == "BMP" and (bitmap := decode_bitmap(data, max_pixels=max_pixels)) is not None:
-        flat = flatten(bitmap, profile=None)
-        return flat.image, Stored("BMP", bitmap.mode, 1, 1, flat.transparent)
     if name in ("AVIF", "HEIF"):
         check_boxes(data)
     still = _STILLS[name](data) if name in _STILLS else None
@@ -228,6 +224,8 @@ def _judge(name: str, error: BaseException, data: bytes) -> ImageError:
         announced = re.search(r"\d+", str(error))
         return ImageError("too-many-pixels", f"announces {announced[0] if announced else 'too many'} pixels")
     message = str(error) or type(error).__name__
+    if message.startswith("Unsupported BMP"):
+        return ImageError("unsupported-format", f"a BMP of a rare kind ({message[16:]}); save it as PNG")
     is_opened = message.startswith("decoder error")
     if (
         name == "TIFF"
