@@ -200,7 +200,6 @@ def _outcome(
             f"the validation loss is no number after any of {run.epoch} epochs: lower optimizer.learning_rate (a tenth "
             "is a good try), raise warmup_epochs or batch_size, or set max_gradient_norm"
         )
-    last = {name: tensor.detach().cpu().clone() for name, tensor in run.judged.state_dict().items()}
     run.judged.load_state_dict(run.best_weights)
 
     def predict(rows: np.ndarray) -> Probabilities:
@@ -221,7 +220,6 @@ def _outcome(
 
     return Outcome(
         tensors=run.best_weights,
-        last_tensors=last,
         info={
             "views": list(recipe.views),
             "precision": eye.precision,

@@ -27,7 +27,6 @@ class Outcome:
         history_header, history: history.csv; the first column is the x axis.
         val, test: (N, K) float32 probabilities of the fold's validation and test pictures, in the order of its rows.
         unlabelled: the same of the pictures without a label; None where nobody asked.
-        last_tensors: as `tensors`, after the last epoch rather than the best; None where there are no epochs.
         features: FEATURES; None where the backbone was trained too.
         finish: called once everything is written: what was kept for a killed run may go.
     """
@@ -39,7 +38,6 @@ class Outcome:
     val: Probabilities
     test: Probabilities
     unlabelled: Probabilities | None = None
-    last_tensors: dict[str, torch.Tensor] | None = None
     features: pa.Table | None = None
     finish: Callable[[], None] = lambda: None
 
@@ -47,8 +45,7 @@ class Outcome:
 def write_outcome(
     outcome: Outcome, *, index: PackIndex, rows: FoldRows, labels: Rows, classes: list[str], target: str, out_dir: Path
 ) -> None:
-    """Write model.safetensors, history.csv, predictions.parquet and, where there are any, last.safetensors and
-    features.parquet.
+    """Write model.safetensors, history.csv, predictions.parquet and, where there are any, features.parquet.
 
     Args:
         labels: (N,) int64, of every row of `index`, of the member's target; -1 for none.
@@ -57,8 +54,6 @@ def write_outcome(
     from pipelines.train.member import save_member
 
     write_bytes(out_dir / "model.safetensors", save_member(outcome.tensors, outcome.info))
-    if outcome.last_tensors is not None:
-        write_bytes(out_dir / "last.safetensors", save_member(outcome.last_tensors, outcome.info))
     history = [[f"{value:.8g}" for value in line] for line in outcome.history]
     write_csv(out_dir / "history.csv", outcome.history_header, history)
     if outcome.features is not None:

@@ -66,8 +66,8 @@ def train(
         members_dir: with the folders of members that the recipe begins with or learns from.
         root: folder that relative paths of params.yaml begin at.
         cache_dir: for features and checkpoints; deleting it changes no result.
-        out_dir: is emptied; receives model.safetensors, history.csv, predictions.parquet, of a trained network
-            last.safetensors, and of a frozen one features.parquet.
+        out_dir: is emptied; receives model.safetensors, history.csv, predictions.parquet, and of a frozen network
+            features.parquet.
 
     Raises:
         InputError: the member is unknown, the packs cannot train it, or a tracker's package is missing.
