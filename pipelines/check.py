@@ -1,7 +1,7 @@
 """`python -m pipelines.check`: the first stage. Refuses input that lies in an output before DVC deletes it.
 
 DVC deletes the outputs of a stage before it runs its command, so that only a stage before all others can still save
-what lies there. `run_stage` looks, here as in every stage; this one adds but the file that ingest waits for.
+what lies there. `run_stage` checks, here as in every stage; this one only writes the file that ingest depends on.
 """
 
 from pipelines.core.files import write_json

@@ -371,7 +371,7 @@ def test_threads_that_decode_at_once_see_the_same_and_leave_pillow_as_it_was(
 
 
 # what is refused of /stress, by reason; each was looked at beside a browser: beyond these, Chromium shows 13 icons and
-# cursors, 9 BMPs of rare kinds, the broken_data_stream, xcsn0g01 (a wrong checksum) and the beginnings of truncated files
+# cursors, 9 BMPs of rare kinds, the broken_data_stream, xcsn0g01 (a wrong checksum) and beginnings of truncated files
 STRESS_REJECTS = {
     "broken": 35,
     "not-an-image": 154,
