@@ -1114,7 +1114,7 @@ def drawn(items: list[tuple[int, str, int, int]]) -> list[Picture]:
     return base + [Picture(f"n{n}", label, f"group{g}", "keep", f"s{s}") for n, label, g, s in items]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     pictures_strategy,
     st.randoms(use_true_random=False),
@@ -1139,7 +1139,7 @@ def test_order_never_matters_and_groups_never_straddle(
         assert all(len(values) == 1 for values in together.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(3, 40), min_size=2, max_size=12),
     st.floats(0.01, 0.45),
@@ -1156,7 +1156,7 @@ def test_single_pictures_come_within_one_of_every_ideal(counts: list[int], val: 
         assert abs(sum(row[j] for row in targets) - sum(counts) * fraction) < 2.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     pictures_strategy,
     st.lists(st.sampled_from(["train", "train", "val", "test", ""]), min_size=60, max_size=60),
@@ -1204,7 +1204,7 @@ def test_given_subsets_hold_whatever_the_order_and_leak_only_where_asked(
     assert artifact.num_leaks == sum(len(values) > 1 for values in sides.values())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.integers(10, 60), min_size=2, max_size=8),
     st.floats(0.15, 0.3),
@@ -1224,7 +1224,7 @@ def test_where_nothing_is_linked_every_class_is_within_one_picture_of_its_share(
             assert abs(got[f"class{k}", name] - count * share) < 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(pictures_strategy, st.lists(st.integers(100, 160), unique=True, max_size=40))
 def test_growth_never_moves_an_old_picture(items: list[tuple[int, str, int, int]], new: list[int]) -> None:
     old = drawn(items)
