@@ -8,4 +8,6 @@ augment   the pictures at training size in one memory-mapped pack, and a sheet t
 train     a folder per member and fold: weights, history, predictions
 evaluate  what the members know together: metrics with intervals, confusion counts, suspects
 report    one HTML page that says what was learnt, how well, and what to fix
+
+Before all of them, `check` refuses input that lies in an output.
 """
