@@ -483,27 +483,3 @@ def test_workers_read_pixels_without_torchvision(tmp_path: Path, monkeypatch: py
         cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert found.stdout.split() == [str(len(read("train/0000002.png"))), "False"]
-
-
-def test_the_command_reads_a_data_set_though_it_hides_pandas(tmp_path: Path) -> None:
-    """`run_stage` keeps pandas out of ingest; torch and torchvision must not miss it."""
-    put_mnist(tmp_path / "sets/KMNIST", train=[0, 1], test=[9])
-    code = f"""
-import sys
-from pathlib import Path
-import pipelines.core.stage as stage
-from pipelines.core.executor import map_chunks
-from pipelines.core.params.ingest import IngestParams
-from pipelines.ingest import ingest
-assert "torchvision" not in sys.modules
-root = Path({str(tmp_path)!r})
-params = IngestParams.model_validate_json({settings("KMNIST", "train").model_dump_json()!r})
-stage.load_params = lambda path: params
-stage.refuse_input_in_outputs = lambda *_: None  # of all sections, and here is one
-stage.run_stage("ingest", lambda params, _: ingest(params, root=root, cache=root / "cache", out_dir=root / "out"))
-assert "torchvision" in sys.modules
-"""
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
-    )
-    assert found.stdout.startswith("ingest: 2 of 2 files accepted (0 rejected), 2 classes")
