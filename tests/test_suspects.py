@@ -1,5 +1,6 @@
 """Suspects: wrong labels come first, hard pictures of the right label are expected to be no mistakes."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,16 @@ def test_confident_learning_does_not_start_torch() -> None:
     look = "import sys, cleanlab.filter; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+def test_the_wrong_labels_that_the_main_job_plants_come_first() -> None:
+    """At least 6 of 8 among the first 25, by the committed params; `.ci/run` looks at a run in a fresh clone."""
+    data = Path(__file__).parents[1] / "data"
+    if not (data / "evaluate" / "suspects.csv").exists():
+        pytest.skip("the main job has not run here")
+    with (data / "ingest" / "truth.csv").open(encoding="utf-8", newline="") as file:
+        planted = {row["source_path"] for row in csv.DictReader(file) if row["flaw"] == "wrong_label"}
+    with (data / "evaluate" / "suspects.csv").open(encoding="utf-8", newline="") as file:
+        first = [row["source_path"] for row in csv.DictReader(file)][:25]
+    assert len(planted) == 8
+    assert len(planted & set(first)) >= 6
