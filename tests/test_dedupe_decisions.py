@@ -51,6 +51,28 @@ def test_a_confirmed_label_settles_a_conflict_and_confirms_its_copies(tmp_path: 
     ]
 
 
+def test_equal_bytes_under_two_labels_follow_a_confirmed_copy_as_one(tmp_path: Path) -> None:
+    files = [File("ES", "a", BEST), File("SG", "b", BEST), File("SG", "c", COPY)]
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    (reference / "d.jpg").write_bytes(jpeg(drawn(2)))
+    against = ({"name": "last month", "path": "reference", "found": "drop"},)
+    result = run(tmp_path, files, keep=(f"{image_id(COPY)},,x",), against=against)
+    assert result.verdicts() == {"a": "keep", "b": "copy", "c": "copy"}
+    assert {row["label"] for row in result.rows.values()} == {"SG"}
+    assert sorted((pair["path_a"], pair["path_b"]) for pair in result.pairs if pair["kind"] == "exact") == [("a", "b")]
+    assert len(result.pairs) == 2
+    (reference / "d.jpg").write_bytes(BEST)
+    result = run(
+        tmp_path / "found", files, keep=(f"{image_id(COPY)},,x",), against=({**against[0], "path": "../reference"},)
+    )
+    assert set(result.verdicts().values()) == {"drop"}
+    result = run(
+        tmp_path / "dropped", files, drop=(f"{image_id(BEST)},x",), against=({**against[0], "path": "../reference"},)
+    )
+    assert result.verdicts() == {"a": "drop", "b": "drop", "c": "drop"}
+
+
 def test_two_confirmed_labels_stand_beside_each_other(tmp_path: Path) -> None:
     files = [File("SG", "a", BEST), File("ES", "b", COPY)]
     result = run(tmp_path, files, keep=(f"{image_id(BEST)},,x", f"{image_id(COPY)},,y"))
