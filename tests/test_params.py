@@ -87,7 +87,7 @@ def test_params_are_frozen() -> None:
         (
             "  gallery: ",
             "  galery: ",
-            "report.gallery: required key is missing; add it; params.yaml has no hidden defaults",
+            "report.gallery: required key is missing; add it: this key has no default",
         ),
         (
             "    - lite0_frozen\n",

@@ -25,7 +25,7 @@ _SAME = ("exact", "near", "recut")
 
 @dataclass(frozen=True)
 class DedupeArtifact:
-    """What dedupe wrote and found. Pairs are counted by kind, rows of the manifest by verdict."""
+    """What dedupe wrote and found. Rows of the manifest are counted by verdict; duplicates.csv has the pairs."""
 
     manifest: Path
     duplicates: Path
@@ -33,17 +33,6 @@ class DedupeArtifact:
     num_images: int
     num_groups: int
     """groups of at least two rows"""
-    largest_group: int
-    """rows"""
-    num_exact: int
-    num_pixels: int
-    num_near: int
-    num_recut: int
-    """pairs of one photograph, cut differently: both stay, in one group"""
-    num_alike: int
-    """pairs that look alike but for detail or colours: both stay, in one group while it is narrow"""
-    num_embedding: int
-    """pairs that only their features say are alike"""
     num_against: int
     """pairs with pictures of reference sets"""
     num_skipped: int
@@ -254,7 +243,6 @@ def _artifact(
     num_skipped: int,
 ) -> DedupeArtifact:
     sizes = Counter(verdict.group for verdict in verdicts if verdict.verdict != "drop")
-    kinds = Counter(pair.kind for pair in pairs)
     found = Counter(verdict.verdict for verdict in verdicts)
     return DedupeArtifact(
         manifest=out_dir / "manifest.parquet",
@@ -262,13 +250,6 @@ def _artifact(
         decisions=out_dir / "decisions.csv",
         num_images=len(rows.image_id),
         num_groups=sum(size > 1 for size in sizes.values()),
-        largest_group=max(sizes.values(), default=0),
-        num_exact=kinds["exact"],
-        num_pixels=kinds["pixels"],
-        num_near=kinds["near"],
-        num_recut=kinds["recut"],
-        num_alike=kinds["alike"],
-        num_embedding=kinds["embedding"],
         num_against=num_against,
         num_skipped=num_skipped,
         num_conflicts=found["conflict"],

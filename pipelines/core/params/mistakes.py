@@ -21,7 +21,7 @@ READ_AS = {
 MANY = 12
 """allowed words that are too many to list where one is close to what was written"""
 REMEDIES = {
-    "missing": "add it; params.yaml has no hidden defaults",
+    "missing": "add it: this key has no default",
     "int_type": "write a whole number",
     "int_from_float": "write a whole number",
     "float_type": "write a number",
