@@ -69,7 +69,7 @@ def status(
 ) -> None:
     """Say what is new, changed or gone in the sources since the snapshot was read, and what to do; read no picture."""
     from pipelines.core.params import load_params
-    from pipelines.ingest import changes
+    from pipelines.ingest import changes, snapshots
 
     layout = Layout(Path.cwd())
     params = load_params(layout.params)
@@ -78,7 +78,13 @@ def status(
     for line in lines:
         print(f"status: {line}")
     if not lines and not quiet:
-        print(f"status: nothing that can be seen without reading changed since snapshot {params.ingest.snapshot!r}")
+        name = params.ingest.snapshot
+        read = snapshots.find_finished(layout.cache, name) is not None
+        print(
+            f"status: nothing that can be seen without reading changed since snapshot {name!r}"
+            if read
+            else f"status: snapshot {name!r} was not read here yet: `make repro` does"
+        )
 
 
 @app.command("validate")

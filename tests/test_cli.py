@@ -121,6 +121,12 @@ def test_status_says_what_is_new_and_make_repro_asks_it_first(two_snapshots: Pat
     yaml = YAML()
     whole = yaml.load(ROOT / "params.yaml")
     whole["ingest"] = json.loads(params(snapshot="2").model_dump_json())
+    whole["ingest"]["snapshot"] = "3"
+    yaml.dump(whole, two_snapshots / "params.yaml")
+    assert miwake("status", cwd=two_snapshots).stdout == (
+        "status: snapshot '3' was not read here yet: `make repro` does\n"
+    )
+    whole["ingest"]["snapshot"] = "2"
     yaml.dump(whole, two_snapshots / "params.yaml")
     found = miwake("status", cwd=two_snapshots)
     assert (found.returncode, found.stderr) == (0, "")
