@@ -30,7 +30,7 @@ env: $(INSTALLED) $(VENV)/bin/miwake ## the environment alone, in .venv, from re
 dev: env $(DEV) ## the same with what tests and checks need, from requirements-dev.lock
 
 repro: env ## run what changed of the pipeline, then say where the report lies
-	@python -m pipelines.core.preflight
+	@python -m pipelines.params.preflight
 	@miwake status --quiet
 	@dvc repro
 	@echo
@@ -51,7 +51,7 @@ bench: dev ## the benchmarks that need no data of your own, tables and one JSON 
 	@python benchmarks/pipeline.py
 
 schema: env ## write params.schema.json anew, after a change of the params models
-	@python -m pipelines.core.params
+	@python -m pipelines.params
 
 COMPILE := uv pip compile -q --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python 3.11
 lock: ## write requirements.lock and requirements-dev.lock anew from pyproject.toml (needs uv)

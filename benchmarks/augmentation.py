@@ -22,11 +22,11 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from pipelines.core.augmentation import apply
-from pipelines.core.draws import draw
-from pipelines.core.memory import keep_memory
-from pipelines.core.params import load_params
-from pipelines.core.params.augment import AugmentPolicy, policy_of
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.sampling import draw
+from pipelines.params import load_params
+from pipelines.params.augment import AugmentPolicy, policy_of
+from pipelines.train.memory import keep_memory
 
 ROOT = Path(__file__).parents[1]
 BATCHES = {64: 256, 224: 64}

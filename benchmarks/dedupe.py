@@ -37,10 +37,10 @@ PER_KIND = 500
 STAGES = """
 import json, sys
 from pathlib import Path
-from pipelines.core.stage import _NoPandas
+from pipelines.params.command import _NoPandas
 sys.meta_path.insert(0, _NoPandas())  # as the stages' commands do
-from pipelines.core.params.dedupe import DedupeParams
-from pipelines.core.params.ingest import IngestParams
+from pipelines.params.dedupe import DedupeParams
+from pipelines.params.ingest import IngestParams
 from pipelines.dedupe import dedupe
 from pipelines.ingest import ingest
 sections, out = json.loads(sys.argv[1]), Path(sys.argv[2])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.core.augmentation import apply
-from pipelines.core.draws import draw
-from pipelines.core.params.augment import AugmentPolicy
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.sampling import draw
+from pipelines.params.augment import AugmentPolicy
 
 
 @dataclass(frozen=True)

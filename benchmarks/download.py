@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = """
 import json, sys, time
 from pathlib import Path
-from pipelines.core.params.ingest import IngestParams
+from pipelines.params.ingest import IngestParams
 from pipelines.ingest.listing import Place
 from pipelines.ingest.urls import list_urls
 params = IngestParams.model_validate_json(sys.argv[1])

@@ -30,7 +30,7 @@ import project  # noqa: F401  (finds pipelines)
 import pyarrow as pa
 from PIL import Image, ImageOps
 
-from pipelines.core.packs import new_pack, read_index
+from pipelines.augmentation.packs import new_pack, read_index
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 
 ROOT = Path(__file__).parents[1]
@@ -138,7 +138,7 @@ def pack(source: Path, folder: Path) -> int:
 
 def run_ours(arguments: argparse.Namespace) -> None:
     """The stage; how long its features took goes to seconds.json."""
-    from pipelines.core.params.train import TrainParams
+    from pipelines.params.train import TrainParams
     from pipelines.train import train
     from pipelines.train.threads import wait_briefly
 
@@ -180,7 +180,7 @@ def run_as_loaded(arguments: argparse.Namespace) -> None:
     """The plain loop."""
     import torch
 
-    from pipelines.core.lite0 import load_backbone, weights_path
+    from pipelines.features.lite0 import load_backbone, weights_path
 
     torch.set_num_threads(arguments.threads)
     try:

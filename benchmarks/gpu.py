@@ -201,7 +201,7 @@ class Bench:
         """The table of both devices."""
         from devices import compare, show
 
-        from pipelines.core.params.augment import AugmentPolicy
+        from pipelines.params.augment import AugmentPolicy
 
         found = {name: AugmentPolicy.model_validate_json(json.dumps(one)) for name, one in policies().items()}
         sizes = sorted({self.sizes.small, self.sizes.large})

@@ -211,7 +211,7 @@ class Bench:
 def all_cores() -> int:
     """As many as ingest would use by itself."""
     sys.path.insert(0, str(ROOT))
-    from pipelines.core.executor import num_workers
+    from pipelines.parallel.pool import num_workers
 
     return num_workers()
 

@@ -22,8 +22,8 @@ import project  # noqa: F401  (finds pipelines)
 import pyarrow as pa
 
 from pipelines.core.files import write_csv
-from pipelines.core.params import load_params
 from pipelines.core.tables import DEDUPED, write_table
+from pipelines.params import load_params
 
 ROOT = Path(__file__).parents[1]
 PAIRS = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
@@ -100,7 +100,7 @@ def draw_manifest(folder: Path, num_images: int, *, people: int, groups: str = "
 def measure(code: str, folder: Path) -> tuple[float, float]:
     """Seconds of one call of the stage, and the peak memory of its process in MB."""
     script = (
-        "import time, resource; from pathlib import Path; from pipelines.core.params import load_params\n"
+        "import time, resource; from pathlib import Path; from pipelines.params import load_params\n"
         f"params = load_params(Path({str(ROOT / 'params.yaml')!r})); folder = Path({str(folder)!r})\n"
         "m, r, o = folder / 'manifest.parquet', folder / 'rejected.csv', folder / 'out'\n"
         "d = folder / 'duplicates.csv'\n"

@@ -28,8 +28,8 @@ import sys, time; from pathlib import Path
 started = time.perf_counter()
 import great_expectations.expectations
 imported = time.perf_counter() - started
-from pipelines.core.params import load_params
-from pipelines.core.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
+from pipelines.params import load_params
+from pipelines.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
 from pipelines.validate import validate
 root, folder, variant = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 w = {"severity": "warn"}

@@ -13,7 +13,7 @@ from flows.markdown import page, picture, table
 from flows.results import MAX_ROWS, evaluate_page, read_csv, students_page, train_page
 from pipelines.core.errors import count
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params
+from pipelines.params import Params
 from pipelines.report.data_card import VERDICTS
 
 Page = Callable[[Layout, Params, bool], str]

@@ -35,10 +35,10 @@ from prefect.states import Cancelled, Completed, Crashed
 from flows import artifacts
 from flows.bridge import DvcBusyError, Stage, StageRunner, StageStoppedError, read_stages, select, try_lock
 from pipelines.core.errors import MiwakeError, count
-from pipelines.core.executor import num_workers
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params, load_params
-from pipelines.core.preflight import preflight
+from pipelines.parallel.pool import num_workers
+from pipelines.params import Params, load_params
+from pipelines.params.preflight import preflight
 
 ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 

@@ -9,7 +9,7 @@ from typing import Any
 from flows.markdown import cell, page, picture, table
 from pipelines.core.errors import count
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params
+from pipelines.params import Params
 from pipelines.report.members import member_rows, together
 from pipelines.report.wording import calibration, decisions_taken
 

@@ -24,7 +24,7 @@ from flows.pipeline import RunCancelledError, cancelled, end_tasks, only_run, ru
 from pipelines.core.errors import InputError, ParamsError
 from pipelines.core.files import write_text
 from pipelines.core.layout import Layout
-from pipelines.core.params import load_params
+from pipelines.params import load_params
 
 
 @flow(name="retrain", log_prints=True, on_failure=[end_tasks], on_cancellation=[end_tasks], on_crashed=[end_tasks])

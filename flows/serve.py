@@ -22,8 +22,8 @@ from flows.settings import HOST, SERVED_BY, folder_name, set_up_prefect
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.files import write_text
 from pipelines.core.layout import Layout
-from pipelines.core.params import load_params
-from pipelines.core.preflight import preflight
+from pipelines.params import load_params
+from pipelines.params.preflight import preflight
 
 HERE = "http://127.0.0.1:* http://localhost:* ws://127.0.0.1:* ws://localhost:*"
 POLICY = (

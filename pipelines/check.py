@@ -6,8 +6,8 @@ what lies there. `run_stage` checks, here as in every stage; this one only write
 
 from pipelines.core.files import write_json
 from pipelines.core.layout import OUTPUTS, Layout
-from pipelines.core.params import Params
-from pipelines.core.stage import run_stage
+from pipelines.params import Params
+from pipelines.params.command import run_stage
 
 
 def check(_params: Params, layout: Layout) -> str:

@@ -22,7 +22,8 @@ from typing import Annotated
 import typer
 
 from pipelines.core.errors import InputError, MiwakeError
-from pipelines.core.layout import Layout, refuse_input_in_outputs
+from pipelines.core.layout import Layout
+from pipelines.params.inputs import refuse_input_in_outputs
 
 app = typer.Typer(
     name="miwake",
@@ -68,8 +69,8 @@ def status(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing where nothing changed.")] = False,
 ) -> None:
     """Say what is new, changed or gone in the sources since the snapshot was read, and what to do; read no picture."""
-    from pipelines.core.params import load_params
     from pipelines.ingest import changes, snapshots
+    from pipelines.params import load_params
 
     layout = Layout(Path.cwd())
     params = load_params(layout.params)
@@ -97,7 +98,7 @@ def validate(
     ] = False,
 ) -> None:
     """Hold data/dedupe/manifest.parquet against the rules of params.yaml and say what is broken; write nothing."""
-    from pipelines.core.params import load_params
+    from pipelines.params import load_params
     from pipelines.validate import export, outcome, stage
 
     layout = Layout(Path.cwd())

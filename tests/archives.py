@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 from test_ingest import Result, params, picture
 
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import ArchiveSource
 from pipelines.ingest.archive import list_archive
 from pipelines.ingest.listing import Listing, Place
+from pipelines.params.ingest import IngestParams
+from pipelines.params.sources import ArchiveSource
 
 FILES = {
     "pets/cat/0.jpg": picture(0),

@@ -9,9 +9,9 @@ from PIL import Image
 
 from pipelines.augment import AugmentArtifact, augment
 from pipelines.core.crops import WHOLE, Crop
-from pipelines.core.params.augment import AugmentParams, policy_of
-from pipelines.core.params.ingest import CropParams, NoCrop
 from pipelines.core.tables import MANIFEST, SPLITS, write_table
+from pipelines.params.augment import AugmentParams, policy_of
+from pipelines.params.ingest import CropParams, NoCrop
 
 ID = "ab" * 32
 NO_CROP = NoCrop(kind="none")

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.core.augmentation import apply
-from pipelines.core.draws import Draws, draw, picture_keys
-from pipelines.core.draws.auto import Op
-from pipelines.core.params.augment import AugmentPolicy, policy_of
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.auto_augment import Op
+from pipelines.augmentation.random import picture_keys
+from pipelines.augmentation.sampling import Draws, draw
+from pipelines.params.augment import AugmentPolicy, policy_of
 
 KEYS = picture_keys(np.array([f"{i * 7919:064x}"[::-1] for i in range(1000)]))
 TRIVIAL = policy_of(flip=0.5, auto={"kind": "trivialaugment"})

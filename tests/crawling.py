@@ -11,10 +11,10 @@ from search_pages import Picture, SearchSite
 from test_crawl_engines import JSON
 from test_ingest import DOWNLOAD
 
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import CrawlSource
 from pipelines.ingest.crawl import list_crawl
 from pipelines.ingest.listing import Listing, Place
+from pipelines.params.ingest import IngestParams
+from pipelines.params.sources import CrawlSource
 
 
 class Web:

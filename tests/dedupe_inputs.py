@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines.core.params.dedupe import DedupeParams
 from pipelines.core.tables import DEDUPED, MANIFEST, read_table, rows, write_table
 from pipelines.dedupe import DedupeArtifact, dedupe
+from pipelines.params.dedupe import DedupeParams
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.params.evaluate import EvaluateParams
 from pipelines.core.tables import DEDUPED, FEATURES, PACK_INDEX, PREDICTIONS, write_table
 from pipelines.evaluate import evaluate
 from pipelines.evaluate.metrics import (
     Floats,
 )
+from pipelines.params.evaluate import EvaluateParams
 
 PARAMS = EvaluateParams(seed=7, ensemble="mean", confidence=0.95, leak_repeats=3)
 

@@ -17,12 +17,12 @@ from PIL import Image
 
 from pipelines.core.files import write_csv, write_json
 from pipelines.core.layout import Layout
-from pipelines.core.params import load_params
-from pipelines.core.params.evaluate import Ensemble, EvaluateParams
-from pipelines.core.params.report import ReportParams
-from pipelines.core.params.train import TrainParams
 from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, write_table
 from pipelines.evaluate import evaluate
+from pipelines.params import load_params
+from pipelines.params.evaluate import Ensemble, EvaluateParams
+from pipelines.params.report import ReportParams
+from pipelines.params.train import TrainParams
 from pipelines.report import ReportArtifact, report
 
 Draw = Callable[[int, int], bytes]

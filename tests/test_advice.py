@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.core.params import load_params
-from pipelines.core.params.train import TrainParams
+from pipelines.params import load_params
+from pipelines.params.train import TrainParams
 from pipelines.report.actions import Action, what_to_fix
 from pipelines.report.confusion import confused_pairs
 from pipelines.report.inputs import Inputs

@@ -17,9 +17,9 @@ from archives import FILES, KINDS, comparable, files_of, listing, settings, tar_
 from test_ingest import SHARED, params, picture, put, run
 
 from pipelines.core.errors import InputError
-from pipelines.core.executor import map_chunks
 from pipelines.ingest import plan as ingest_plan
 from pipelines.ingest import run as ingest_run
+from pipelines.parallel.pool import map_chunks
 
 
 @pytest.fixture

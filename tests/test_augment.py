@@ -14,12 +14,13 @@ from PIL import Image
 
 from pipelines.augment import AugmentArtifact
 from pipelines.augment.copies import FIRST_EPOCH, plan_copies
-from pipelines.core.augmentation import apply
-from pipelines.core.draws import draw, picture_keys
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.packs import PackReader, fold_rows, read_index, read_training_index
+from pipelines.augmentation.random import picture_keys
+from pipelines.augmentation.sampling import draw
 from pipelines.core.errors import InputError
-from pipelines.core.packs import PackReader, fold_rows, read_index, read_training_index
-from pipelines.core.params.augment import AugmentParams, CopyParams
 from pipelines.core.tables import write_table
+from pipelines.params.augment import AugmentParams, CopyParams
 
 
 def test_every_picture_is_packed_into_its_subset(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 from pipelines.augment.fitting import SPARE, Fit, least_size, place, to_square
 from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.errors import DecisionError, ImageError, InputError
-from pipelines.core.images import Reduced, decode, decode_reduced
-from pipelines.core.params.ingest import FileCrop
 from pipelines.core.tables import SPLITS, write_table
+from pipelines.images.decoding import Reduced, decode, decode_reduced
+from pipelines.params.ingest import FileCrop
 
 HEADER = "image_id,left,top,right,bottom\n"
 

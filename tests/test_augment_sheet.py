@@ -9,8 +9,8 @@ from PIL import Image
 
 from pipelines.augment.preview import choose, describe
 from pipelines.augment.sheet import MAX_BYTES, Block, _elided, _wrapped, draw_sheet
-from pipelines.core.packs import PackIndex
-from pipelines.core.params.augment import policy_of
+from pipelines.augmentation.packs import PackIndex
+from pipelines.params.augment import policy_of
 
 
 def index_of_classes(class_index: list[int]) -> PackIndex:

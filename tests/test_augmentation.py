@@ -7,9 +7,9 @@ import torch
 from changing import KEYS, TRIVIAL, change, scene
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipelines.core.augmentation import apply
-from pipelines.core.draws import draw
-from pipelines.core.params.augment import OFF, AugmentPolicy, policy_of
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.sampling import draw
+from pipelines.params.augment import OFF, AugmentPolicy, policy_of
 
 SEVERAL: dict[str, Any] = {
     **{"flip": 0.5, "flip_vertical": 0.5, "rotation": 30.0, "shift": 0.2, "zoom": 0.5, "shear": 10.0},
@@ -61,7 +61,7 @@ def test_how_many_go_through_together_changes_no_bit(monkeypatch: pytest.MonkeyP
     images = scene(count=9)
     draws = draw(STRONG, seed=1, epoch=1, pictures=KEYS[:9])
     whole = apply(images, draws, STRONG)
-    monkeypatch.setattr("pipelines.core.augmentation.changes.CPU_NUMBERS", 2 * 3 * 48 * 48)
+    monkeypatch.setattr("pipelines.augmentation.applying.CPU_NUMBERS", 2 * 3 * 48 * 48)
     assert torch.equal(apply(images, draws, STRONG), whole)
 
 

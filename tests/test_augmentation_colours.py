@@ -9,10 +9,11 @@ import torch
 from changing import KEYS, TRIVIAL, change, distance, one_op, photo, scene
 from PIL import ImageEnhance
 
-from pipelines.core.augmentation import GREY, apply
-from pipelines.core.draws import draw
-from pipelines.core.draws.auto import GEOMETRY, RANGES, Op
-from pipelines.core.params.augment import policy_of
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.auto_augment import GEOMETRY, RANGES, Op
+from pipelines.augmentation.geometry import GREY
+from pipelines.augmentation.sampling import draw
+from pipelines.params.augment import policy_of
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])

@@ -8,10 +8,11 @@ import pytest
 import torch
 from changing import TRIVIAL, change, distance, one_op, photo, scene
 
-from pipelines.core.augmentation import GREY, apply
-from pipelines.core.draws import draw
-from pipelines.core.draws.auto import GEOMETRY, RANGES, Op
-from pipelines.core.params.augment import policy_of
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.auto_augment import GEOMETRY, RANGES, Op
+from pipelines.augmentation.geometry import GREY
+from pipelines.augmentation.sampling import draw
+from pipelines.params.augment import policy_of
 
 
 def test_the_standard_policy_makes_the_pictures_that_it_always_made() -> None:

@@ -12,7 +12,7 @@ from train import Trained, claims, either_way
 from training import Json, Project, choose, cifar_folder, draw_pictures, policy, recipe, write_project
 from watching import watch
 
-from pipelines.core.params import load_params
+from pipelines.params import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,9 +12,10 @@ from test_end_to_end import DVC, ENVIRONMENT, edit, small_pipeline, stages_run
 from test_ingest import picture, put
 
 from pipelines.core.errors import InputError
-from pipelines.core.layout import OUTPUTS, Layout, lies_in, refuse_input_in_outputs
-from pipelines.core.params import Params, load_params
+from pipelines.core.layout import OUTPUTS, Layout
 from pipelines.ingest import ingest
+from pipelines.params import Params, load_params
+from pipelines.params.inputs import lies_in, refuse_input_in_outputs
 
 FOLDER = {"kind": "folder", "label_from": "last_folder", "symlinks": "skip", "hidden": "skip"}
 ARCHIVE = {"kind": "archive", "label_from": "last_folder", "hidden": "skip", "max_files": 100, "max_bytes": 10_000_000}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.core.images import decode, sketch
+from pipelines.images.decoding import decode, sketch
 
 LIMIT = 1_000_000
 # red, green and blue of the space as XYZ under D50

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.core.containers import MAX_FRAMES, gif_still, png_still, tiff_still
 from pipelines.core.errors import ImageError
-from pipelines.core.exif import read_orientation
-from pipelines.core.images import Sketch, decode, sketch
-from pipelines.core.jpegs import read_header
+from pipelines.images.decoding import Sketch, decode, sketch
+from pipelines.images.exif import read_orientation
+from pipelines.images.jpeg import read_header
+from pipelines.images.sanitize import MAX_FRAMES, gif_still, png_still, tiff_still
 
 LIMIT = 1_000_000
 SECONDS = 5.0

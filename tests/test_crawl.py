@@ -373,7 +373,7 @@ HANGS_SECONDS = 240.0
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from pipelines.core.params.ingest import DownloadParams, IngestParams
+from pipelines.params.ingest import DownloadParams, IngestParams
 from pipelines.ingest import ingest
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from test_ingest import DOWNLOAD
 
-from pipelines.core.params.ingest import DownloadParams
 from pipelines.ingest.crawl.crew import Crew, Job
+from pipelines.params.ingest import DownloadParams
 
 
 @dataclass

@@ -41,10 +41,10 @@ from search_pages import (
 )
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.engines import Engine as EngineParams
 from pipelines.ingest.crawl.answers import Answer, AnswerError, Turn, seen
 from pipelines.ingest.crawl.engines import ADDRESSES, Engine, make_engines
 from pipelines.ingest.download import Page
+from pipelines.params.engines import Engine as EngineParams
 
 BING = {
     "engine": "bing", "size": "any", "type": "any", "color": "any", "license": "any", "layout": "any", "people": "any",

@@ -17,16 +17,16 @@ from ruamel.yaml import YAML
 
 from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.executor import map_chunks
-from pipelines.core.images import sketch
-from pipelines.core.params import load_params
-from pipelines.core.params.ingest import CentreCrop, CropParams, FaceCrop, FileCrop, NoCrop
-from pipelines.core.params.sources import FolderSource
+from pipelines.images.decoding import sketch
 from pipelines.ingest import ingest
 from pipelines.ingest.cropping import find_crop
 from pipelines.ingest.folder import list_folder
 from pipelines.ingest.listing import Box
 from pipelines.ingest.visit import CROP, Chunk, Visited, visit
+from pipelines.parallel.pool import map_chunks
+from pipelines.params import load_params
+from pipelines.params.ingest import CentreCrop, CropParams, FaceCrop, FileCrop, NoCrop
+from pipelines.params.sources import FolderSource
 
 ROOT = Path(__file__).parents[1]
 CENTRE = CentreCrop(kind="centre")

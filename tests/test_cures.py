@@ -16,11 +16,11 @@ from PIL import ImageOps
 from test_validate import LIMITED, PARAMS, entries
 
 from pipelines.core.errors import BrokenRulesError
-from pipelines.core.params import load_params
-from pipelines.core.params.augment import policy_of
-from pipelines.core.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
 from pipelines.core.tables import MANIFEST, read_table, rows, write_table
 from pipelines.dedupe import dedupe
+from pipelines.params import load_params
+from pipelines.params.augment import policy_of
+from pipelines.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
 from pipelines.validate import validate
 from pipelines.validate.frames import REJECT_COLUMNS
 from pipelines.validate.rules import build_rules

@@ -15,12 +15,12 @@ from test_ingest import picture, put, run
 
 from pipelines.augment import packing
 from pipelines.augment.places import Row
-from pipelines.core import dask
 from pipelines.core.crops import WHOLE
 from pipelines.core.errors import ImageError, MiwakeError
-from pipelines.core.executor import map_chunks
-from pipelines.core.images import Pixels
+from pipelines.images.decoding import Pixels
 from pipelines.ingest import plan
+from pipelines.parallel import dask_pool as dask
+from pipelines.parallel.pool import map_chunks
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip("distributed", reason="the extra dask is not installed")

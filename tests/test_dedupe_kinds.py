@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw, ImageFilter
 from pydantic import ValidationError
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.dedupe import EmbeddingParams, ReferenceParams
 from pipelines.dedupe.detail import tile_agreement
 from pipelines.dedupe.find import ForeignPair, Found
 from pipelines.dedupe.groups import MAX_DIAMETER, Item, Verdict, judge
 from pipelines.dedupe.kinds import Sizes, made_from_each_other, slack_of
 from pipelines.dedupe.output import ForeignRow, _apart
 from pipelines.dedupe.stage import _in_reference_sets
+from pipelines.params.dedupe import EmbeddingParams, ReferenceParams
 
 
 def detailed(seed: int, size: int = 240) -> Image.Image:

@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw
 from test_dedupe_kinds import as_folder, detailed, two_cuts
 from test_dedupe_real import CONFLICTS, COPIES, LOOK_ALIKES, members
 
-from pipelines.core.params.dedupe import ReferenceParams
 from pipelines.dedupe.embeddings import alike_pairs
 from pipelines.dedupe.groups import Item, judge
 from pipelines.dedupe.hashes import WHOLE, Chosen, Thumbnails
@@ -20,6 +19,7 @@ from pipelines.dedupe.kinds import Sizes, made_from_each_other
 from pipelines.dedupe.near import threshold
 from pipelines.dedupe.output import shared_photographs
 from pipelines.dedupe.verify import Candidates, verify
+from pipelines.params.dedupe import ReferenceParams
 
 
 def ids(count: int) -> list[str]:

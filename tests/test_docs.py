@@ -18,10 +18,10 @@ from PIL import Image
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.load import load_params
-from pipelines.core.params.recipes import FullRecipe
-from pipelines.core.params.sources import Source
+from pipelines.params.ingest import IngestParams
+from pipelines.params.load import load_params
+from pipelines.params.recipes import FullRecipe
+from pipelines.params.sources import Source
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")

@@ -15,11 +15,11 @@ import pytest
 from hostile_server import Answer, HostileServer, at_first, misbehave, picture, redirect
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.ingest import DownloadParams
 from pipelines.ingest.download import Downloader, Journal, Record, Request, addresses, clean_url, fetch_all, store
 from pipelines.ingest.download.addresses import check_addresses, is_public, open_host, parse_url
 from pipelines.ingest.download.agent import user_agent
 from pipelines.ingest.download.trouble import StoppedError
+from pipelines.params.ingest import DownloadParams
 
 RULES: dict[str, Any] = {
     "contact": "",

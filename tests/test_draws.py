@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.core.draws import draw, picture_keys, uniform, uniforms
-from pipelines.core.draws.auto import RANGES, Op
-from pipelines.core.params.augment import AugmentPolicy, RandAugment, policy_of
+from pipelines.augmentation.auto_augment import RANGES, Op
+from pipelines.augmentation.random import picture_keys, uniform, uniforms
+from pipelines.augmentation.sampling import draw
+from pipelines.params.augment import AugmentPolicy, RandAugment, policy_of
 
 STRONG = policy_of(
     **{"flip": 0.5, "flip_vertical": 0.5, "rotation": 30.0, "shift": 0.2, "zoom": 0.5, "shear": 20.0},

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.evaluate import Ensemble, EvaluateParams
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 from pipelines.evaluate import evaluate
 from pipelines.evaluate.calibration import temper
 from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, vote, weighted_mean
 from pipelines.evaluate.members import Member, Predictions
 from pipelines.evaluate.metrics import Floats
+from pipelines.params.evaluate import Ensemble, EvaluateParams
 from pipelines.report.members import member_rows, together
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import MiwakeError, ParamsError
-from pipelines.core.executor import (
+from pipelines.parallel.pool import (
     CHUNKS_IN_FLIGHT,
     SHARED_IN_FLIGHT,
     Side,

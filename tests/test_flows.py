@@ -39,8 +39,8 @@ from flows.settings import folder_name, prefect_environment
 from pipelines.core.errors import InputError, MiwakeError, ParamsError
 from pipelines.core.files import write_csv, write_json, write_text
 from pipelines.core.layout import Layout
-from pipelines.core.params import load_params
 from pipelines.core.tables import MANIFEST, write_table
+from pipelines.params import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -619,7 +619,7 @@ def test_the_way_back_loses_no_edit_of_the_users(committed: Path) -> None:
 
 
 def test_the_schedule_of_the_params_is_checked_field_by_field() -> None:
-    from pipelines.core.params.retrain import RetrainParams
+    from pipelines.params.retrain import RetrainParams
 
     for cron in ("0 3 * * 1", "*/5 0-6 1,15 jan-mar mon-fri", "59 23 31 12 7"):
         assert RetrainParams(cron=cron, timezone="Asia/Tokyo", refresh=False).cron == cron

@@ -15,12 +15,12 @@ from train_inputs import FROZEN, colours, history, write_packs, written
 from train_inputs import run as run_recipe
 from train_inputs import small_packs as packs_of
 
-from pipelines.core.augmentation import GREY
+from pipelines.augmentation.geometry import GREY
+from pipelines.augmentation.packs import read_index
 from pipelines.core.errors import InputError, TrainingError
-from pipelines.core.lite0 import fold_batch_norm, load_backbone
-from pipelines.core.packs import read_index
-from pipelines.core.params.recipes import SgdHead, View
 from pipelines.core.tables import read_classes
+from pipelines.features.lite0 import fold_batch_norm, load_backbone
+from pipelines.params.recipes import SgdHead, View
 from pipelines.train import TrainArtifact, features, frozen, load_member, probe, sgd_head
 from pipelines.train.head import LinearHead, fit_heads, mean_probabilities
 from pipelines.train.member import FrozenClassifier, read_info

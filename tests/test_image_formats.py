@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import ImageError
-from pipelines.core.images import Picture, Sketch, decode, sketch
+from pipelines.images.decoding import Picture, Sketch, decode, sketch
 
 LIMIT = 1_000_000
 PATCHES = ((200, 40, 40), (40, 160, 60), (50, 60, 190), (128, 128, 128), (0, 0, 0), (255, 255, 255))

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import ImageError
-from pipelines.core.images import Picture, Sketch, decode, sketch, upright
+from pipelines.images.decoding import Picture, Sketch, decode, sketch, upright
 
 LIMIT = 1_000_000
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

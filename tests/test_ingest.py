@@ -23,17 +23,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.core import executor
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.executor import Side, map_chunks
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import FolderSource
-from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
+from pipelines.images.shards import ShardReader
 from pipelines.ingest import IngestArtifact, file_reader, ingest, output, plan, visit
 from pipelines.ingest import folder as folder_source
 from pipelines.ingest import run as ingest_run
 from pipelines.ingest.labels import clean_label, printable
+from pipelines.parallel import pool as executor
+from pipelines.parallel.pool import Side, map_chunks
+from pipelines.params.ingest import IngestParams
+from pipelines.params.sources import FolderSource
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -629,7 +629,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path: Path,
         put(tmp_path / "pictures" / "cat" / f"{index}.jpg", picture(index))
     code = (
         "import json, sys; from pathlib import Path; from pipelines.ingest import ingest; "
-        "from pipelines.core.params.ingest import IngestParams; "
+        "from pipelines.params.ingest import IngestParams; "
         "ingest(IngestParams.model_validate_json(sys.argv[1]), root=Path(sys.argv[2]), "
         "cache=Path(sys.argv[2]) / 'cache', out_dir=Path(sys.argv[2]) / 'out', workers=1)"
     )

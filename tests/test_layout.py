@@ -13,10 +13,10 @@ import pytest
 
 from pipelines.core.errors import InputError
 from pipelines.core.layout import WRITERS, Layout, repro_of
-from pipelines.core.params import load_params
-from pipelines.core.preflight import preflight
-from pipelines.core.stage import check_project, run_stage
 from pipelines.core.tables import SPLITS, read_classes, read_table
+from pipelines.params import load_params
+from pipelines.params.command import check_project, run_stage
+from pipelines.params.preflight import preflight
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,7 +92,7 @@ def error_of(error: OSError, root: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_training_has_the_threads_that_params_say(tmp_path: Path) -> None:
     """With one of these variables a convolution's gradient waits for threads that do not come."""
     (tmp_path / "stage.py").write_text(
-        "from pipelines.core.stage import run_stage\n"
+        "from pipelines.params.command import run_stage\n"
         "def stage(params, layout):\n"
         "    import torch\n"
         "    torch.set_num_threads(2)\n"
@@ -228,4 +228,4 @@ def test_a_user_that_the_machine_does_not_know_is_told_what_to_set(
 
 def test_make_repro_looks_before_dvc_does_anything() -> None:
     target = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nrepro: ")[1].split("\n\n")[0]
-    assert target.index("pipelines.core.preflight") < target.index("dvc repro\n")
+    assert target.index("pipelines.params.preflight") < target.index("dvc repro\n")

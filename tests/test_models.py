@@ -18,9 +18,9 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from pipelines.core.errors import InputError
-from pipelines.core.lite0 import MEAN, STD, load_backbone
-from pipelines.core.lite0 import weights_path as lite0_path
-from pipelines.core.params.networks import (
+from pipelines.features.lite0 import MEAN, STD, load_backbone
+from pipelines.features.lite0 import weights_path as lite0_path
+from pipelines.params.networks import (
     FileWeights,
     MemberWeights,
     Mlp,

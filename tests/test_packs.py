@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.core.errors import InputError
-from pipelines.core.packs import (
+from pipelines.augmentation.packs import (
     PackIndex,
     PackReader,
     fold_rows,
@@ -19,6 +18,7 @@ from pipelines.core.packs import (
     read_training_index,
     targets,
 )  # fmt: skip
+from pipelines.core.errors import InputError
 from pipelines.core.tables import PACK_INDEX, write_table
 
 

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipelines.core.errors import ParamsError
-from pipelines.core.params import Params, load, load_params
-from pipelines.core.params.base import Section, path_below
-from pipelines.core.params.schema import _subclasses, params_schema
+from pipelines.params import Params, load, load_params
+from pipelines.params.base import Section, path_below
+from pipelines.params.schema import _subclasses, params_schema
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipelines.core.params import Params, load_params
-from pipelines.core.params.schema import params_schema
-from pipelines.core.params.validate import CountRule
 from pipelines.core.tables import DEDUPED, SPLITS, read_table
 from pipelines.dedupe import dedupe
 from pipelines.ingest import ingest
+from pipelines.params import Params, load_params
+from pipelines.params.schema import params_schema
+from pipelines.params.validate import CountRule
 from pipelines.split import split
 from pipelines.validate import ValidateArtifact, validate
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pipelines.core.detail import DETAIL_SIDE, detail_of_full, eighths_of
-from pipelines.core.images import Sketch, decode, sketch
+from pipelines.images.decoding import Sketch, decode, sketch
+from pipelines.images.downscale import DETAIL_SIDE, detail_of_full, eighths_of
 from pipelines.ingest.quality import quality, sharpness
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipelines.core.errors import ImageError
-from pipelines.core.images import decode
-from pipelines.core.params.sources import SampleFlaws, SampleSource
+from pipelines.images.decoding import decode
 from pipelines.ingest.sample import CLASSES, LOOK_ALIKES, Planted, list_sample, planted, write_truth
 from pipelines.ingest.sample.names import file_index, file_name
 from pipelines.ingest.sample.picture import draw, draw_pixels
+from pipelines.params.sources import SampleFlaws, SampleSource
 
 NO_FLAWS = dict.fromkeys(SampleFlaws.model_fields, 0)
 ALL_FLAWS = {

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.core.errors import InputError
-from pipelines.core.shards import ShardReader
+from pipelines.images.shards import ShardReader
 from pipelines.ingest.blocks import BLOCK, Runs, num_blocks, padded, read_runs
 from pipelines.ingest.packing import ShardWriter, tar_headers
 from pipelines.ingest.spool import append, make_spool, spool_file, write

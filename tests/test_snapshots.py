@@ -21,12 +21,12 @@ from test_ingest import params, picture, put
 
 from pipelines.core import tables
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
+from pipelines.images.shards import ShardReader
 from pipelines.ingest import base, changes, file_reader, ingest, output, snapshots, visit
 from pipelines.ingest import stage as ingest_stage
 from pipelines.ingest.listing import Listing, Origin, Reject
+from pipelines.params.ingest import IngestParams
 
 ROOT = Path(__file__).parents[1]
 LONG_AGO = 1_600_000_000
@@ -581,7 +581,7 @@ def test_names_that_print_alike_are_never_mixed_up(tmp_path: Path, opened: list[
 KILLED_AT = """
 import json, os, signal, sys
 from pathlib import Path
-from pipelines.core.params.ingest import IngestParams
+from pipelines.params.ingest import IngestParams
 from pipelines.ingest import ingest, run, snapshots, output
 where, count = sys.argv[3], int(sys.argv[4])
 module, name = {"label": (output.Output, "_write_label"), "finish": (output.Output, "finish"),

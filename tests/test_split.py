@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from pipelines.core.errors import InputError
 from pipelines.core.files import write_csv
-from pipelines.core.params.split import SplitParams
 from pipelines.core.tables import DEDUPED, SPLITS, read_table, rows, write_table
+from pipelines.params.split import SplitParams
 from pipelines.split import SplitArtifact, split
 from pipelines.split.audit import audit_pairs
 from pipelines.split.bins import Bins

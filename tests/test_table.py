@@ -21,11 +21,11 @@ from pydantic import ValidationError
 from test_ingest import DOWNLOAD, Result, params, picture, put, run
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import TableSource
 from pipelines.ingest import ingest
 from pipelines.ingest.listing import UNKNOWN_STAMP, Listing, Place
 from pipelines.ingest.table import list_table
+from pipelines.params.ingest import IngestParams
+from pipelines.params.sources import TableSource
 
 COLUMNS = {
     "kind": "table", "path": "a.csv", "format": "csv", "image_column": "image", "image_is": "path", "root": "pictures",
@@ -504,7 +504,7 @@ def test_a_long_table_is_never_held(tmp_path: Path) -> None:
 import resource, sys
 from hashlib import sha256
 from pathlib import Path
-from pipelines.core.params.ingest import IngestParams
+from pipelines.params.ingest import IngestParams
 from pipelines.ingest.listing import Place
 from pipelines.ingest.table.rows import read_rows
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

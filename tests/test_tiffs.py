@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.errors import ImageError
-from pipelines.core.images import decode
+from pipelines.images.decoding import decode
 
 RAW = "camera-raw: a camera's raw file; export it as JPEG or TIFF"
 COLOURS = [(255, 128, 64), (0, 0, 0), (51, 230, 255)]

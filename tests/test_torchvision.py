@@ -20,15 +20,15 @@ from PIL import Image
 from test_ingest import Result, params, picture, put, run
 
 from pipelines.core.errors import InputError
-from pipelines.core.executor import map_chunks
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.shards import ShardReader
+from pipelines.images.shards import ShardReader
 from pipelines.ingest import plan as ingest_plan
 from pipelines.ingest import run as ingest_run
 from pipelines.ingest.listing import Place
 from pipelines.ingest.sources import list_source
 from pipelines.ingest.torchvision_data.catalogue import ARRAYS, FILES
 from pipelines.ingest.torchvision_data.opening import given_subset
+from pipelines.parallel.pool import map_chunks
+from pipelines.params.ingest import IngestParams
 
 datasets = pytest.importorskip("torchvision.datasets")
 

@@ -14,8 +14,8 @@ from torch import nn
 from train_inputs import SGD, pretrained
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.optimizers import Adam, AdamW, Constant, Cosine, OneCycle, Plateau, Sgd, Step
-from pipelines.core.params.recipes import CrossEntropy, Focal, Mixing, PartialRecipe, TwoStageRecipe
+from pipelines.params.optimizers import Adam, AdamW, Constant, Cosine, OneCycle, Plateau, Sgd, Step
+from pipelines.params.recipes import CrossEntropy, Focal, Mixing, PartialRecipe, TwoStageRecipe
 from pipelines.train.averaging import Average
 from pipelines.train.judging import figures
 from pipelines.train.losses import class_weights, distillation_losses, losses

@@ -18,13 +18,13 @@ import pytest
 from hostile_server import Answer, HostileServer, at_first, misbehave, picture, redirect
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.ingest import IngestParams
 from pipelines.core.tables import MANIFEST, read_table, rows
 from pipelines.ingest import ingest
 from pipelines.ingest.download import Journal, Record, Request, download_listing, source_key
 from pipelines.ingest.download.pictures import ObjectReader
 from pipelines.ingest.download.store import object_path
 from pipelines.ingest.listing import Origin, Place, Reject
+from pipelines.params.ingest import IngestParams
 
 ROOT = Path(__file__).parents[1]
 
@@ -230,7 +230,7 @@ def test_a_list_of_which_nothing_comes_says_why_and_is_tried_again(server: Hosti
 CHILD = """
 import json, sys
 from pathlib import Path
-from pipelines.core.params.ingest import IngestParams
+from pipelines.params.ingest import IngestParams
 from pipelines.ingest import ingest
 root = Path(sys.argv[2])
 ingest(IngestParams.model_validate_json(sys.argv[1]), root=root, cache=root / "cache", out_dir=root / "out")

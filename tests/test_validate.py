@@ -15,10 +15,10 @@ import pytest
 
 from pipelines.core.decisions import read_decisions
 from pipelines.core.errors import BrokenRulesError, InputError
-from pipelines.core.params import load_params
-from pipelines.core.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
 from pipelines.core.tables import DEDUPED, MANIFEST, short_id, write_table
 from pipelines.ingest import snapshots
+from pipelines.params import load_params
+from pipelines.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
 from pipelines.validate import ValidateArtifact, drift, validate
 from pipelines.validate.frames import REJECT_COLUMNS
 from pipelines.validate.judge_drift import distribution

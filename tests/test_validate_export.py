@@ -14,8 +14,8 @@ import pytest
 from test_validate import PARAMS, fraction, good, ratio, row, run, sha
 
 from pipelines.core.errors import BrokenRulesError
-from pipelines.core.params.validate import CountRule, FormatRule, LicenseRule, ValidateParams
 from pipelines.core.tables import DEDUPED, write_table
+from pipelines.params.validate import CountRule, FormatRule, LicenseRule, ValidateParams
 from pipelines.validate.export import suite_json, write_suite
 from pipelines.validate.suite import quiet_libraries
 

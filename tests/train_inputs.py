@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.core.packs import new_pack
-from pipelines.core.params.augment import policy_of
-from pipelines.core.params.train import TrainParams
+from pipelines.augmentation.packs import new_pack
 from pipelines.core.tables import PACK_INDEX, write_table
+from pipelines.params.augment import policy_of
+from pipelines.params.train import TrainParams
 from pipelines.train import TrainArtifact, train
 
 POLICIES = {

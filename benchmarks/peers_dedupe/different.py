@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw
 from plant import link, pictures_of
 from project import ROOT
 
-from pipelines.core.params import load_params
-from pipelines.core.params.sources import SampleSource
 from pipelines.ingest.sample import picture as sample
 from pipelines.ingest.sample.guitar import Look, look
 from pipelines.ingest.sample.models import MODELS, PALETTES
+from pipelines.params import load_params
+from pipelines.params.sources import SampleSource
 
 
 def _object(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]] | None:

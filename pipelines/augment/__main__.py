@@ -2,8 +2,8 @@
 
 from pipelines.augment import AugmentArtifact, augment
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params
-from pipelines.core.stage import run_stage
+from pipelines.params import Params
+from pipelines.params.command import run_stage
 
 
 def run(params: Params, layout: Layout) -> AugmentArtifact:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.packs import COPIES, Pixels, Rows, new_pack, open_pack
-from pipelines.core.params.augment import AugmentParams
+from pipelines.augmentation.packs import COPIES, Pixels, Rows, new_pack, open_pack
+from pipelines.params.augment import AugmentParams
 
 FIRST_EPOCH = 1 << 32
 """what stands for the epoch in the draws of copies, which no training reaches; the copy's number is added"""
@@ -72,8 +72,9 @@ def write_copies(
             return
         import torch
 
-        from pipelines.core.augmentation import apply
-        from pipelines.core.draws import draw, picture_keys
+        from pipelines.augmentation.applying import apply
+        from pipelines.augmentation.random import picture_keys
+        from pipelines.augmentation.sampling import draw
 
         policy, originals = params.policies[params.copies.policy], open_pack(out_dir / "train.npy")
         for number in np.unique(plan.copy).tolist():

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.core.crops import Crop
-from pipelines.core.images import Pixels, Reduced
+from pipelines.images.decoding import Pixels, Reduced
 
 Fit = Literal["letterbox", "crop", "stretch"]
 

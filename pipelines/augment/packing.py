@@ -8,12 +8,12 @@ import numpy as np
 
 from pipelines.augment.fitting import Fit, least_size, place, to_square
 from pipelines.augment.places import Row
+from pipelines.augmentation.packs import new_pack
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.executor import map_chunks
-from pipelines.core.images import Pixels, decode_reduced
-from pipelines.core.packs import new_pack
-from pipelines.core.params.augment import AugmentParams
-from pipelines.core.shards import ShardReader
+from pipelines.images.decoding import Pixels, decode_reduced
+from pipelines.images.shards import ShardReader
+from pipelines.parallel.pool import map_chunks
+from pipelines.params.augment import AugmentParams
 
 CHUNK_IMAGES = 32
 """pictures a worker does at a time: about 0.1 s of work, and 5 MB of result at 224 px"""

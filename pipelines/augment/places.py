@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipelines.augmentation.packs import UNLABELLED
 from pipelines.core.crops import Crop
 from pipelines.core.decisions import read_crops
 from pipelines.core.errors import DecisionError, InputError, count
-from pipelines.core.packs import UNLABELLED
 from pipelines.core.tables import MANIFEST, SPLITS, read_table, rows
 
 MAX_NAMED = 5

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from pipelines.augment.sheet import Block, draw_sheet
-from pipelines.core.augmentation import apply
-from pipelines.core.draws import Keys, draw, picture_keys
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.packs import PackIndex, PackReader, Pixels, Rows, fold_rows, read_index
+from pipelines.augmentation.random import Keys, picture_keys
+from pipelines.augmentation.sampling import draw
 from pipelines.core.files import write_bytes
-from pipelines.core.packs import PackIndex, PackReader, Pixels, Rows, fold_rows, read_index
-from pipelines.core.params.augment import OFF, AugmentParams, AugmentPolicy
-from pipelines.core.params.base import Section
+from pipelines.params.augment import OFF, AugmentParams, AugmentPolicy
+from pipelines.params.base import Section
 
 MAX_DRAWS, MIN_DRAWS, ALL_DRAWS = 6, 3, 12
 """draws of each picture: of one policy the most, of many the fewest, in between about so many of all policies"""

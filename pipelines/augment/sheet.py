@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.core.packs import Pixels
+from pipelines.augmentation.packs import Pixels
 
 MAX_BYTES = 1_500_000
 """of the file: pictures are shown smaller until it is no larger"""

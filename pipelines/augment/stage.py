@@ -11,13 +11,13 @@ import pyarrow as pa
 from pipelines.augment.copies import plan_copies, write_copies
 from pipelines.augment.packing import write_pack
 from pipelines.augment.places import Row, locate
+from pipelines.augmentation.packs import COPIES, SUBSETS, UNLABELLED
 from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_json
-from pipelines.core.packs import COPIES, SUBSETS, UNLABELLED
-from pipelines.core.params.augment import AugmentParams
-from pipelines.core.params.ingest import CropParams, FileCrop
 from pipelines.core.progress import progress
 from pipelines.core.tables import PACK_INDEX, write_table
+from pipelines.params.augment import AugmentParams
+from pipelines.params.ingest import CropParams, FileCrop
 
 MAX_NAMED = 10
 """classes that a line of output names"""

@@ -4,11 +4,11 @@ import sys
 from collections import Counter
 
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params
-from pipelines.core.stage import run_stage
 from pipelines.core.tables import DEDUPED, read_table
 from pipelines.dedupe import DedupeArtifact, dedupe
 from pipelines.dedupe.output import shared_photographs
+from pipelines.params import Params
+from pipelines.params.command import run_stage
 
 
 def _run(params: Params, layout: Layout) -> DedupeArtifact:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError, count
-from pipelines.core.images import Pixels, decode, sketch
-from pipelines.core.params.base import path_below
-from pipelines.core.params.dedupe import ReferenceParams
-from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.dedupe.hashes import SIDE
 from pipelines.dedupe.rows import Pictures, open_thumbnails, pictures_of
+from pipelines.images.decoding import Pixels, decode, sketch
+from pipelines.images.shards import ShardReader
+from pipelines.params.base import path_below
+from pipelines.params.dedupe import ReferenceParams
 
 # a folder is read as ingest reads one by its usual params
 _MAX_FILE_BYTES, _MAX_PIXELS, _MIN_SIDE = 2**26, 100_000_000, 8

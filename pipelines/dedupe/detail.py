@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines.core.executor import num_workers
-from pipelines.core.images import Pixels
 from pipelines.dedupe.hashes import SIDE
 from pipelines.dedupe.near import NearPairs
 from pipelines.dedupe.verify import Floats, align, correlation, inner, sample
+from pipelines.images.decoding import Pixels
+from pipelines.parallel.pool import num_workers
 
 LARGE_SIDE = 96
 """pixels; what is smaller than this in a picture is not compared"""

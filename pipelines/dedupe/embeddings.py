@@ -20,7 +20,10 @@ import torch
 from PIL import Image
 
 from pipelines.core.files import code_digest, whole_file
-from pipelines.core.lite0 import (
+from pipelines.core.progress import progress
+from pipelines.dedupe.find import Found, Pair
+from pipelines.dedupe.rows import Pictures, Rows
+from pipelines.features.lite0 import (
     MEAN,
     NUM_FEATURES,
     STD,
@@ -29,10 +32,7 @@ from pipelines.core.lite0 import (
     load_backbone,
     weights_path,
 )
-from pipelines.core.params.dedupe import EmbeddingParams
-from pipelines.core.progress import progress
-from pipelines.dedupe.find import Found, Pair
-from pipelines.dedupe.rows import Pictures, Rows
+from pipelines.params.dedupe import EmbeddingParams
 
 Features = npt.NDArray[np.float16]
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.core.errors import DecisionError
-from pipelines.core.params.dedupe import DedupeParams
 from pipelines.dedupe.detail import SMALLEST_LARGE, look_closer
 from pipelines.dedupe.hashes import Chosen
 from pipelines.dedupe.kinds import NOTHING, Sizes, kinds_of, slack_of
 from pipelines.dedupe.near import MIN_CONTRAST, contrast, near_pairs, threshold
 from pipelines.dedupe.rows import Pictures, Rows
+from pipelines.params.dedupe import DedupeParams
 
 Indices = npt.NDArray[np.int64]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.executor import num_workers
+from pipelines.parallel.pool import num_workers
 
 SIDE = 32
 """width and height of a thumbnail, pixels"""

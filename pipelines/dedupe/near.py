@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.executor import num_workers
 from pipelines.dedupe.hashes import (
     SIDE,
     WHOLE,
@@ -24,6 +23,7 @@ from pipelines.dedupe.hashes import (
 )
 from pipelines.dedupe.search import MAX_DISTANCE, HashIndex
 from pipelines.dedupe.verify import Candidates, verify
+from pipelines.parallel.pool import num_workers
 
 # within the seven bits, these meet the crops that take up to about 12 % off each axis, or off one side
 _CROPS = (*crop_views((0.06, 0.1)), *side_views(0.08))

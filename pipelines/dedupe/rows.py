@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from pipelines.core.decisions import Decisions
 from pipelines.core.errors import InputError
-from pipelines.core.images import Pixels, decode
 from pipelines.core.layout import repro_of
-from pipelines.core.shards import ShardReader
 from pipelines.dedupe.hashes import SIDE, Thumbnails
+from pipelines.images.decoding import Pixels, decode
+from pipelines.images.shards import ShardReader
 
 Sizes2 = npt.NDArray[np.int64]
 

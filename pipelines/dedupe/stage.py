@@ -9,8 +9,6 @@ from pathlib import Path
 from pipelines.core.decisions import Decision, read_decisions, told_of
 from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_csv
-from pipelines.core.params.dedupe import DedupeParams
-from pipelines.core.shards import ShardReader
 from pipelines.core.tables import MANIFEST, read_table, write_table
 from pipelines.dedupe.against import joined, read_reference
 from pipelines.dedupe.find import Found, Pair, find
@@ -18,6 +16,8 @@ from pipelines.dedupe.groups import Item, Verdict, judge
 from pipelines.dedupe.output import DECISIONS_HEADER, HEADER, ForeignRow, csv_rows, decision_rows, deduped
 from pipelines.dedupe.reach import COPY_OF, reach
 from pipelines.dedupe.rows import Rows, first_rows, open_thumbnails, pictures_of, rows_of
+from pipelines.images.shards import ShardReader
+from pipelines.params.dedupe import DedupeParams
 
 # a picture of a reference set that is only a look-alike is listed, and nothing is dropped for it
 _SAME = ("exact", "near", "recut")

@@ -1,9 +1,9 @@
 """`python -m pipelines.evaluate`: writes data/evaluate from the predictions in data/train and data/students."""
 
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params
-from pipelines.core.stage import run_stage
 from pipelines.evaluate.stage import EvaluateArtifact, evaluate
+from pipelines.params import Params
+from pipelines.params.command import run_stage
 
 
 def main(params: Params, layout: Layout) -> EvaluateArtifact:

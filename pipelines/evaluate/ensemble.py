@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.core.params.evaluate import Ensemble
 from pipelines.evaluate.calibration import fit_temperature, temper
 from pipelines.evaluate.members import Member, Predictions
 from pipelines.evaluate.metrics import Floats, Ints
+from pipelines.params.evaluate import Ensemble
 
 PRIOR = 3.0
 """pictures' worth of belief in equal weights. On the digits, with 25 to 500 pictures to fit on: where three or eight

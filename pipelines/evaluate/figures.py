@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.core.params.evaluate import EvaluateParams
 from pipelines.evaluate.calibration import calibrated_errors
 from pipelines.evaluate.ensemble import Combined
 from pipelines.evaluate.intervals import (
@@ -19,6 +18,7 @@ from pipelines.evaluate.intervals import (
 )
 from pipelines.evaluate.members import Member, Packed, Predictions
 from pipelines.evaluate.metrics import FIGURES, Ints, Scored, f1, precision, recall, score, tally
+from pipelines.params.evaluate import EvaluateParams
 
 DIGITS = 6
 """of every fraction written as text: finer ones differ between machines and clutter `git diff`"""

@@ -24,11 +24,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError, count
-from pipelines.core.params.evaluate import EvaluateParams
 from pipelines.core.tables import DEDUPED, FEATURES, read_table
 from pipelines.evaluate.intervals import paired_interval
 from pipelines.evaluate.members import Packed
 from pipelines.evaluate.metrics import Floats, Ints
+from pipelines.params.evaluate import EvaluateParams
 
 NUM_FOLDS = 5
 PENALTY = 1.0

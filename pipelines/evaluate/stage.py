@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_csv, write_json
-from pipelines.core.params.evaluate import EvaluateParams
 from pipelines.core.tables import DEDUPED, LABEL, PREDICTIONS, read_table, write_table
 from pipelines.evaluate.ensemble import Combined, combine
 from pipelines.evaluate.factors import join_factors, read_factors
@@ -21,6 +20,7 @@ from pipelines.evaluate.leaks import leak_premium
 from pipelines.evaluate.members import Predictions, read_index, read_members, require_same_pictures
 from pipelines.evaluate.metrics import confusion_counts, score
 from pipelines.evaluate.suspects import HEADER, Suspects, find_suspects
+from pipelines.params.evaluate import EvaluateParams
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """`python -m pipelines.ingest`: read the sources of params.yaml into data/ingest."""
 
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params
-from pipelines.core.stage import run_stage
 from pipelines.ingest import IngestArtifact, ingest
+from pipelines.params import Params
+from pipelines.params.command import run_stage
 
 
 def main(params: Params, layout: Layout) -> IngestArtifact:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core.images import Pixels
 from pipelines.core.tables import MANIFEST, ROW_GROUP
+from pipelines.images.decoding import Pixels
 from pipelines.ingest.snapshots import Finished
 
 Places = npt.NDArray[np.int64]

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.errors import InputError, MiwakeError
-from pipelines.core.params.base import path_below
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import ArchiveSource, FolderSource, TableSource, UrlsSource
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listed import STAMP, listing_table
 from pipelines.ingest.listing import UNKNOWN_STAMP, Place
 from pipelines.ingest.snapshots import Finished, SourceState, find_finished, list_snapshots, source_key
+from pipelines.params.base import path_below
+from pipelines.params.ingest import IngestParams
+from pipelines.params.sources import ArchiveSource, FolderSource, TableSource, UrlsSource
 
 _SHOWN = 3
 

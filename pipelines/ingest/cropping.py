@@ -2,9 +2,9 @@
 
 from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.errors import ImageError
-from pipelines.core.images import Sketch
-from pipelines.core.params.ingest import CentreCrop, CropParams, FaceCrop
+from pipelines.images.decoding import Sketch
 from pipelines.ingest.listing import Box
+from pipelines.params.ingest import CentreCrop, CropParams, FaceCrop
 
 
 def check_crop(params: CropParams) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import simplejpeg
 
 from pipelines.core.errors import InputError
-from pipelines.core.images import Pixels, Sketch, decode, upright
+from pipelines.images.decoding import Pixels, Sketch, decode, upright
 
 LOOK_SIDE = 320
 """Pictures are looked at with this longer side, pixels: 8 ms each. Faces from about 1/13 of that side on get a

@@ -33,15 +33,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.executor import Side
-from pipelines.core.params.base import path_below
 from pipelines.ingest.file_reader import KINDS, FolderReader, unreadable
 from pipelines.ingest.labels import folder_label, given_subset, printable, refuse_subset_labels, shown_label
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Origin, Reject
 from pipelines.ingest.paths import FETCH, FOLLOW, LEADS_OUT, is_litter
+from pipelines.parallel.pool import Side
+from pipelines.params.base import path_below
 
 if TYPE_CHECKING:  # other processes read folders without importing what params are made of
-    from pipelines.core.params.sources import FolderSource, LabelFrom, SubsetFrom, Symlinks
+    from pipelines.params.sources import FolderSource, LabelFrom, SubsetFrom, Symlinks
 
 # other processes take longer to start than this many take to list
 _MANY_FILES = 50_000

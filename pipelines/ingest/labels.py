@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.core.errors import ImageError, InputError
 
 if TYPE_CHECKING:  # see pipelines.ingest.folder
-    from pipelines.core.params.sources import LabelFrom, SubsetFrom
+    from pipelines.params.sources import LabelFrom, SubsetFrom
 
 _SUBSETS = {
     "train": "train", "training": "train", "trainset": "train",

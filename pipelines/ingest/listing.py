@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.executor import Side
+from pipelines.parallel.pool import Side
 
 if TYPE_CHECKING:  # see pipelines.ingest.folder
-    from pipelines.core.params.ingest import IngestParams
+    from pipelines.params.ingest import IngestParams
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.executor import Side
 from pipelines.core.files import whole_file
-from pipelines.core.images import THUMBNAIL_SIDE
 from pipelines.core.tables import MANIFEST, TableWriter
+from pipelines.images.decoding import THUMBNAIL_SIDE
 from pipelines.ingest.base import Base, Label, Places
 from pipelines.ingest.blocks import BLOCK, Content, read_runs, write_at, write_runs
 from pipelines.ingest.packing import EXTENSIONS, ShardWriter, shard_number
@@ -24,6 +23,7 @@ from pipelines.ingest.rows import LabelRows, Strings
 from pipelines.ingest.snapshots import link
 from pipelines.ingest.spool import release, remove_spool, spool_file, write
 from pipelines.ingest.visit import Chunk, Stored, Visited
+from pipelines.parallel.pool import Side
 
 # files of one label beyond this wait on disk, not in memory
 HELD_BYTES = 24 << 20

@@ -16,9 +16,9 @@ from typing import BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.executor import Side
 from pipelines.core.files import whole_file
 from pipelines.ingest.blocks import BLOCK, Numbers, Runs, copy_runs, write_at
+from pipelines.parallel.pool import Side
 
 EXTENSIONS = {
     "JPEG": "jpg",

@@ -15,7 +15,7 @@ from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP
 
 if TYPE_CHECKING:  # see pipelines.ingest.folder
-    from pipelines.core.params.sources import Symlinks
+    from pipelines.params.sources import Symlinks
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 # nearly every path there is: parts that start with no dot, one slash between them, no colon near the front

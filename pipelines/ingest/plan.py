@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.params.ingest import FaceCrop, IngestParams
 from pipelines.ingest.base import Places
 from pipelines.ingest.cropping import asks_for_crop
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.listing import Listing
 from pipelines.ingest.visit import Chunk
+from pipelines.params.ingest import FaceCrop, IngestParams
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
 FILES_PER_CHUNK = 1024

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.images import THUMBNAIL_SIDE, Pixels
+from pipelines.images.decoding import THUMBNAIL_SIDE, Pixels
 
 # looked at together, for memory's sake
 _ROWS = 128

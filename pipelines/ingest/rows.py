@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.core.images import THUMBNAIL_SIDE
 from pipelines.core.tables import MANIFEST, numbers
+from pipelines.images.decoding import THUMBNAIL_SIDE
 from pipelines.ingest.base import Places
 from pipelines.ingest.blocks import BLOCK, Runs, num_blocks
 from pipelines.ingest.labels import printable

@@ -11,10 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.errors import InputError, count
-from pipelines.core.executor import Side, dask_address, map_chunks
 from pipelines.core.files import empty_folder, write_csv, write_text
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import SampleSource
 from pipelines.core.progress import progress
 from pipelines.ingest.base import Base, DamagedBaseError, Match
 from pipelines.ingest.changes import refuse_other_files, refuse_other_pictures
@@ -36,6 +33,9 @@ from pipelines.ingest.snapshots import (
 )
 from pipelines.ingest.spool import make_spool
 from pipelines.ingest.visit import visit
+from pipelines.parallel.pool import Side, dask_address, map_chunks
+from pipelines.params.ingest import IngestParams
+from pipelines.params.sources import SampleSource
 
 _RECORDS, _TRUTH = "sources.jsonl", "truth.csv"
 

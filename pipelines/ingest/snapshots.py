@@ -30,10 +30,10 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.core.files import code_digest, empty_folder, whole_file, write_text
-from pipelines.core.images import THUMBNAIL_SIDE
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import Source
+from pipelines.images.decoding import THUMBNAIL_SIDE
 from pipelines.ingest.listed import FINISHED
+from pipelines.params.ingest import IngestParams
+from pipelines.params.sources import Source
 
 FOLDER = "snapshots"
 _STATE, _LISTING = "state.json", "listing.arrow"

@@ -1,6 +1,7 @@
 """Every kind of source, by its `kind`; each is imported when it is asked for."""
 
-from pipelines.core.params.sources import (
+from pipelines.ingest.listing import Listing, Place
+from pipelines.params.sources import (
     ArchiveSource,
     FolderSource,
     SampleSource,
@@ -9,7 +10,6 @@ from pipelines.core.params.sources import (
     TorchvisionSource,
     UrlsSource,
 )
-from pipelines.ingest.listing import Listing, Place
 
 
 def list_source(entry: Source, *, source: str, place: Place) -> Listing:

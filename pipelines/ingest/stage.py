@@ -8,16 +8,17 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from pipelines.core.errors import InputError, count
-from pipelines.core.executor import Side
 from pipelines.core.files import empty_folder
-from pipelines.core.layout import Layout, refuse_path_in, rows_in_output
-from pipelines.core.params.base import path_below
-from pipelines.core.params.ingest import IngestParams
-from pipelines.core.params.sources import Source, TableSource, TorchvisionSource
+from pipelines.core.layout import Layout
 from pipelines.ingest.cropping import check_crop
 from pipelines.ingest.listing import Listing, Place
 from pipelines.ingest.run import make_job, run
 from pipelines.ingest.sources import list_source
+from pipelines.parallel.pool import Side
+from pipelines.params.base import path_below
+from pipelines.params.ingest import IngestParams
+from pipelines.params.inputs import refuse_path_in, rows_in_output
+from pipelines.params.sources import Source, TableSource, TorchvisionSource
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.base import path_below
-from pipelines.core.params.sources import UrlsSource
 from pipelines.ingest.download import Request, download_listing, source_key
 from pipelines.ingest.labels import clean_label
 from pipelines.ingest.listing import Listing, Origin, Place, Reject
+from pipelines.params.base import path_below
+from pipelines.params.sources import UrlsSource
 
 _KNOWN = ("license", "creator", "page_url")
 

@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.core.errors import ImageError
-from pipelines.core.executor import works_alone
-from pipelines.core.images import THUMBNAIL_SIDE, Pixels, Sketch, sketch
+from pipelines.images.decoding import THUMBNAIL_SIDE, Pixels, Sketch, sketch
 from pipelines.ingest.blocks import BLOCK, Content, Numbers, padded
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.listing import Origin, Reader
 from pipelines.ingest.quality import Quality, quality, sharpness
 from pipelines.ingest.spool import append, spool_file, write
+from pipelines.parallel.pool import works_alone
 
 DIGEST_BYTES = 32
 if TYPE_CHECKING:  # workers start in half of the time without what params are made of
-    from pipelines.core.params.ingest import CropParams
+    from pipelines.params.ingest import CropParams
 
 # files of one chunk beyond this wait on disk, not in memory
 INLINE_BYTES = 24 << 20

@@ -1,8 +1,8 @@
 """`python -m pipelines.report`: writes data/report from what the other stages wrote."""
 
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params
-from pipelines.core.stage import run_stage
+from pipelines.params import Params
+from pipelines.params.command import run_stage
 from pipelines.report.stage import ReportArtifact, report
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.core.errors import count
-from pipelines.core.params.train import TrainParams
+from pipelines.params.train import TrainParams
 from pipelines.report.confusion import Pair
 from pipelines.report.data_card import class_counts
 from pipelines.report.duplicates import num_in_conflict

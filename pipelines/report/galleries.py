@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.core.params.report import ReportParams
 from pipelines.core.tables import short_id
+from pipelines.params.report import ReportParams
 from pipelines.report.confusion import Pair
 from pipelines.report.inputs import Inputs, Row
 from pipelines.report.pictures import Pictures, Thumbnail

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from pipelines.core.errors import ImageError
-from pipelines.core.images import decode
-from pipelines.core.shards import ShardReader
+from pipelines.images.decoding import decode
+from pipelines.images.shards import ShardReader
 
 QUALITY = 80
 

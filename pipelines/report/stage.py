@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_bytes, write_csv, write_text
-from pipelines.core.params.report import ReportParams
-from pipelines.core.params.train import TrainParams
+from pipelines.params.report import ReportParams
+from pipelines.params.train import TrainParams
 from pipelines.report.actions import Action, what_to_fix
 from pipelines.report.confusion import DIGITS_UP_TO, NUMBERS_UP_TO, Pair, confused_pairs, matrix_cells, order_classes
 from pipelines.report.credits import HEADER, find_credits

@@ -1,6 +1,6 @@
 """`python -m pipelines.split`: data/dedupe/ → data/split/."""
 
-from pipelines.core.stage import run_stage
+from pipelines.params.command import run_stage
 from pipelines.split import split
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.split import SplitParams
+from pipelines.params.split import SplitParams
 from pipelines.split.bins import ALWAYS_TRAIN, Bins
 from pipelines.split.exact import exact_bins
 from pipelines.split.given import Given, given_bins, refuse_untrained

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.params.split import SplitParams
+from pipelines.params.split import SplitParams
 from pipelines.split.units import Ints
 
 ALWAYS_TRAIN = -1

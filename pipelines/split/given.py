@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError, count
-from pipelines.core.params.split import SplitParams
+from pipelines.params.split import SplitParams
 from pipelines.split.bins import ALWAYS_TRAIN, TEST, Bins
 from pipelines.split.exact import exact_bins
 from pipelines.split.leaks import Leaks, find_leaks, refuse_leaks

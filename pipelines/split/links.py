@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.split import FACTOR, HOSTS
 from pipelines.core.tables import DEDUPED
+from pipelines.params.split import FACTOR, HOSTS
 
 _GROUPS = "given_groups"
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError, count
-from pipelines.core.params.split import SplitParams
+from pipelines.params.split import SplitParams
 from pipelines.split.bins import Bins
 from pipelines.split.units import Ints, Pictures, image_numbers, label_numbers, unit_label_counts
 

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError, count
 from pipelines.core.files import empty_folder, write_json
-from pipelines.core.params.split import SplitParams
 from pipelines.core.tables import SPLITS, write_table
+from pipelines.params.split import SplitParams
 from pipelines.split.assign import Assignment, assign
 from pipelines.split.audit import Pairs, achieved, audit_pairs, refuse_pairs_across
 from pipelines.split.bins import ALWAYS_TRAIN, Bins

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.params.split import SplitParams
 from pipelines.core.tables import SPLITS
+from pipelines.params.split import SplitParams
 from pipelines.split.pairs import read_pairs
 from pipelines.split.units import kept_rows, link, read_files
 

@@ -4,8 +4,8 @@ import argparse
 import os
 
 from pipelines.core.layout import Layout
-from pipelines.core.params import Params
-from pipelines.core.stage import run_stage
+from pipelines.params import Params
+from pipelines.params.command import run_stage
 from pipelines.train import TrainArtifact, train
 
 

@@ -9,9 +9,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from pipelines.core.params.optimizers import Plateau
-from pipelines.core.params.recipes import NetworkRecipe, View
 from pipelines.core.progress import progress
+from pipelines.params.optimizers import Plateau
+from pipelines.params.recipes import NetworkRecipe, View
 from pipelines.train.checkpoints import Checkpoint
 from pipelines.train.feeding import feed_of
 from pipelines.train.job import Job

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.draws import Keys, picture_keys
+from pipelines.augmentation.packs import PackIndex, Rows
+from pipelines.augmentation.random import Keys, picture_keys
 from pipelines.core.errors import InputError
-from pipelines.core.packs import PackIndex, Rows
-from pipelines.core.params.base import path_below
-from pipelines.core.params.recipes import PseudoLabels
 from pipelines.core.tables import PREDICTIONS, read_classes, read_table
+from pipelines.params.base import path_below
+from pipelines.params.recipes import PseudoLabels
 from pipelines.train.order import turn_keys
 
 

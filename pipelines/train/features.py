@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
+from pipelines.augmentation.packs import PackReader, Rows
 from pipelines.core.errors import TrainingError
 from pipelines.core.files import code_digest, whole_file
-from pipelines.core.packs import PackReader, Rows
-from pipelines.core.params.recipes import View
+from pipelines.params.recipes import View
 from pipelines.train.feeding import StreamedFeed
 from pipelines.train.models import ModelSpec
 from pipelines.train.pictures import normalise, to_float

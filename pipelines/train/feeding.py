@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pipelines.core.packs import PackReader, Rows
+from pipelines.augmentation.packs import PackReader, Rows
 from pipelines.train.pictures import read_resized, resize
 
 DIGESTED = 64

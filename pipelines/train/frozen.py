@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.core.draws import picture_keys
+from pipelines.augmentation.packs import Rows
+from pipelines.augmentation.random import picture_keys
 from pipelines.core.errors import InputError
-from pipelines.core.packs import Rows
-from pipelines.core.params.recipes import FrozenRecipe, LogisticHead, Precision, SgdHead
 from pipelines.core.progress import progress
+from pipelines.params.recipes import FrozenRecipe, LogisticHead, Precision, SgdHead
 from pipelines.train.features import BATCH, FeatureKey, Stored, cached_features, hash_pictures, processor_name
 from pipelines.train.head import LinearHead, fit_heads
 from pipelines.train.job import Job

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from pipelines.core.packs import FoldRows, PackReader, Rows
-from pipelines.core.params.networks import MemberWeights, Weights
-from pipelines.core.params.train import TrainParams
+from pipelines.augmentation.packs import FoldRows, PackReader, Rows
+from pipelines.params.networks import MemberWeights, Weights
+from pipelines.params.train import TrainParams
 from pipelines.train.processes import Processes
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.core.packs import Rows
-from pipelines.core.params.recipes import Colour, View
+from pipelines.augmentation.packs import Rows
+from pipelines.params.recipes import Colour, View
 from pipelines.train.feeding import Feed
 from pipelines.train.models import ModelSpec
 from pipelines.train.pictures import to_float, to_input

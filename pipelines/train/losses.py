@@ -4,8 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from pipelines.core.packs import Rows
-from pipelines.core.params.recipes import CrossEntropy, Focal
+from pipelines.augmentation.packs import Rows
+from pipelines.params.recipes import CrossEntropy, Focal
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor, loss: CrossEntropy | Focal) -> torch.Tensor:

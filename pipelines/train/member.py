@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.recipes import Colour, FrozenRecipe, NetworkRecipe, Recipe, View
+from pipelines.params.recipes import Colour, FrozenRecipe, NetworkRecipe, Recipe, View
 from pipelines.train.head import LinearHead
 from pipelines.train.models import ModelSpec, build_backbone, build_network, fold_batch_norms
 from pipelines.train.pictures import resize, to_float, to_input

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.packs import PackReader, Rows
+from pipelines.augmentation.packs import PackReader, Rows
 from pipelines.train.trackers import Wrong
 
 

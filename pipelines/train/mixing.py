@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.core.draws import Keys, uniform
-from pipelines.core.draws.numbers import Floats
-from pipelines.core.params.recipes import Mixing
+from pipelines.augmentation.random import Floats, Keys, uniform
+from pipelines.params.recipes import Mixing
 
 MIXED, KIND, SHARE, CENTRE_X, CENTRE_Y = range(110, 115)
-"""streams of random numbers, see pipelines.core.draws"""
+"""streams of random numbers, see pipelines.augmentation"""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from pipelines.core.errors import InputError, TrainingError
-from pipelines.core.params.augment import AugmentPolicy
-from pipelines.core.params.recipes import NetworkRecipe, ScratchRecipe, smallest_part, too_small_parts
+from pipelines.params.augment import AugmentPolicy
+from pipelines.params.recipes import NetworkRecipe, ScratchRecipe, smallest_part, too_small_parts
 from pipelines.train.averaging import Average
 from pipelines.train.checkpoints import Checkpoint, checkpoint_for
 from pipelines.train.epochs import Parts, figures_of, train_epochs

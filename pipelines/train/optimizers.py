@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.core.params.optimizers import Adam, AdamW, Sgd
+from pipelines.params.optimizers import Adam, AdamW, Sgd
 
 Group = dict[str, Any]
 

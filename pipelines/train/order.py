@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.draws import ORDER, Keys, uniform
-from pipelines.core.packs import Rows
+from pipelines.augmentation.packs import Rows
+from pipelines.augmentation.random import ORDER, Keys, uniform
 
 SAMPLE, SAMPLE_START = 120, 121
-"""streams of random numbers, see pipelines.core.draws"""
+"""streams of random numbers, see pipelines.augmentation"""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 

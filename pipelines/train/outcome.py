@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from pipelines.augmentation.packs import FoldRows, PackIndex, Rows
 from pipelines.core.files import write_bytes, write_csv
-from pipelines.core.packs import FoldRows, PackIndex, Rows
 from pipelines.core.tables import PREDICTIONS, write_table
 
 Probabilities = npt.NDArray[np.float32]

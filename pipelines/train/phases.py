@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.optimizers import Constant, Schedule
-from pipelines.core.params.recipes import FullRecipe, NetworkRecipe, PartialRecipe, ScratchRecipe, TwoStageRecipe
+from pipelines.params.optimizers import Constant, Schedule
+from pipelines.params.recipes import FullRecipe, NetworkRecipe, PartialRecipe, ScratchRecipe, TwoStageRecipe
 
 Stages = Sequence[Sequence[nn.Module]]
 NORMS = (nn.modules.batchnorm._BatchNorm,)

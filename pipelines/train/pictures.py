@@ -5,8 +5,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from pipelines.core.packs import PackReader, Rows
-from pipelines.core.params.recipes import Colour
+from pipelines.augmentation.packs import PackReader, Rows
+from pipelines.params.recipes import Colour
 from pipelines.train.models import ModelSpec
 
 Pixels = npt.NDArray[np.uint8]

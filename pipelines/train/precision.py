@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from pipelines.core.params.recipes import Precision
+from pipelines.params.recipes import Precision
 
 Arithmetic = Literal["float32", "bfloat16", "float16"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.core.packs import PackIndex, Rows
-from pipelines.core.params.recipes import View
+from pipelines.augmentation.packs import PackIndex, Rows
 from pipelines.core.tables import FEATURES
+from pipelines.params.recipes import View
 
 MAX_PICTURES = 20_000
 """of larger sets whole groups are drawn: 102 MB of features at most with Lite0. Evaluate looks for wrong labels among

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from pipelines.augmentation.packs import Rows
 from pipelines.core.errors import TrainingError
-from pipelines.core.packs import Rows
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.core.params.recipes import Stopping
+from pipelines.params.recipes import Stopping
 from pipelines.train.averaging import Average
 from pipelines.train.optimizers import Optimizer
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from pipelines.core.params.optimizers import Constant, Cosine, OneCycle, Plateau, Step
+from pipelines.params.optimizers import Constant, Cosine, OneCycle, Plateau, Step
 
 ONE_CYCLE_END = 1e-4
 """of one_cycle: the share that is left at its last step"""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from pipelines.core.draws import Keys
+from pipelines.augmentation.packs import Rows
+from pipelines.augmentation.random import Keys
 from pipelines.core.errors import TrainingError
-from pipelines.core.packs import Rows
-from pipelines.core.params.recipes import SgdHead
+from pipelines.params.recipes import SgdHead
 from pipelines.train.head import PIECE, LinearHead, mean_probabilities, safe_deviation
 from pipelines.train.judging import figures
 from pipelines.train.order import batches

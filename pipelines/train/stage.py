@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.augmentation.packs import FoldRows, PackReader, Rows, fold_rows, read_training_index, targets
 from pipelines.core.errors import InputError, TrainingError, count
 from pipelines.core.files import empty_folder
-from pipelines.core.memory import keep_memory
-from pipelines.core.packs import FoldRows, PackReader, Rows, fold_rows, read_training_index, targets
-from pipelines.core.params.augment import AugmentPolicy
-from pipelines.core.params.train import FrozenRecipe, Recipe, TrainParams
 from pipelines.core.tables import PACK_INDEX, read_table
+from pipelines.params.augment import AugmentPolicy
+from pipelines.params.train import FrozenRecipe, Recipe, TrainParams
+from pipelines.train.memory import keep_memory
 from pipelines.train.probe import probe_rows
 from pipelines.train.threads import wait_briefly
 from pipelines.train.trackers import check_installed

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.core.augmentation import apply
-from pipelines.core.draws import Keys, draw
+from pipelines.augmentation.applying import apply
+from pipelines.augmentation.packs import Rows
+from pipelines.augmentation.random import Keys
+from pipelines.augmentation.sampling import draw
 from pipelines.core.errors import TrainingError
-from pipelines.core.packs import Rows
-from pipelines.core.params.augment import AugmentPolicy
-from pipelines.core.params.recipes import NetworkRecipe
+from pipelines.params.augment import AugmentPolicy
+from pipelines.params.recipes import NetworkRecipe
 from pipelines.train.convolutions import quick_convolutions
 from pipelines.train.examples import Examples
 from pipelines.train.feeding import Feed

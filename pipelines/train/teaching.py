@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from pipelines.augmentation.packs import PackReader, Rows
 from pipelines.core.errors import InputError
-from pipelines.core.packs import PackReader, Rows
-from pipelines.core.params.recipes import Distillation
+from pipelines.params.recipes import Distillation
 from pipelines.train.member import Member, load_member
 from pipelines.train.pictures import to_input
 

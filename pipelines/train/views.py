@@ -5,8 +5,8 @@ import math
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from pipelines.core.augmentation import GREY
-from pipelines.core.params.recipes import View
+from pipelines.augmentation.geometry import GREY
+from pipelines.params.recipes import View
 
 ZOOM = 0.875
 """share of the side that is left of a zoomed picture: the middle 224 of 256, as networks are usually tested"""

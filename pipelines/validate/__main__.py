@@ -1,6 +1,6 @@
 """`python -m pipelines.validate`: data/dedupe/manifest.parquet and data/ingest/rejected.csv → data/validate/."""
 
-from pipelines.core.stage import run_stage
+from pipelines.params.command import run_stage
 from pipelines.validate import validate
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The rules on classes and their names."""
 
-from pipelines.core.params.validate import ValidateParams
+from pipelines.params.validate import ValidateParams
 from pipelines.validate.rule import Rule
 
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.base import path_below
-from pipelines.core.params.validate import ValidateParams
+from pipelines.params.base import path_below
+from pipelines.params.validate import ValidateParams
 from pipelines.validate.judge_drift import Compared, Distribution, distribution
 from pipelines.validate.rule import Expectation, Rule
 

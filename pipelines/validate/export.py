@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.files import write_text
-from pipelines.core.params.validate import ValidateParams
+from pipelines.params.validate import ValidateParams
 from pipelines.validate.drift import read_reference
 from pipelines.validate.judges import JUDGES
 from pipelines.validate.rule import Rule

@@ -1,6 +1,6 @@
 """The rules on where pictures come from: licences, traces, subsets, and whether the origin gives the label away."""
 
-from pipelines.core.params.validate import ValidateParams
+from pipelines.params.validate import ValidateParams
 from pipelines.validate.rule import DROP, Rule
 from pipelines.validate.shares import few
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.core.params.validate import ValidateParams
+from pipelines.params.validate import ValidateParams
 from pipelines.validate.rule import DROP, Expectation, Observed, Rule, between
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.core.params.validate import Severity
+from pipelines.params.validate import Severity
 
 FrameName = Literal["files", "pictures", "labelled_files", "labelled_pictures", "classes", "columns", "seen"]
 Observed = int | float | str | None

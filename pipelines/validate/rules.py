@@ -5,8 +5,8 @@ Built from params alone, without importing Great Expectations: an expectation is
 
 from dataclasses import replace
 
-from pipelines.core.params.validate import ValidateParams
 from pipelines.core.tables import DEDUPED
+from pipelines.params.validate import ValidateParams
 from pipelines.validate.classes import class_rules, label_rules
 from pipelines.validate.drift import Reference, drift_rules
 from pipelines.validate.origins import origin_rules

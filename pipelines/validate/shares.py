@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from pipelines.core.params.validate import FractionRule, ValidateParams
+from pipelines.params.validate import FractionRule, ValidateParams
 from pipelines.validate.rule import SETTLE, Expectation, FrameName, Observe, Rule
 
 _MEND = "data/ingest/rejected.csv gives each file's reason ({reasons}): mend these files or take them out of the source"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.core.errors import BrokenRulesError, count
 from pipelines.core.files import empty_folder, write_csv, write_json
-from pipelines.core.params.validate import ValidateParams
+from pipelines.params.validate import ValidateParams
 from pipelines.validate.cures import write_cures
 from pipelines.validate.drift import read_reference
 from pipelines.validate.frames import NAMES, Frames, read_frames

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.validate import Severity
+from pipelines.params.validate import Severity
 from pipelines.validate.frames import Frames
 from pipelines.validate.judgement import NO_ROWS, Rows
 from pipelines.validate.judges import JUDGES, columns_of

@@ -22,8 +22,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.base import path_below
-from pipelines.core.params.sources import ArchiveSource
 from pipelines.ingest.archive.members import FOLDER, Member
 from pipelines.ingest.archive.reading import ArchiveReader, Stamp, file_stamp, write_index
 from pipelines.ingest.archive.tars import scan_tar
@@ -33,6 +31,8 @@ from pipelines.ingest.folder import subset_origins
 from pipelines.ingest.labels import folder_label, is_subset, printable, refuse_subset_labels, shown_label
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Place, Reject
 from pipelines.ingest.paths import inner_path, is_litter
+from pipelines.params.base import path_below
+from pipelines.params.sources import ArchiveSource
 
 
 def list_archive(params: ArchiveSource, *, source: str, place: Place) -> Listing:

@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 from icrawler.builtin import BaiduFeeder, BaiduParser
 from icrawler.utils import Signal
 
-from pipelines.core.params.engines import Baidu
 from pipelines.ingest.crawl.answers import (
     Answer,
     Item,
@@ -20,6 +19,7 @@ from pipelines.ingest.crawl.answers import (
     read_json,
 )
 from pipelines.ingest.download import Page
+from pipelines.params.engines import Baidu
 
 ADDRESS = "https://image.baidu.com/search/acjson"
 MAX_RESULTS = 1000

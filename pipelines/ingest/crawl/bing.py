@@ -10,7 +10,6 @@ from icrawler import Parser
 from icrawler.builtin import BingFeeder
 from icrawler.utils import Signal
 
-from pipelines.core.params.engines import Bing
 from pipelines.ingest.crawl.answers import (
     Answer,
     Item,
@@ -23,6 +22,7 @@ from pipelines.ingest.crawl.answers import (
     page_text,
 )
 from pipelines.ingest.download import Page
+from pipelines.params.engines import Bing
 
 ADDRESS = "https://www.bing.com/images/async"
 # Bing repeats itself after that

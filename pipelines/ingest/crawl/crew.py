@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from pipelines.core.params.ingest import DownloadParams
 from pipelines.ingest.download.gate import Gate
+from pipelines.params.ingest import DownloadParams
 
 T = TypeVar("T")
 # waiting jobs for each that may run: enough that one slow host leaves work for the others

@@ -7,7 +7,6 @@ from icrawler import Feeder as AnyFeeder
 from icrawler import Parser
 from icrawler.utils import Signal
 
-from pipelines.core.params.engines import JsonEndpoint
 from pipelines.ingest.crawl.answers import (
     Answer,
     Item,
@@ -20,6 +19,7 @@ from pipelines.ingest.crawl.answers import (
     read_json,
 )
 from pipelines.ingest.download import Page
+from pipelines.params.engines import JsonEndpoint
 
 
 class Feeder(AnyFeeder):  # type: ignore[misc]  # icrawler has no types

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from urllib.parse import quote, quote_plus
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.engines import Baidu, Bing, Flickr, Google, JsonEndpoint
 from pipelines.ingest.crawl import baidu, bing, endpoint, flickr, google
 from pipelines.ingest.crawl.answers import Answer, AnswerError, Item, Turn, find_reason, page_text, seen
 from pipelines.ingest.download import Downloader, Page
+from pipelines.params.engines import Baidu, Bing, Flickr, Google, JsonEndpoint
 
 AnyEngine = Bing | Google | Baidu | Flickr | JsonEndpoint
 # where the engines are, but for `json`; tests ask elsewhere

@@ -7,7 +7,6 @@ from icrawler import Parser
 from icrawler.builtin import FlickrFeeder
 from icrawler.utils import Signal
 
-from pipelines.core.params.engines import Flickr
 from pipelines.ingest.crawl.answers import (
     REMEDIES,
     Answer,
@@ -23,6 +22,7 @@ from pipelines.ingest.crawl.answers import (
     read_json,
 )
 from pipelines.ingest.download import Page
+from pipelines.params.engines import Flickr
 
 ADDRESS = "https://api.flickr.com/services/rest/"
 # icrawler's name

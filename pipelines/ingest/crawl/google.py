@@ -22,7 +22,6 @@ from icrawler import Parser
 from icrawler.builtin import GoogleFeeder
 from icrawler.utils import Signal
 
-from pipelines.core.params.engines import Google
 from pipelines.ingest.crawl.answers import (
     Answer,
     Item,
@@ -36,6 +35,7 @@ from pipelines.ingest.crawl.answers import (
     page_text,
 )
 from pipelines.ingest.download import Page
+from pipelines.params.engines import Google
 
 ADDRESS = "https://www.google.com/search"
 MAX_RESULTS = 1000

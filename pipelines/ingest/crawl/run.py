@@ -10,9 +10,8 @@ from icrawler import Downloader as IcrawlerDownloader
 from icrawler.utils import Signal
 
 from pipelines.core.errors import ImageError
-from pipelines.core.formats import identify
-from pipelines.core.params.ingest import DownloadParams
 from pipelines.core.progress import Advance
+from pipelines.images.formats import identify
 from pipelines.ingest.crawl.answers import Turn
 from pipelines.ingest.crawl.crew import Crew, Job
 from pipelines.ingest.crawl.engines import CLOSING, Engine, Result, ask
@@ -21,6 +20,7 @@ from pipelines.ingest.download import Attempt, Downloader, Journal, Record, Requ
 from pipelines.ingest.download.schedule import labelled
 from pipelines.ingest.download.store import object_path
 from pipelines.ingest.listing import Origin
+from pipelines.params.ingest import DownloadParams
 
 # what `identify` looks at
 _HEAD_BYTES = 1024

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.sources import CrawlSource
 from pipelines.core.progress import progress
 from pipelines.ingest.crawl.engines import ADDRESSES, Engine, Result, make_engines
 from pipelines.ingest.crawl.run import Crawl, make_request
@@ -24,6 +23,7 @@ from pipelines.ingest.download import (
 from pipelines.ingest.download.downloader import blank_record
 from pipelines.ingest.labels import clean_label
 from pipelines.ingest.listing import Listing, Place, Reject
+from pipelines.params.sources import CrawlSource
 
 # outcomes of rows of sources.jsonl that are no picture's failure
 OVER_LIMIT = "over-limit"

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from pipelines.core.errors import ImageError
-from pipelines.core.params.ingest import DownloadParams
 from pipelines.ingest.download.addresses import Resolve, as_given, parse_url
 from pipelines.ingest.download.follow import Follower, next_try
 from pipelines.ingest.download.reading import Memory
@@ -16,6 +15,7 @@ from pipelines.ingest.download.records import OK, Record, Request
 from pipelines.ingest.download.sockets import Budget
 from pipelines.ingest.download.store import Body, open_store
 from pipelines.ingest.download.trouble import TroubleError
+from pipelines.params.ingest import DownloadParams
 
 PAGE_BYTES = 4 << 20
 

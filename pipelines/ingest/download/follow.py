@@ -13,7 +13,6 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from pipelines.core.errors import ImageError
-from pipelines.core.params.ingest import DownloadParams
 from pipelines.ingest.download.addresses import (
     Lookups,
     Resolve,
@@ -31,6 +30,7 @@ from pipelines.ingest.download.robots import MAX_BYTES, Robots
 from pipelines.ingest.download.sockets import Budget
 from pipelines.ingest.download.transport import Transport
 from pipelines.ingest.download.trouble import TroubleError, plain
+from pipelines.params.ingest import DownloadParams
 
 _FIRST_PAUSE_SECONDS = 0.5
 _ERROR_PAGE_BYTES = 1 << 16

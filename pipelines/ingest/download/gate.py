@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipelines.core.params.ingest import DownloadParams
 from pipelines.ingest.download.trouble import StoppedError, TroubleError
+from pipelines.params.ingest import DownloadParams
 
 
 @dataclass

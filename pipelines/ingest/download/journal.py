@@ -21,10 +21,10 @@ from typing import Any, Self
 
 from pipelines.core.errors import InputError
 from pipelines.core.files import write_json
-from pipelines.core.params.base import Section
 from pipelines.ingest.download.records import Record
 from pipelines.ingest.download.store import cache_errors, has_object
 from pipelines.ingest.listing import Place
+from pipelines.params.base import Section
 
 VERSION = 1
 # rules of ingest.download that decide what comes, not how fast

@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from pipelines.core.files import write_csv
-from pipelines.core.images import Pixels, decode
-from pipelines.core.params.sources import SampleSource
+from pipelines.images.decoding import Pixels, decode
 from pipelines.ingest.sample.dice import Dice
 from pipelines.ingest.sample.models import CLASSES, LOOK_ALIKES
 from pipelines.ingest.sample.names import file_name
 from pipelines.ingest.sample.picture import draw, encode, resized
+from pipelines.params.sources import SampleSource
 
 EXTRA = 50_000_000
 """index of the first planted file of a class: far from the pictures, so that more pictures never meet a flaw"""

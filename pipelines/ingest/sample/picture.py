@@ -5,10 +5,10 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from pipelines.core.params.sources import SampleSource
 from pipelines.ingest.sample.dice import Dice
 from pipelines.ingest.sample.guitar import look, paint_body, paint_parts, silhouette
 from pipelines.ingest.sample.scene import background, camera, cast_shadow, light_and_lens, occlude, stand
+from pipelines.params.sources import SampleSource
 
 
 def draw_pixels(params: SampleSource, model: str, index: int) -> npt.NDArray[np.uint8]:

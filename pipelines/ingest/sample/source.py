@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from pipelines.core.errors import ImageError
-from pipelines.core.params.sources import SampleSource
 from pipelines.ingest.listing import Listing
 from pipelines.ingest.sample.flaws import plan, planted_bytes
 from pipelines.ingest.sample.models import CLASSES, MODELS
 from pipelines.ingest.sample.names import file_index, file_name
 from pipelines.ingest.sample.picture import draw
+from pipelines.params.sources import SampleSource
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from dataclasses import replace
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.base import path_below
-from pipelines.core.params.sources import TableSource
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.labels import printable, refuse_subset_labels
 from pipelines.ingest.listing import Listing, Origin, Place
@@ -29,6 +27,8 @@ from pipelines.ingest.table.cells import text_of
 from pipelines.ingest.table.inside import list_inside, picture_column
 from pipelines.ingest.table.rows import TableRows, table_files
 from pipelines.ingest.table.seen import Seen
+from pipelines.params.base import path_below
+from pipelines.params.sources import TableSource
 
 
 def list_table(params: TableSource, *, source: str, place: Place) -> Listing:

@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from pipelines.core.errors import ImageError
-from pipelines.core.params.sources import BoxColumns
 from pipelines.ingest.labels import given_subset, printable
 from pipelines.ingest.listing import Box
+from pipelines.params.sources import BoxColumns
 
 # of a CSV always text; of Parquet and JSON Lines whatever stands there
 Cell = Any

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.sources import TableSource
 from pipelines.ingest.labels import clean_label, given_subset, is_subset, printable
 from pipelines.ingest.listing import Origin, Reject
 from pipelines.ingest.paths import is_litter
@@ -20,6 +19,7 @@ from pipelines.ingest.table.delimited import csv_rows
 from pipelines.ingest.table.json_lines import json_rows
 from pipelines.ingest.table.parquet import parquet_rows
 from pipelines.ingest.table.row import Row, wrong_encoding
+from pipelines.params.sources import TableSource
 
 # below these of the number of a row lies that of its line, above them that of its file
 LINE_BITS = 40

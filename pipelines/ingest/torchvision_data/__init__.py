@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.params.base import path_below
-from pipelines.core.params.sources import TorchvisionSource
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.labels import clean_label, printable
 from pipelines.ingest.listing import Listing, Origin, Place, Reader, Reject
@@ -23,6 +21,8 @@ from pipelines.ingest.paths import Files
 from pipelines.ingest.torchvision_data.catalogue import ARRAYS, find_class
 from pipelines.ingest.torchvision_data.opening import class_names, given_subset, items, open_part
 from pipelines.ingest.torchvision_data.pixels import PixelReader, Store
+from pipelines.params.base import path_below
+from pipelines.params.sources import TorchvisionSource
 
 
 def list_torchvision(params: TorchvisionSource, *, source: str, place: Place) -> Listing:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.sources import TorchvisionSource
+from pipelines.params.sources import TorchvisionSource
 
 # what torchvision and its readers raise of files that are missing, broken or of another format
 _TROUBLE = (

@@ -16,8 +16,8 @@ import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.files import whole_file
-from pipelines.core.images import Pixels
-from pipelines.core.params.sources import TorchvisionSource
+from pipelines.images.decoding import Pixels
+from pipelines.params.sources import TorchvisionSource
 
 _STAMP = struct.Struct("<qq")
 

@@ -3,7 +3,7 @@
 torchvision is imported (3 s) where one of its networks is built, and not before.
 """
 
-from pipelines.core.lite0 import EfficientNetLite0, fold_batch_norm
+from pipelines.features.lite0 import EfficientNetLite0, fold_batch_norm
 from pipelines.train.models.backbones import backbone, build_backbone, fold_batch_norms
 from pipelines.train.models.building import Stem, build_network, min_image_size
 from pipelines.train.models.loading import load_weights

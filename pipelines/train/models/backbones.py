@@ -7,8 +7,8 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pipelines.core.lite0 import NUM_FEATURES, EfficientNetLite0, fold_batch_norm
-from pipelines.core.params.networks import NetworkName, Weights
+from pipelines.features.lite0 import NUM_FEATURES, EfficientNetLite0, fold_batch_norm
+from pipelines.params.networks import NetworkName, Weights
 from pipelines.train.models.building import build_network
 from pipelines.train.models.families import family_of
 from pipelines.train.models.layers import replace

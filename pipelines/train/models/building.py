@@ -6,9 +6,9 @@ from typing import Literal, cast
 from torch import nn
 
 from pipelines.core.errors import InputError
-from pipelines.core.lite0 import EfficientNetLite0
-from pipelines.core.params.networks import Mlp, Network, NetworkName
-from pipelines.core.params.recipes import Colour
+from pipelines.features.lite0 import EfficientNetLite0
+from pipelines.params.networks import Mlp, Network, NetworkName
+from pipelines.params.recipes import Colour
 from pipelines.train.models.families import Family, family_of
 from pipelines.train.models.layers import first_conv, make_grey, replace, with_dropout
 from pipelines.train.models.mlp import MlpNetwork

@@ -5,7 +5,7 @@ Names are dotted paths of modules, the same for every member of a family, whatev
 
 from dataclasses import dataclass
 
-from pipelines.core.params.networks import NetworkName
+from pipelines.params.networks import NetworkName
 
 Names = tuple[str, ...]
 

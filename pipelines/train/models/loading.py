@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipelines.core.errors import InputError
-from pipelines.core.params.networks import FileWeights, Mlp, Network, Weights
+from pipelines.params.networks import FileWeights, Mlp, Network, Weights
 from pipelines.train.models.families import family_of
 from pipelines.train.models.layers import first_conv
 from pipelines.train.models.sources import Tensors, read_tensors, weights_file

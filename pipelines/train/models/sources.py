@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 
 from pipelines.core.errors import InputError
-from pipelines.core.lite0 import weights_path
-from pipelines.core.params.base import path_below
-from pipelines.core.params.networks import FileWeights, Mlp, Network, NetworkName, Weights
+from pipelines.features.lite0 import weights_path
+from pipelines.params.base import path_below
+from pipelines.params.networks import FileWeights, Mlp, Network, NetworkName, Weights
 
 Tensors = dict[str, torch.Tensor]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.core.params.networks import Mlp, Network, Weights
+from pipelines.params.networks import Mlp, Network, Weights
 
 Triple = tuple[float, float, float]
 

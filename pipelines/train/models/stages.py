@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pipelines.core.params.networks import Mlp, Network
+from pipelines.params.networks import Mlp, Network
 from pipelines.train.models.families import Family, family_of
 
 

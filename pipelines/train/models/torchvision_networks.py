@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import nn
 from torchvision.models import MNASNet, get_model
 
-from pipelines.core.params.networks import NetworkName
+from pipelines.params.networks import NetworkName
 from pipelines.train.models.families import family_of
 from pipelines.train.models.layers import replace
 

@@ -1,0 +1,183 @@
+"""What a policy does to each picture."""
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.augmentation import random as streams
+from pipelines.augmentation.auto_augment import Ops, draw_auto
+from pipelines.augmentation.random import Floats, Keys, uniforms
+from pipelines.params.augment import AugmentPolicy
+
+Flags = npt.NDArray[np.bool_]
+
+ERASE_AREAS = (0.02, 0.2)
+"""smallest and largest share of the picture that is greyed out"""
+ERASE_ASPECTS = (0.5, 2.0)
+"""narrowest and widest rectangle, width over height"""
+CROP_ASPECTS = (3 / 4, 4 / 3)
+"""narrowest and widest part that is cut out"""
+LEAST_BLUR = 0.25
+"""of the largest: much less is not seen"""
+MAX_QUALITY = 95
+"""of a JPEG: above it nothing is seen"""
+MAX_STROKES = 3
+NUMBERS_OF_STROKE = 14
+"""the place of its window, four points in there, its width and its colour"""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What happens to B pictures; every array is (B,) but for those that say otherwise.
+
+    Args:
+        flip, flip_vertical: bool, mirrored or not.
+        angle: degrees, counter-clockwise.
+        shift_x, shift_y: fraction of the side, to the right and down.
+        zoom: factor of size; 1 leaves it.
+        shear_x, shear_y: degrees; rows slide to the left below the middle, columns up right of it.
+        corners: (B, 8), how far the corners (top left, top right, bottom right, bottom left; x then y of each) move
+            to the middle, as a fraction of the way there.
+        crop_left, crop_top, crop_width, crop_height: the part that is cut out, fractions of the side.
+        erase_left, erase_top, erase_width, erase_height: the greyed rectangle, fractions of the side; no width: none.
+        brightness, contrast, saturation: factors; 1 leaves them.
+        hue: share of the colour circle, from red towards green.
+        blur: standard deviation, fraction of the side; 0: none.
+        noise: standard deviation, grey levels.
+        noise_place: in [0, 1), where in the table of noise.
+        jpeg: int64, quality; 0: none.
+        num_strokes: int64.
+        strokes: (B, 3, 14) in [0, 1), what a stroke looks like (augmentation/scribbles.py); (B, 0, 14) where nothing
+            scribbles.
+        auto_op, auto_value: (B, R) int64 and float64, the R changes of RandAugment or TrivialAugment in order
+            (draws/auto.py).
+    """
+
+    flip: Flags
+    flip_vertical: Flags
+    angle: Floats
+    shift_x: Floats
+    shift_y: Floats
+    zoom: Floats
+    shear_x: Floats
+    shear_y: Floats
+    corners: Floats
+    crop_left: Floats
+    crop_top: Floats
+    crop_width: Floats
+    crop_height: Floats
+    erase_left: Floats
+    erase_top: Floats
+    erase_width: Floats
+    erase_height: Floats
+    brightness: Floats
+    contrast: Floats
+    saturation: Floats
+    hue: Floats
+    blur: Floats
+    noise: Floats
+    noise_place: Floats
+    jpeg: npt.NDArray[np.int64]
+    num_strokes: npt.NDArray[np.int64]
+    strokes: Floats
+    auto_op: Ops
+    auto_value: Floats
+
+    def __len__(self) -> int:
+        return len(self.flip)
+
+    def part(self, first: int, last: int) -> "Draws":
+        """Of the pictures first, first + 1, ..., last - 1."""
+        return replace(self, **{field.name: getattr(self, field.name)[first:last] for field in fields(self)})
+
+
+def draw(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Keys) -> Draws:
+    """Draw what `policy` does to each of `pictures` in `epoch`."""
+    number = uniforms(seed, epoch, pictures, range(streams.NUM_STREAMS))  # (NUM_STREAMS, B)
+
+    def either_way(largest: float, stream: int) -> Floats:
+        return np.asarray(largest * (2.0 * number[stream] - 1.0))
+
+    erase_width, erase_height = _rectangle(
+        _between(ERASE_AREAS, number[streams.ERASE_AREA]), ERASE_ASPECTS, number[streams.ERASE_ASPECT]
+    )
+    erased = number[streams.ERASE] < policy.erase
+    crop_width, crop_height = _crop(policy.crop, number[streams.CROP_AREA], number[streams.CROP_ASPECT])
+    blur, jpeg = policy.blur, policy.jpeg
+    auto_op, auto_value = draw_auto(policy.auto, seed=seed, epoch=epoch, pictures=pictures)
+    return Draws(
+        flip=number[streams.FLIP] < policy.flip,
+        flip_vertical=number[streams.FLIP_VERTICAL] < policy.flip_vertical,
+        angle=either_way(policy.rotation, streams.ROTATION),
+        shift_x=either_way(policy.shift, streams.SHIFT_X),
+        shift_y=either_way(policy.shift, streams.SHIFT_Y),
+        # as often larger as smaller
+        zoom=np.exp(either_way(float(np.log1p(policy.zoom)), streams.ZOOM)),
+        shear_x=either_way(policy.shear, streams.SHEAR_X),
+        shear_y=either_way(policy.shear, streams.SHEAR_Y),
+        corners=policy.perspective * number[streams.CORNERS : streams.CORNERS + 8].T,
+        crop_left=number[streams.CROP_X] * (1.0 - crop_width),
+        crop_top=number[streams.CROP_Y] * (1.0 - crop_height),
+        crop_width=crop_width,
+        crop_height=crop_height,
+        erase_left=number[streams.ERASE_X] * (1.0 - erase_width),
+        erase_top=number[streams.ERASE_Y] * (1.0 - erase_height),
+        erase_width=np.where(erased, erase_width, 0.0),
+        erase_height=np.where(erased, erase_height, 0.0),
+        brightness=1.0 + either_way(policy.brightness, streams.BRIGHTNESS),
+        contrast=1.0 + either_way(policy.contrast, streams.CONTRAST),
+        saturation=1.0 + either_way(policy.saturation, streams.SATURATION),
+        hue=either_way(policy.hue, streams.HUE),
+        blur=np.where(number[streams.BLUR] < blur.probability, _sigma(blur.sigma, number), 0.0)
+        if blur
+        else np.zeros(len(pictures)),
+        noise=policy.noise * number[streams.NOISE],
+        noise_place=number[streams.NOISE_PLACE],
+        jpeg=np.where(number[streams.JPEG] < jpeg.probability, _quality(jpeg.quality, number), 0)
+        if jpeg
+        else np.zeros(len(pictures), np.int64),
+        num_strokes=np.where(
+            number[streams.SCRIBBLE] < policy.scribble,
+            1 + np.floor(MAX_STROKES * number[streams.NUM_STROKES]).astype(np.int64),
+            0,
+        ),
+        strokes=_strokes(policy.scribble, seed, epoch, pictures),
+        auto_op=auto_op,
+        auto_value=auto_value,
+    )
+
+
+def _between(ends: tuple[float, float], number: Floats) -> Floats:
+    return ends[0] + (ends[1] - ends[0]) * number
+
+
+def _rectangle(area: Floats, aspects: tuple[float, float], number: Floats) -> tuple[Floats, Floats]:
+    """Width and height; as often twice as wide as half as wide: uniform in the logarithm."""
+    aspect = np.exp(_between((math.log(aspects[0]), math.log(aspects[1])), number))
+    return np.sqrt(area * aspect), np.sqrt(area / aspect)
+
+
+def _crop(smallest: float, area: Floats, aspect: Floats) -> tuple[Floats, Floats]:
+    """Width and height of the part that is cut out; a side that would be longer than the picture's is as long."""
+    if smallest == 1.0:
+        return np.ones_like(area), np.ones_like(area)
+    width, height = _rectangle(_between((smallest, 1.0), area), CROP_ASPECTS, aspect)
+    return np.minimum(width, 1.0), np.minimum(height, 1.0)
+
+
+def _sigma(largest: float, number: Floats) -> Floats:
+    return _between((LEAST_BLUR * largest, largest), number[streams.BLUR_SIGMA])
+
+
+def _quality(lowest: int, number: Floats) -> npt.NDArray[np.int64]:
+    return np.asarray(lowest + np.floor((MAX_QUALITY + 1 - lowest) * number[streams.JPEG_QUALITY]).astype(np.int64))
+
+
+def _strokes(scribble: float, seed: int, epoch: int, pictures: Keys) -> Floats:
+    """(B, 3, 14), or (B, 0, 14) where nothing scribbles."""
+    count = MAX_STROKES if scribble else 0
+    first = streams.STROKES
+    found = uniforms(seed, epoch, pictures, range(first, first + count * NUMBERS_OF_STROKE))
+    return found.T.reshape(len(pictures), count, NUMBERS_OF_STROKE)

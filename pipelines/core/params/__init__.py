@@ -1,5 +1,0 @@
-"""params.yaml, typed: the one way in for every number that the pipeline depends on."""
-
-from pipelines.core.params.load import Params, load_params
-
-__all__ = ["Params", "load_params"]

@@ -1,0 +1,1 @@
+"""Backbones, and the features that they make of pictures."""

@@ -1,0 +1,1 @@
+"""Decoding of picture files, and the tars they are packed in."""

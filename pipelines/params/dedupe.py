@@ -1,0 +1,56 @@
+"""What counts as the same picture, and what happens to it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipelines.params.base import PathText, PositiveInt, Section
+
+
+class EmbeddingParams(Section):
+    """A second opinion for heavier edits: features of EfficientNet-Lite0 with its ImageNet weights. Imports torch."""
+
+    min_cosine: Annotated[float, Field(ge=0.5, le=1.0)]
+    """how alike the features of two pictures must be: cosine; such pairs stay, and no split parts them"""
+    num_threads: PositiveInt
+    """of torch; part of the result's last digits"""
+
+
+class ReferenceParams(Section):
+    """Pictures that this data set shall not repeat: last month's test set, say."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=100)]
+    """what duplicates.csv calls it"""
+    path: PathText
+    """a manifest.parquet with its shards and thumbnails.npy beside it, or a folder of pictures; from params.yaml. DVC
+    does not watch it: after a change run `dvc repro --force dedupe`"""
+    found: Literal["drop", "report"]
+    """a picture that is in it too: drop it, or only list it in duplicates.csv"""
+
+
+class DedupeParams(Section):
+    near: bool
+    """look for near copies too, not only for equal files and equal pixels"""
+    mirror: bool
+    """a mirrored picture is a near copy"""
+    turns: bool
+    """a picture turned by 90, 180 or 270 degrees is a near copy, with `mirror` in all eight orientations; costs a
+    quarter more time"""
+    min_score: Annotated[float, Field(ge=0.5, le=1.0)]
+    """how alike two thumbnails must be to count as near copies: correlation after alignment; rises by itself with N"""
+    copies: Literal["drop", "keep"]
+    """drop: the best picture of a group stays; keep: all stay, and the group is never split"""
+    recuts: Literal["drop", "keep"]
+    """the same photograph cut differently, so that neither holds all of the other: as copies"""
+    conflicts: Literal["hold", "keep"]
+    """a picture under two labels: hold out until data/decisions/ settles it, or keep both"""
+    embeddings: EmbeddingParams | None
+    against: tuple[ReferenceParams, ...]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [reference.name for reference in self.against]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"dedupe.against names {', '.join(twice)} more than once; give each set a name of its own")
+        return self

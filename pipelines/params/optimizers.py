@@ -1,0 +1,78 @@
+"""How weights move: optimisers, and their learning rate over the epochs."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.params.base import PositiveFloat, PositiveInt, Section
+
+Decay = Annotated[float, Field(ge=0.0)]
+Factor = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Sgd(Section):
+    kind: Literal["sgd"]
+    learning_rate: PositiveFloat
+    """the highest; schedules lower it"""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    nesterov: bool
+    weight_decay: Decay
+    """of weights; never of norms and biases"""
+
+
+class Adam(Section):
+    kind: Literal["adam"]
+    learning_rate: PositiveFloat
+    weight_decay: Decay
+    """added to the gradient; never of norms and biases"""
+
+
+class AdamW(Section):
+    kind: Literal["adamw"]
+    learning_rate: PositiveFloat
+    weight_decay: Decay
+    """apart from the gradient (Loshchilov and Hutter 2019); never of norms and biases"""
+
+
+Optimizer = Annotated[Sgd | Adam | AdamW, Field(discriminator="kind")]
+
+
+class Constant(Section):
+    kind: Literal["constant"]
+
+
+class Step(Section):
+    kind: Literal["step"]
+    every_epochs: PositiveInt
+    factor: Factor
+    """by which the learning rate is multiplied after each such span"""
+
+
+class Cosine(Section):
+    """Half a cosine, down to `end` at the last step."""
+
+    kind: Literal["cosine"]
+    end: Annotated[float, Field(ge=0.0, lt=1.0)]
+    """share of the learning rate that is left at the end"""
+
+
+class OneCycle(Section):
+    """Smith and Topin 2018: up along half a cosine, then down to almost nothing."""
+
+    kind: Literal["one_cycle"]
+    rise: Factor
+    """share of the steps that go up; 0.3 is usual"""
+    start: Factor
+    """share of the learning rate to begin with; 0.04 is usual"""
+
+
+class Plateau(Section):
+    """Lower whenever the stopping metric has not improved."""
+
+    kind: Literal["plateau"]
+    factor: Factor
+    patience: PositiveInt
+    """epochs without a better one before each fall"""
+
+
+Schedule = Annotated[Constant | Step | Cosine | OneCycle | Plateau, Field(discriminator="kind")]

@@ -1,0 +1,277 @@
+"""One typed recipe a member, from which its training follows."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipelines.params.base import Count, Fraction, Name, PathText, PositiveFloat, PositiveInt, Section
+from pipelines.params.networks import Mlp, Network, NetworkName, Weights, has_batch_norm
+from pipelines.params.optimizers import Optimizer, Schedule
+
+View = Literal["plain", "mirror", "zoom", "zoom_mirror", "turn_left", "turn_right"]
+"""plain: as packed; zoom: its middle 87.5 %; turned by 10 degrees"""
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+"""of the arithmetic; auto: the fastest that is safe for network and device, recorded with the member"""
+Colour = Literal["rgb", "grey"]
+"""grey: one channel of luma, for pictures whose colour says nothing"""
+Target = Name
+"""label, or one of the label columns of a table that were joined to it (gender, status)"""
+
+
+class LogisticHead(Section):
+    """Multinomial logistic regression on cached features, fitted by L-BFGS to the optimum."""
+
+    kind: Literal["logistic_regression"]
+    inverse_strengths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    """values of C to try; the one with the best validation loss is kept"""
+
+
+class SgdHead(Section):
+    """A linear layer on cached features, trained by AdamW in batches: for more than L-BFGS takes in reasonable time."""
+
+    kind: Literal["sgd"]
+    learning_rate: PositiveFloat
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    epochs: PositiveInt
+    """the one with the best validation loss is kept"""
+    batch_size: PositiveInt
+
+
+class FrozenRecipe(Section):
+    """A pretrained backbone as it is; only a head is fitted, on features computed once."""
+
+    tuning: Literal["frozen"]
+    model: NetworkName
+    weights: Weights
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    """side of the pictures the backbone sees, pixels"""
+    target: Target
+    views: Annotated[tuple[View, ...], Field(min_length=1)]
+    """of each picture: the head learns from all, a prediction is their mean"""
+    precision: Precision
+    head: Annotated[LogisticHead | SgdHead, Field(discriminator="kind")]
+
+
+class CrossEntropy(Section):
+    kind: Literal["cross_entropy"]
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Focal(Section):
+    """Lin et al., "Focal loss for dense object detection", 2017: easy pictures count less."""
+
+    kind: Literal["focal"]
+    gamma: Annotated[float, Field(ge=0.0, le=10.0)]
+    """0 is cross-entropy; 2 is usual"""
+
+
+Loss = Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
+
+
+class Mixing(Section):
+    """Pictures of a batch mixed in pairs, and their labels with them."""
+
+    mixup: Annotated[float, Field(ge=0.0, le=10.0)]
+    """alpha of Mixup (Zhang et al. 2018), the weighted mean of two pictures; 0 is off, 0.2 is usual"""
+    cutmix: Annotated[float, Field(ge=0.0, le=10.0)]
+    """alpha of CutMix (Yun et al. 2019), a rectangle of another picture; 0 is off, 1.0 is usual. With both, each
+    batch takes one of them"""
+    probability: Fraction
+    """of a batch to be mixed"""
+
+
+class Stopping(Section):
+    metric: Literal["val_loss", "val_accuracy", "val_macro_f1"]
+    """by which an epoch is the best so far; its weights are kept"""
+    patience: PositiveInt
+    """epochs without a better one before training stops"""
+
+
+class Distillation(Section):
+    """Hinton et al. 2015: learn from the probabilities of trained members, not from the labels alone."""
+
+    teachers: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """of train.members, each on the same fold; several teach by their mean"""
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)]
+    """softens both sides' probabilities; 2 to 5 is usual"""
+    weight: Fraction
+    """of the teachers' loss; the labels' loss gets the rest"""
+    see: Literal["augmented", "plain"]
+    """what teachers look at: the same augmented pictures, at each step; or each picture once, as it is"""
+
+
+class PseudoLabels(Section):
+    """Unlabelled pictures, labelled by a former run where it was sure."""
+
+    path: PathText
+    """of that run's predictions.parquet"""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """of the file: another one is refused, and the message gives what it should say"""
+    min_confidence: Annotated[float, Field(ge=0.5, le=1.0)]
+    weight: Annotated[float, Field(gt=0.0, le=1.0)]
+    """of such a picture's loss; a labelled one counts 1"""
+
+
+class TrainedRecipe(Section):
+    """What every recipe says whose network is trained by gradient descent."""
+
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    """side of the pictures the network sees, pixels"""
+    colour: Colour
+    stem: Literal["standard", "small"]
+    """first layers: as published, or for pictures up to about 64 px, at full resolution and up to 16 times the work"""
+    target: Target
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    """before the last layer; of an mlp and of nin, after every hidden one"""
+    augmentation: Name
+    """one of augment.policies"""
+    mixing: Mixing | None
+    balance: Literal["none", "weights", "sampling"]
+    """of rare classes: nothing; their loss counts more; or they are drawn more often (each class as often as any)"""
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    warmup_epochs: Count
+    """in which the learning rate rises in a straight line"""
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    """pictures of one step of the optimiser; a lone last picture, which batch norm cannot take, joins another step"""
+    accumulate: PositiveInt
+    """parts that a batch is computed in, to save memory; doubled by itself where memory runs out. Where batch norms
+    learn or pictures are mixed, each holds two or more"""
+    max_gradient_norm: PositiveFloat | None
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None
+    """per step: validate and keep an exponential moving average of the weights; 0.999 is usual"""
+    stopping: Stopping
+    precision: Precision
+    compile: bool
+    """torch.compile: pays from minutes of training on a GPU on, costs about one to begin with; slower on most CPUs"""
+    views: Annotated[tuple[View, ...], Field(min_length=1)]
+    """test-time augmentation: a prediction is the mean over these"""
+    distillation: Distillation | None
+    pseudo_labels: PseudoLabels | None
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        if self.mixing and self.mixing.mixup == 0.0 and self.mixing.cutmix == 0.0:
+            raise ValueError("mixing has mixup 0 and cutmix 0, so it does nothing: give one of them, or mixing: null")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate {self.accumulate} parts of batch_size {self.batch_size}: make it smaller")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs} leave nothing of {self.epochs} epochs; make it smaller"
+            )
+        if self.loss.kind == "focal" and self.mixing:
+            raise ValueError("loss focal counts easy pictures less, which mixed ones are not: set mixing: null")
+        return self
+
+
+class ScratchRecipe(TrainedRecipe):
+    """A network trained from random weights."""
+
+    tuning: Literal["scratch"]
+    model: Network
+
+
+class _PretrainedRecipe(TrainedRecipe):
+    """What recipes say that begin with weights."""
+
+    model: Network
+    weights: Weights
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
+    """factor of the learning rate from each stage of the network to the one before it; 1 trains all alike"""
+    freeze_norms: bool
+    """batch norms keep the statistics that they came with"""
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if isinstance(self.model, Mlp) and self.weights == "imagenet":
+            raise ValueError("weights imagenet: there are none for an mlp; use a file or a member, or tuning: scratch")
+        if self.model in ("nin", "small_cnn") and self.weights == "imagenet":
+            raise ValueError(
+                f"weights imagenet: there are none for {self.model}; use a file or a member, or tuning: scratch"
+            )
+        return self
+
+
+class FullRecipe(_PretrainedRecipe):
+    """Every weight goes on learning."""
+
+    tuning: Literal["full"]
+
+
+class PartialRecipe(_PretrainedRecipe):
+    """The first stages stay as they came; their batch norms too."""
+
+    tuning: Literal["partial"]
+    frozen_stages: PositiveInt
+    """how many, counted from the picture; the head is the last stage and is never frozen"""
+
+
+class TwoStageRecipe(_PretrainedRecipe):
+    """First the head alone, then all of it."""
+
+    tuning: Literal["two_stage"]
+    head_epochs: PositiveInt
+    """of `epochs`, those for the head alone; the schedule covers the rest"""
+    head_learning_rate: PositiveFloat
+
+    @model_validator(mode="after")
+    def _epochs_remain(self) -> Self:
+        if self.head_epochs + self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"head_epochs {self.head_epochs} and warmup_epochs {self.warmup_epochs} leave nothing of "
+                f"{self.epochs} epochs; make them smaller"
+            )
+        return self
+
+
+PretrainedRecipe = FullRecipe | PartialRecipe | TwoStageRecipe
+NetworkRecipe = ScratchRecipe | FullRecipe | PartialRecipe | TwoStageRecipe
+Recipe = Annotated[FrozenRecipe | NetworkRecipe, Field(discriminator="tuning")]
+
+
+def needs(recipe: FrozenRecipe | NetworkRecipe) -> tuple[str, ...]:
+    """The members that must be trained before a recipe: those it starts from or learns from."""
+    found: list[str] = []
+    weights = getattr(recipe, "weights", None)
+    if weights is not None and weights != "imagenet" and weights.kind == "member":
+        found.append(weights.member)
+    if not isinstance(recipe, FrozenRecipe) and recipe.distillation:
+        found += recipe.distillation.teachers
+    return tuple(dict.fromkeys(found))
+
+
+def smallest_part(recipe: NetworkRecipe, *, learns_norms: bool) -> int:
+    """Pictures that every part of a step must hold: batch norm has nothing to normalise in one, mixing nothing to mix.
+
+    Args:
+        learns_norms: whether any batch norm of the network learns.
+    """
+    return 2 if learns_norms or recipe.mixing else 1
+
+
+def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bool | None = None) -> str:
+    """Why parts of the recipe's steps would hold too few pictures, and what to do; "" where they do not.
+
+    Args:
+        num_devices: that share every step.
+        learns_norms: whether any batch norm of the network learns; None: as far as the recipe tells, which does not
+            know what the frozen stages of a partial one hold.
+    """
+    if learns_norms is None:
+        frozen = isinstance(recipe, PartialRecipe) or getattr(recipe, "freeze_norms", False)
+        learns_norms = has_batch_norm(recipe.model) and not frozen
+    least = smallest_part(recipe, learns_norms=learns_norms)
+    parts = recipe.accumulate * num_devices
+    if recipe.batch_size >= parts * least:
+        return ""
+    among = f", accumulate {recipe.accumulate} and train.num_devices {num_devices}" if parts > 1 else ""
+    why = f"batch_size {recipe.batch_size}{among} make parts of {recipe.batch_size // parts} pictures"
+    remedy = f"raise batch_size to {parts * least}{' or make fewer parts' if parts > 1 else ''}"
+    if learns_norms:
+        others = "take a network without batch norm (convnext_tiny, vit_b_16, an mlp)"
+        if not isinstance(recipe, ScratchRecipe):
+            others = f"set freeze_norms: true, or {others}"
+        return f"{why}, of which batch norm needs 2: {remedy}, or {others}"
+    return f"{why}, of which mixing needs 2: {remedy}, or set mixing: null" if recipe.mixing else f"{why}: {remedy}"

@@ -1,0 +1,20 @@
+"""What the report shows."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipelines.params.base import Count, Section
+
+
+class ReportParams(Section):
+    title: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    """null: how many classes there are, and the first of them"""
+    confused_pairs: Count
+    """most confused pairs of classes shown with pictures"""
+    pictures_per_pair: Count
+    """misclassified pictures shown for a pair, each way"""
+    gallery: Count
+    """pictures shown in each of the galleries: duplicates, conflicts, suspects"""
+    picture_size: Annotated[int, Field(ge=32, le=512)]
+    """longer side of an embedded picture, pixels"""
