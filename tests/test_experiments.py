@@ -38,7 +38,8 @@ def test_an_experiment_changes_the_line_of_its_value_alone(name: str, tmp_path: 
     text = (ROOT / name).read_text(encoding="utf-8")
     keys = list(numbers(YAML(typ="safe").load(text)))
     for key in (keys[0], keys[-1]):
-        copy = shutil.copy(ROOT / name, tmp_path / "params.yaml")
+        copy = tmp_path / "params.yaml"
+        shutil.copy(ROOT / name, copy)
         apply_overrides(copy, [f"{key}=77"])
         ((before, after),) = changed_lines(text, copy.read_text(encoding="utf-8"))
         assert before.split(":")[0] == after.split(":")[0]

@@ -1,14 +1,16 @@
-"""The JSON Schema of params.yaml, as editors read it."""
+"""The JSON Schema of params.yaml, as editors read it; `python -m pipelines.params.schema` writes it."""
 
 import ast
 import inspect
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from pipelines.core.files import write_json
 from pipelines.params.load import Params
 
 
@@ -55,3 +57,8 @@ def _field_words(model: type) -> dict[str, str]:
                 case ast.Expr(value=ast.Constant(value=str(text))):
                     words[field.target.id] = inspect.cleandoc(text)
     return words
+
+
+if __name__ == "__main__":
+    write_json(Path("params.schema.json"), params_schema())
+    print("params.schema.json written")
