@@ -452,8 +452,8 @@ def test_params_yaml_is_in_block_style_because_experiments_rewrite_flow_lists() 
         ("  group_by: null", "  group_by: patient", "split.group_by is 'patient', which no entry of ingest.sources has:"
          " if it is a column of a table, set group_column: patient there; or name one of url_host, page_host, page"),
         ("  group_by: null", "  group_by: factors.pose", "split.group_by is 'factors.pose', which no entry of"),
-        ("  method: stratified", "  method: predefined", "but no entry of ingest.sources says which picture is in which "
-         "subset: set subset_from: first_folder where"),
+        ("  method: stratified", "  method: predefined", "but no entry of ingest.sources says which picture is in "
+         "which subset: set subset_from: first_folder where"),
     ],
 )  # fmt: skip
 def test_what_split_asks_of_the_sources_is_looked_for_before_they_are_read(
