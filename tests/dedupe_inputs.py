@@ -101,8 +101,8 @@ def run(
     *,
     near: bool = True,
     mirror: bool = True,
-    copies: Literal["drop", "keep"] = "drop",
-    conflicts: Literal["hold", "keep"] = "hold",
+    duplicates: Literal["drop", "keep"] = "drop",
+    label_conflicts: Literal["hold", "keep"] = "hold",
     drop: tuple[str, ...] = (),
     relabel: tuple[str, ...] = (),
     keep: tuple[str, ...] = (),
@@ -115,7 +115,7 @@ def run(
     (folder / "decisions/relabel.csv").write_text("\n".join(["image_id,label,reason", *relabel]))
     (folder / "decisions/keep.csv").write_text("\n".join(["image_id,other_id,reason", *keep]))
     artifact = dedupe(
-        params(near=near, mirror=mirror, duplicates=copies, label_conflicts=conflicts, **more),
+        params(near=near, mirror=mirror, duplicates=duplicates, label_conflicts=label_conflicts, **more),
         root=folder,
         cache=folder / "cache",
         ingest_dir=ingest_dir,

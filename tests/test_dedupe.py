@@ -155,11 +155,11 @@ def test_a_picture_under_two_labels_is_held_until_decided(tmp_path: Path, second
 @pytest.mark.parametrize("second", [jpeg(drawn(1)), jpeg(drawn(1), 99)], ids=["exact", "near and larger"])
 @pytest.mark.parametrize("label_conflicts", ["hold", "keep"])
 def test_a_picture_without_a_label_is_a_copy_of_one_that_has_one(
-    tmp_path: Path, second: bytes, conflicts: Literal["hold", "keep"]
+    tmp_path: Path, second: bytes, label_conflicts: Literal["hold", "keep"]
 ) -> None:
     first = jpeg(drawn(1))
     files = [File("SG", "a", first), File("none", "b", second), File("none", "c", jpeg(drawn(2)))]
-    result = run(tmp_path, files, label_conflicts=conflicts, unlabelled="none")
+    result = run(tmp_path, files, label_conflicts=label_conflicts, unlabelled="none")
     assert result.verdicts() == {"a": "keep", "b": "copy", "c": "keep"}
     assert result.rows["b"]["best_id"] == image_id(first)
     assert [pair["verdict"] for pair in result.pairs] == ["copy"]
