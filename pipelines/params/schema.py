@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipelines.core.files import write_json
+from pipelines.core.files import write_json, write_text
 from pipelines.params.load import Params
+from pipelines.params.reference import reference_page
 
 
 def params_schema() -> dict[str, Any]:
@@ -61,4 +62,5 @@ def _field_words(model: type) -> dict[str, str]:
 
 if __name__ == "__main__":
     write_json(Path("params.schema.json"), params_schema())
-    print("params.schema.json written")
+    write_text(Path("docs/params.md"), reference_page(params_schema()))
+    print("params.schema.json and docs/params.md written")
