@@ -13,12 +13,9 @@ from pipelines.params.base import Name, PathText, PositiveInt, Section
 
 OWN_NETWORKS = ("nin", "small_cnn")
 TORCHVISION = "torchvision/"
-RENAMED = {"efficientnet_lite0": "tf_efficientnet_lite0"}
-"""what earlier versions called a network, and what timm calls it"""
-
-
 PACKAGED = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 """networks whose ImageNet weights are installed with miwake"""
+_REGISTERED = re.compile(r"^@register_model(?:\(\))?\s*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 
 
 @cache
@@ -29,30 +26,21 @@ def library_networks() -> frozenset[str]:
         spec = find_spec(library)
         if spec is None or spec.origin is None:
             continue
-        for file in (Path(spec.origin).parent / "models").rglob("*.py"):
-            if (
-                library == "torchvision" and file.parent.name not in ("models", "quantization")
-            ) or "quantization" in file.parts:
-                continue
-            names = re.findall(
-                r"^@register_model(?:\(\))?\s*\n(?:@.*\n)*def (\w+)", file.read_text(encoding="utf-8"), re.M
-            )
-            found |= {prefix + name for name in names}
+        for file in (Path(spec.origin).parent / "models").glob("*.py"):
+            found |= {prefix + name for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))}
     return frozenset(found)
 
 
 def _check_network_name(name: str) -> str:
     if name in OWN_NETWORKS or name in PACKAGED:
         return name
-    if name in RENAMED:
-        raise ValueError(f"the network {name} is called {RENAMED[name]} now, as in timm: write that")
     known = library_networks()
     plain = name.partition(".")[0]
     if plain in known or not known:
         return name
     if TORCHVISION + name in known:
         raise ValueError(f"the network {name} is torchvision's, not timm's: write {TORCHVISION}{name}")
-    close = difflib.get_close_matches(plain, [*known, *OWN_NETWORKS], n=1)
+    close = difflib.get_close_matches(plain, sorted({*known, *OWN_NETWORKS}), n=1)
     hint = f"did you mean {close[0]}?" if close else "`timm.list_models()` in Python lists them"
     raise ValueError(f"neither timm nor torchvision has a network {name}; {hint}")
 

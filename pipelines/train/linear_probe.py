@@ -1,4 +1,4 @@
-"""Recipes of tuning `frozen`: pretrained backbones as they are, one linear head fitted on their cached features.
+"""Recipes of tuning `linear_probe`: pretrained backbones as they are, one linear head fitted on their cached features.
 
 Features of a picture do not change while its head learns, so each is computed once (`pipelines/features`), in every
 view of the recipe; several backbones' features are joined. The head is logistic regression fitted to the optimum
@@ -24,7 +24,7 @@ from pipelines.core.progress import progress
 from pipelines.features.backbones import FrozenBackbone, Tensors, fold_batch_norms
 from pipelines.features.cache import CachedFeatures, Features, cache_folder, cached_features, processor_name
 from pipelines.params.networks import NetworkName
-from pipelines.params.recipes import FrozenRecipe, LogisticHead, Precision, SgdHead, View
+from pipelines.params.recipes import LinearProbeRecipe, LogisticHead, Precision, SgdHead, TtaView
 from pipelines.train.feeding import StreamedFeed
 from pipelines.train.job import Job
 from pipelines.train.judging import figures
@@ -76,7 +76,7 @@ class FittedHead:
     history: list[tuple[float, ...]]
 
 
-def train_linear_probe(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outcome:
+def train_linear_probe(recipe: LinearProbeRecipe, job: Job, *, probed: Rows) -> Outcome:
     """Compute or recall features, fit a head on the training pictures, choose it by the validation loss.
 
     Args:
@@ -94,7 +94,7 @@ def train_linear_probe(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outco
     digests = hash_pictures(job.reader, every)
     tensors: Tensors = {}
     sources, stored = [], []
-    with progress("train: features", len(every) * len(recipe.backbones) * len(recipe.views), unit="views") as advance:
+    with progress("train: features", len(every) * len(recipe.backbones) * len(recipe.tta), unit="views") as advance:
         for model in recipe.backbones:
             found, weights, source = _backbone_features(model, recipe, precision, job, every, digests, advance)
             prefix = f"backbones.{model}" if recipe.models else "backbone"
@@ -106,12 +106,12 @@ def train_linear_probe(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outco
         return np.concatenate([views[number].read(pictures) for views in stored], axis=1)  # (n, D)
 
     def read(pictures: Rows) -> torch.Tensor:
-        return torch.from_numpy(np.stack([read_view(pictures, number) for number in range(len(recipe.views))]))
+        return torch.from_numpy(np.stack([read_view(pictures, number) for number in range(len(recipe.tta))]))
 
     data = ProbeData(train, job.labels[rows.train], val, job.labels[rows.val], len(job.classes))
     if isinstance(recipe.head, LogisticHead):
         num_features = sum(views[0].num_features for views in stored)
-        _check_memory(len(recipe.views) * len(train) * num_features, job.where)
+        _check_memory(len(recipe.tta) * len(train) * num_features, job.where)
         fitted = _fit_logistic(recipe.head, read, data)
     else:
         index = job.reader.index
@@ -126,16 +126,16 @@ def train_linear_probe(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outco
         return cast("Probabilities", predict(fitted.head, read, pictures).float().numpy())
 
     shown = np.flatnonzero(np.isin(every, probed))
-    features = [read_view(shown, number) for number in range(len(recipe.views))]
+    features = [read_view(shown, number) for number in range(len(recipe.tta))]
     return Outcome(
         tensors=tensors | {f"head.{name}": tensor for name, tensor in fitted.head.state_dict().items()},
-        info={"views": list(recipe.views), "precision": precision, "weights": ",".join(sources), **fitted.info},
+        info={"tta": list(recipe.tta), "precision": precision, "weights": ",".join(sources), **fitted.info},
         history_header=fitted.history_header,
         history=fitted.history,
         val=probabilities(val),
         test=probabilities(test),
         unlabelled=probabilities(unlabelled),
-        features=feature_table(job.reader.index, every[shown], features, recipe.views),
+        features=feature_table(job.reader.index, every[shown], features, recipe.tta),
     )
 
 
@@ -161,7 +161,7 @@ def hash_pictures(reader: PackReader, rows: Rows) -> list[bytes]:
 
 def _backbone_features(
     model: NetworkName,
-    recipe: FrozenRecipe,
+    recipe: LinearProbeRecipe,
     precision: Arithmetic,
     job: Job,
     rows: Rows,
@@ -178,7 +178,7 @@ def _backbone_features(
     spec = spec_for(model)
     backbone = FrozenBackbone(fold_batch_norms(module.eval()).to(job.device), spec, name=model, batch=batch)
 
-    def compute(name: View, positions: Rows) -> Iterator[Features]:
+    def compute(name: TtaView, positions: Rows) -> Iterator[Features]:
         parts = np.split(np.arange(len(positions)), range(batch, len(positions), batch))
         feed = StreamedFeed(job.reader, rows[positions], image_size=recipe.image_size, device=job.device)
         for pixels in feed.batches(parts):
@@ -186,7 +186,7 @@ def _backbone_features(
                 yield backbone(view(to_float(pixels), name))
 
     found = []
-    for name in recipe.views:
+    for name in recipe.tta:
         settings = {
             "model": model,
             "spec": asdict(spec),
@@ -228,7 +228,7 @@ def _fit_logistic(params: LogisticHead, read: ReadFeatures, data: ProbeData) -> 
         read(data.val),
         torch.from_numpy(data.val_labels),
         num_classes=data.num_classes,
-        inverse_strengths=params.inverse_strengths,
+        inverse_strengths=params.Cs,
     )
     best = min(fits, key=lambda fit: fit.val.loss)  # of equal ones the strongest regularisation
     history: list[tuple[float, ...]] = [
@@ -252,7 +252,7 @@ def _check_memory(num_values: int, where: str) -> None:
         raise InputError(
             f"{where}.head logistic_regression needs all features of the training pictures in memory, about "
             f"{num_values * LOGISTIC_BYTES / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB: take the head "
-            "sgd, which reads them batch by batch, or fewer views"
+            "sgd, which reads them batch by batch, or fewer views in tta"
         )
 
 

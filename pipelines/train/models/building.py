@@ -13,10 +13,10 @@ from torch import nn
 from pipelines.core.errors import InputError
 from pipelines.features.backbones import PACKAGED_SPEC, ModelSpec, Triple, replace
 from pipelines.params.networks import OWN_NETWORKS, PACKAGED, TORCHVISION, Mlp, Network, NetworkName
-from pipelines.params.recipes import Colour
+from pipelines.params.recipes import InChans
 from pipelines.train.models.small_networks import DropoutLinear, MlpNetwork, NetworkInNetwork, SmallCnn
 
-Stem = Literal["standard", "small"]
+Stem = Literal["standard", "cifar"]
 
 BATCH_NORM_MOMENTUM = 0.1
 """Of every network, as of the resnets. The mnasnets' own 0.0003 is for a million steps: after 300 their statistics in
@@ -26,7 +26,7 @@ HEAD_LAYERS = (nn.Linear, nn.Conv2d)
 
 
 def build_network(
-    model: Network, *, num_classes: int, image_size: int, stem: Stem, colour: Colour, dropout: float
+    model: Network, *, num_classes: int, image_size: int, stem: Stem, in_chans: InChans, dropout: float
 ) -> nn.Module:
     """(B, C, S, S) float, normalised, to (B, K) logits; random weights from torch's current generator.
 
@@ -35,20 +35,19 @@ def build_network(
         image_size: S.
         stem: first layers as published, or for small pictures at full resolution: the first convolution 3x3 with
             stride 1, no pooling after it. An mlp and nin have but one.
-        colour: C is 3 for rgb, 1 for grey.
+        in_chans: C.
         dropout: probability before the last layer, and wherever else the published network drops out; of an mlp after
             every hidden layer, of nin after its first two blocks.
 
     Raises:
         InputError: there is no such network, it has no such stem, or it cannot see pictures of this size.
     """
-    channels = 3 if colour == "rgb" else 1
     if isinstance(model, Mlp):
-        num_inputs = channels * image_size**2
+        num_inputs = in_chans * image_size**2
         mlp = MlpNetwork(num_inputs, hidden_sizes=model.hidden_sizes, num_classes=num_classes, dropout=dropout)
         return _note_head(mlp)
-    network = _build(model, num_classes, image_size, channels, stem, dropout)
-    _check_size(network, model, stem=stem, channels=channels, image_size=image_size)
+    network = _build(model, num_classes, image_size, in_chans, stem, dropout)
+    _check_size(network, model, stem=stem, channels=in_chans, image_size=image_size)
     return network
 
 
@@ -84,7 +83,7 @@ def _build(
         # some begin with weights up to 1 / sqrt(K), right for 1000 classes; for 3 the loss would begin at 7, not log 3
         if isinstance(head, HEAD_LAYERS):
             head.reset_parameters()
-    if stem == "small":
+    if stem == "cifar":
         _keep_resolution(network, model)
     return network
 
@@ -156,7 +155,7 @@ def _keep_resolution(network: nn.Module, model: NetworkName) -> None:
     name, conv = first_conv(network)
     if (conv.kernel_size == conv.stride and conv.stride[0] > 4) or "patch_embed" in name:
         raise InputError(
-            f"stem small of {model}: there is none, only stem: standard; "
+            f"stem cifar of {model}: there is none, only stem: standard; "
             "for small pictures take small_cnn, nin, or a network of the resnet family"
         )
     if conv.kernel_size == (3, 3):

@@ -115,7 +115,7 @@ class SmallCnn(nn.Module):
         dropout: probability before the last layer.
     """
 
-    def __init__(self, num_classes: int, *, in_chans: int, stem: Literal["standard", "small"], dropout: float) -> None:
+    def __init__(self, num_classes: int, *, in_chans: int, stem: Literal["standard", "cifar"], dropout: float) -> None:
         super().__init__()
         self.conv = _conv(in_chans, CNN_WIDTHS[0], kernel=3, stride=2 if stem == "standard" else 1)
         self.bn = nn.BatchNorm2d(CNN_WIDTHS[0])
