@@ -152,7 +152,7 @@ def test_names_read_from_the_sources_are_those_of_timm_and_torchvision() -> None
         ("resnet19", "neither timm nor torchvision has a network resnet19; did you mean resnet1[08]"),
         ("torchvision/resnet19", "did you mean torchvision/resnet1"),
         ("mobilenet_v2", "mobilenet_v2 is torchvision's, not timm's: write torchvision/mobilenet_v2"),
-        ("efficientnet_lite0", "did you mean"),
+        ("efficientnet_lite0", "efficientnet_lite0 is called tf_efficientnet_lite0 now"),
         ("../resnet18", "String should match pattern"),
     ],
 )

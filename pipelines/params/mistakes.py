@@ -94,7 +94,6 @@ RENAMED_VALUES: dict[str, dict[Any, Any]] = {
     "train.recipes.*.weights.member": _RECIPES,
     "train.recipes.*.distillation.teachers": _RECIPES,
     "train.recipes.*.distillation.see": {"plain": "original"},
-    "train.recipes.*.model": {"efficientnet_lite0": "tf_efficientnet_lite0"},
     "train.recipes.*.tuning": _TUNINGS,
     "train.recipes.*.views": _VIEWS,
     "train.recipes.*.balance": {"weights": "loss_weights", "sampling": "oversampling"},

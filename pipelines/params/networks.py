@@ -34,6 +34,11 @@ def library_networks() -> frozenset[str]:
 def _check_network_name(name: str) -> str:
     if name in OWN_NETWORKS or name in PACKAGED:
         return name
+    if name == "efficientnet_lite0":  # an earlier version's name; timm has another network of this name
+        raise ValueError(
+            "the network efficientnet_lite0 is called tf_efficientnet_lite0 now, as in timm: write that "
+            "(or efficientnet_lite0.ra_in1k for the other one that timm has)"
+        )
     known = library_networks()
     plain = name.partition(".")[0]
     if plain in known or not known:
