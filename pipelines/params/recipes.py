@@ -57,7 +57,7 @@ class LinearProbeRecipe(Section):
     @model_validator(mode="after")
     def _backbones_agree(self) -> Self:
         if (self.model is None) == (not self.models):
-            raise ValueError("a linear probe has one of model and models: give the one, and leave the other out")
+            raise ValueError("a linear probe has one of model and models: give one of them, and null or nothing for the other")
         if self.models and self.weights != "imagenet":
             raise ValueError(
                 "models: each begins with its own ImageNet weights; set weights: imagenet, or take one model"
