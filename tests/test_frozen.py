@@ -21,13 +21,13 @@ from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import read_classes
 from pipelines.features.lite0 import fold_batch_norm, load_backbone
 from pipelines.params.recipes import SgdHead, View
-from pipelines.train import TrainArtifact, features, frozen, load_member, probe, sgd_head
+from pipelines.train import TrainArtifact, features, frozen, job, load_member, sgd_head
+from pipelines.train.device import has_bfloat16
 from pipelines.train.head import LinearHead, fit_heads, mean_probabilities
+from pipelines.train.job import HISTORY_HEADER
 from pipelines.train.member import FrozenClassifier, read_info
-from pipelines.train.precision import has_bfloat16
-from pipelines.train.run import HISTORY_HEADER
 from pipelines.train.sgd_head import Known, fit_by_steps
-from pipelines.train.views import view
+from pipelines.train.tta import view
 
 LOGISTIC: dict[str, Any] = {"kind": "logistic_regression", "inverse_strengths": [0.01, 1.0]}
 SGD: dict[str, Any] = {"kind": "sgd", "learning_rate": 0.01, "weight_decay": 0.01, "epochs": 3, "batch_size": 8}
@@ -536,10 +536,10 @@ def test_features_are_those_of_every_packed_picture_in_both_views(tmp_path: Path
 
 def test_of_a_large_set_whole_groups_leave_features(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = [f"group {i // 3}" for i in range(60)]
-    assert probe.probe_rows(groups).tolist() == list(range(60))
-    monkeypatch.setattr(probe, "MAX_PICTURES", 20)
-    rows = probe.probe_rows(groups)
+    assert job.exported_rows(groups).tolist() == list(range(60))
+    monkeypatch.setattr(job, "MAX_EXPORTED", 20)
+    rows = job.exported_rows(groups)
     assert rows.tolist() == sorted(rows)
     assert len(rows) == 18
     assert all(sum(groups[row] == name for row in rows) == 3 for name in {groups[row] for row in rows})
-    assert probe.probe_rows(["one"] * 21).tolist() == []
+    assert job.exported_rows(["one"] * 21).tolist() == []

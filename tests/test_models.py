@@ -43,7 +43,7 @@ from pipelines.train.models import (
 )
 from pipelines.train.models.families import FAMILIES, family_of
 from pipelines.train.models.layers import first_conv
-from pipelines.train.phases import NORMS
+from pipelines.train.optim import NORMS
 
 OURS = ("efficientnet_lite0", "nin", "small_cnn")
 NAMES: tuple[NetworkName, ...] = get_args(NetworkName)

@@ -66,11 +66,12 @@ def torchvision_loop(task: Task) -> Result:
 def timm_loop(task: Task) -> Result:
     """Its dataset, loader, model and optimiser, as its training script uses them without a GPU."""
     import torch
-    from timm import create_model  # type: ignore[import-not-found]  # installed by the benchmark
-    from timm.data import create_dataset, create_loader  # type: ignore[import-not-found]
-    from timm.optim import create_optimizer_v2  # type: ignore[import-not-found]
+    from timm import create_model
+    from timm.data.dataset_factory import create_dataset
+    from timm.data.loader import create_loader
+    from timm.optim._optim_factory import create_optimizer_v2
 
-    common = {
+    common: dict[str, Any] = {
         "input_size": (3, task.image_size, task.image_size),
         "batch_size": task.batch_size,
         "use_prefetcher": False,
@@ -83,7 +84,13 @@ def timm_loop(task: Task) -> Result:
     }
     train, val = (create_dataset("", root=str(task.pictures / subset)) for subset in ("train", "val"))
     num_classes = len(train.reader.class_to_idx)
-    crop = {"is_training": True, "scale": (0.8, 1.0), "ratio": (0.9, 1.1), "hflip": 0.5, "color_jitter": None}
+    crop: dict[str, Any] = {
+        "is_training": True,
+        "scale": (0.8, 1.0),
+        "ratio": (0.9, 1.1),
+        "hflip": 0.5,
+        "color_jitter": None,
+    }
     network = create_model("resnet18", num_classes=num_classes)
     optimizer = create_optimizer_v2(
         network, "momentum", lr=task.learning_rate, momentum=MOMENTUM, weight_decay=task.weight_decay

@@ -23,11 +23,11 @@ from pipelines.augmentation.packs import PackReader, Rows
 from pipelines.core.errors import TrainingError
 from pipelines.core.files import code_digest, whole_file
 from pipelines.params.recipes import View
-from pipelines.train.feeding import StreamedFeed
+from pipelines.train.data_loader import StreamingLoader
+from pipelines.train.device import Arithmetic, autocast
+from pipelines.train.inference import normalise, to_float
 from pipelines.train.models import ModelSpec
-from pipelines.train.pictures import normalise, to_float
-from pipelines.train.precision import Arithmetic, arithmetic
-from pipelines.train.views import view
+from pipelines.train.tta import view
 
 BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
 """pictures a batch on each device; the last one is filled up, since other shapes may run other kernels with other last
@@ -152,7 +152,7 @@ def cached_features(
         first = np.array([wanted[digest][0] for digest in part], np.int64)
         parts = np.split(np.arange(len(part)), range(key.batch, len(part), key.batch))
         computed = np.empty((len(part), num_features), np.float16)
-        pictures = StreamedFeed(reader, rows[first], image_size=key.image_size, device=device)
+        pictures = StreamingLoader(reader, rows[first], image_size=key.image_size, device=device)
         for batch, pixels in zip(parts, pictures.batches(parts), strict=True):
             computed[batch] = _compute(pixels, key, backbone, spec)
             advance(sum(len(wanted[part[i]]) for i in batch))
@@ -171,7 +171,7 @@ def _compute(pixels: torch.Tensor, key: FeatureKey, backbone: nn.Module, spec: M
     count = len(pixels)
     images = to_float(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, key.batch - count)))  # (B, 3, s, s)
     images = normalise(view(images, key.view), spec.mean, spec.std).contiguous(memory_format=torch.channels_last)
-    with arithmetic(key.precision, images.device):
+    with autocast(key.precision, images.device):
         found = backbone(images)[:count].half()
     if not bool(found.isfinite().all()):
         raise TrainingError(

@@ -13,15 +13,12 @@ from pipelines.augmentation.random import picture_keys
 from pipelines.core.errors import InputError
 from pipelines.core.progress import progress
 from pipelines.params.recipes import FrozenRecipe, LogisticHead, Precision, SgdHead
+from pipelines.train.device import Arithmetic, has_bfloat16
+from pipelines.train.examples import repeat_keys
 from pipelines.train.features import BATCH, FeatureKey, Stored, cached_features, hash_pictures, processor_name
 from pipelines.train.head import LinearHead, fit_heads
-from pipelines.train.job import Job
+from pipelines.train.job import HISTORY_HEADER, Probabilities, TrainJob, TrainOutcome, feature_table
 from pipelines.train.models import build_backbone, fold_batch_norms, load_weights, spec_for
-from pipelines.train.order import turn_keys
-from pipelines.train.outcome import Outcome, Probabilities
-from pipelines.train.precision import Arithmetic, has_bfloat16
-from pipelines.train.probe import feature_table
-from pipelines.train.run import HISTORY_HEADER
 from pipelines.train.sgd_head import Known, Read, fit_by_steps, predict
 
 LOGISTIC_HEADER = ("inverse_strength", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "val_macro_f1")
@@ -62,7 +59,7 @@ class FittedHead:
     history: list[tuple[float, ...]]
 
 
-def train_frozen(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outcome:
+def train_frozen(recipe: FrozenRecipe, job: TrainJob, *, probed: Rows) -> TrainOutcome:
     """Compute or recall features, fit a head on the training pictures, choose it by the validation loss.
 
     Args:
@@ -93,7 +90,7 @@ def train_frozen(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outcome:
         return cast("Probabilities", predict(fitted.head, read, pictures).float().numpy())
 
     shown = np.flatnonzero(np.isin(every, probed))
-    return Outcome(
+    return TrainOutcome(
         tensors=_prefixed("backbone", backbone.tensors) | _prefixed("head", fitted.head.state_dict()),
         info={
             "views": list(recipe.views),
@@ -129,7 +126,7 @@ def choose_feature_precision(wanted: Precision, device: torch.device) -> Arithme
     return "bfloat16" if device.type == "cpu" and has_bfloat16() else "float32"
 
 
-def _load_backbone(recipe: FrozenRecipe, job: Job) -> Backbone:
+def _load_backbone(recipe: FrozenRecipe, job: TrainJob) -> Backbone:
     module, num_features = build_backbone(recipe.model, image_size=recipe.image_size)
     digest = load_weights(
         module,
@@ -148,7 +145,7 @@ def _load_backbone(recipe: FrozenRecipe, job: Job) -> Backbone:
     )
 
 
-def _features(recipe: FrozenRecipe, backbone: Backbone, rows: Rows, job: Job) -> list[Stored]:
+def _features(recipe: FrozenRecipe, backbone: Backbone, rows: Rows, job: TrainJob) -> list[Stored]:
     """Of the pictures in `rows`, in their order; one a view."""
     hashes = hash_pictures(job.reader, rows)
     found = []
@@ -200,14 +197,14 @@ def _fit_logistic(params: LogisticHead, read: Read, known: Known) -> FittedHead:
     return FittedHead(best.head, {"inverse_strength": best.inverse_strength}, LOGISTIC_HEADER, history)
 
 
-def _fit_by_steps(params: SgdHead, read: Read, known: Known, job: Job) -> FittedHead:
+def _fit_by_steps(params: SgdHead, read: Read, known: Known, job: TrainJob) -> FittedHead:
     index, train = job.reader.index, job.rows.train
     with progress("train: head", params.epochs, unit="epochs") as advance:
         fit = fit_by_steps(
             params,
             read,
             known,
-            keys=turn_keys(picture_keys(index.image_id[train]), index.copy[train]),
+            keys=repeat_keys(picture_keys(index.image_id[train]), index.copy[train]),
             seed=job.params.seed,
             device=job.device,
             where=job.where,

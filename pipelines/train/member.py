@@ -1,4 +1,4 @@
-"""A trained member as one file, and what it predicts."""
+"""A trained member: its file, and its predictions."""
 
 import json
 from dataclasses import dataclass
@@ -15,42 +15,41 @@ from torch import nn
 
 from pipelines.core.errors import InputError
 from pipelines.params.recipes import Colour, FrozenRecipe, NetworkRecipe, Recipe, View
+from pipelines.train.data_loader import resize
+from pipelines.train.device import Arithmetic, autocast, has_bfloat16
 from pipelines.train.head import LinearHead
+from pipelines.train.inference import to_float, to_input
 from pipelines.train.models import ModelSpec, build_backbone, build_network, fold_batch_norms
-from pipelines.train.pictures import resize, to_float, to_input
-from pipelines.train.precision import Arithmetic, arithmetic, has_bfloat16
-from pipelines.train.views import view
+from pipelines.train.tta import view
 
 FORMAT = 2
-"""of the metadata; a file of another one is refused"""
+"""version of the metadata; other versions are refused"""
 KEY = "miwake"
-"""the one metadata key: safetensors writes several in random order"""
+"""the only metadata key, because safetensors writes several in random order"""
 PREDICT_BATCH = 32
 _RECIPE: TypeAdapter[FrozenRecipe | NetworkRecipe] = TypeAdapter(Recipe)
 
 
 def save_member(tensors: dict[str, torch.Tensor], info: dict[str, Any]) -> bytes:
-    """The bytes of model.safetensors; equal members give equal bytes."""
+    """Serialise a member as model.safetensors; equal members give equal bytes."""
     text = json.dumps({"format": FORMAT, **info}, sort_keys=True, ensure_ascii=False, allow_nan=False)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(whole, metadata={KEY: text})
 
 
 @dataclass(frozen=True)
-class Member:
+class TrainedMember:
     """A trained member, ready to predict.
 
     Args:
-        module: what `to_input` gives, (B, C, s, s) normalised float, to (B, K) logits; differentiable, in eval mode,
-            in float32.
-        spec, colour: how its input is normalised; C is 1 for grey.
+        module: maps the output of `to_input`, (B, C, s, s), to (B, K) logits; in eval mode, float32, differentiable.
+        spec, colour: normalisation and number of channels of its input.
         info: the file's metadata: member, fold, model, recipe, target, device, …
-        classes: K labels, in order of the probabilities' columns.
+        classes: K labels, in the order of the probabilities' columns.
         image_size: s, pixels.
-        views: what the probabilities are the mean over.
-        precision: of `predict`'s arithmetic: what the member was trained and judged in where this device has it,
-            else float32.
-        device: where the module lies.
+        views: test-time augmentation; probabilities are the mean over them.
+        precision: of `predict`: that of the training where this device supports it, else float32.
+        device: of the module.
     """
 
     module: nn.Module
@@ -64,9 +63,10 @@ class Member:
     device: torch.device
 
     def predict(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of squares fitted as augment fits them.
+        """Predict square images that were fitted as augment fits them.
 
-        Packed pictures get what train wrote of them, to 1e-5 in float32 and 2e-3 in bfloat16 on the same processor.
+        For packed images these are the predictions that train wrote, to 1e-5 in float32 and 2e-3 in bfloat16 on the
+        same processor.
 
         Args:
             pixels: (B, S, S, 3) uint8 RGB, of any S; resized to the member's own size.
@@ -87,17 +87,17 @@ class Member:
     def _predict_batch(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         batch = torch.from_numpy(resize(pixels, self.image_size)).to(self.device)
         images = to_float(batch)
-        seen = []
+        of_views = []
         for name in self.views:
-            given = to_input(view(images, name), self.spec, self.colour).contiguous(memory_format=torch.channels_last)
-            with arithmetic(self.precision, self.device):
-                logits = self.module(given)
-            seen.append(logits.cpu().double().softmax(dim=1))
-        return cast("npt.NDArray[np.float32]", torch.stack(seen).mean(dim=0).float().numpy())
+            inputs = to_input(view(images, name), self.spec, self.colour).contiguous(memory_format=torch.channels_last)
+            with autocast(self.precision, self.device):
+                logits = self.module(inputs)
+            of_views.append(logits.cpu().double().softmax(dim=1))
+        return cast("npt.NDArray[np.float32]", torch.stack(of_views).mean(dim=0).float().numpy())
 
 
 class FrozenClassifier(nn.Module):
-    """A backbone that is used as it is, and a linear head on its pooled features."""
+    """A frozen backbone and a linear head on its pooled features."""
 
     def __init__(self, backbone: nn.Module, head: LinearHead) -> None:
         super().__init__()
@@ -105,13 +105,13 @@ class FrozenClassifier(nn.Module):
         self.head = head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        # half precision, because that is how cached features are kept; the head works in double precision
+        # rounded to float16 as the cached features that the head was fitted to
         features = self.backbone(images).float()
         logits: torch.Tensor = self.head(features + (features.half().float() - features).detach())
         return logits
 
 
-def load_member(path: Path, *, device: str = "cpu") -> Member:
+def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
     """Read a model.safetensors that `train` wrote.
 
     Args:
@@ -149,7 +149,7 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
     module = module.eval().to(place)
     module = module.to(memory_format=torch.channels_last)
     module.requires_grad_(False)
-    return Member(
+    return TrainedMember(
         module=module,
         spec=ModelSpec(*(tuple(info["normalisation"][name]) for name in ("mean", "std"))),
         colour="rgb" if isinstance(recipe, FrozenRecipe) else recipe.colour,
@@ -163,7 +163,7 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
 
 
 def _precision_here(trained: Arithmetic, device: torch.device) -> Arithmetic:
-    """What the member was trained in, where this device has units for it; emulated it would be slow, and no truer."""
+    """The training's precision where this device has instructions for it, since emulation is slow; else float32."""
     if device.type == "cuda":
         native = trained != "bfloat16" or torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -172,7 +172,7 @@ def _precision_here(trained: Arithmetic, device: torch.device) -> Arithmetic:
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The metadata of a model.safetensors, without its tensors.
+    """Read the metadata of a model.safetensors, without its tensors.
 
     Raises:
         InputError: the file is missing, broken, or not one of these.

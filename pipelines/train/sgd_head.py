@@ -11,9 +11,9 @@ from pipelines.augmentation.packs import Rows
 from pipelines.augmentation.random import Keys
 from pipelines.core.errors import TrainingError
 from pipelines.params.recipes import SgdHead
+from pipelines.train.examples import epoch_batches
 from pipelines.train.head import PIECE, LinearHead, mean_probabilities, safe_deviation
-from pipelines.train.judging import figures
-from pipelines.train.order import batches
+from pipelines.train.losses import validation_metrics
 
 Read = Callable[[Rows], torch.Tensor]
 """(n,) positions of pictures to their (V, n, D) float16 features, on the CPU"""
@@ -41,7 +41,7 @@ class SgdFit:
     """The head of the best epoch.
 
     Args:
-        history: a line an epoch, as run.HISTORY_HEADER says.
+        history: a line an epoch, as job.HISTORY_HEADER says.
     """
 
     head: LinearHead
@@ -83,12 +83,12 @@ def fit_by_steps(
     best: tuple[float, SgdFit] | None = None
     history: list[tuple[float, ...]] = []
     for epoch in range(1, params.epochs + 1):
-        order = batches(keys, seed=seed, epoch=epoch, batch_size=params.batch_size, smallest=1)
+        order = epoch_batches(keys, seed=seed, epoch=epoch, batch_size=params.batch_size, smallest=1)
         first = (epoch - 1) * len(order)
         rates = [_rate(params, first + step, params.epochs * len(order)) for step in range(len(order))]
         loss, accuracy = _train_epoch(model, optimizer, rates, order, read, known, epoch=epoch, where=where)
         head = model.head(mean, std)
-        found = figures(predict(head, read, known.val), known.val_labels)
+        found = validation_metrics(predict(head, read, known.val), known.val_labels)
         history.append((epoch, loss, found.loss, accuracy, found.accuracy, found.macro_f1, rates[-1]))
         if best is None or found.loss < best[0]:
             best = (found.loss, SgdFit(head, epoch, history))

@@ -1,0 +1,102 @@
+"""Inference: from packed images to class probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines.augmentation.packs import Rows
+from pipelines.params.recipes import Colour, View
+from pipelines.train.data_loader import BatchLoader
+from pipelines.train.device import Arithmetic, autocast
+from pipelines.train.models import ModelSpec
+from pipelines.train.processes import ProcessGroup
+from pipelines.train.tta import view
+
+BATCH_PIXELS = 1 << 19
+"""pixels of a batch, which is 128 images of 64 px; larger ones are no faster"""
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R 601, as Pillow converts to grey"""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a network takes its images.
+
+    Args:
+        spec: mean and standard deviation of the normalisation.
+        colour: number of channels.
+        precision, device: of the arithmetic.
+    """
+
+    spec: ModelSpec
+    colour: Colour
+    precision: Arithmetic
+    device: torch.device
+
+    def forward(self, module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, 3, S, S) images, 0 to 255, and give them to `module` in mixed precision: (B, K) logits."""
+        with autocast(self.precision, self.device):
+            logits: torch.Tensor = module(to_input(images, self.spec, self.colour))
+        return logits
+
+
+def to_float(pixels: torch.Tensor) -> torch.Tensor:
+    """(B, S, S, 3) uint8 to (B, 3, S, S) float32, 0 to 255; channels stay last in memory."""
+    return pixels.permute(0, 3, 1, 2).float()
+
+
+def normalise(images: torch.Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> torch.Tensor:
+    """Subtract the mean from (B, 3, S, S) and divide by the standard deviation, both on the scale of 0 to 255."""
+    shape = (1, 3, 1, 1)
+    return (images - torch.tensor(mean).to(images).view(shape)) / torch.tensor(std).to(images).view(shape)
+
+
+def to_input(images: torch.Tensor, spec: ModelSpec, colour: Colour) -> torch.Tensor:
+    """Normalise (B, 3, S, S) images, 0 to 255, to (B, C, S, S): C is 3, or 1 channel of luma for `grey`."""
+    if colour == "rgb":
+        return normalise(images, spec.mean, spec.std)
+    luma = LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
+    return (luma - sum(spec.mean) / 3.0) / (sum(spec.std) / 3.0)
+
+
+@torch.inference_mode()
+def predict_proba(
+    module: nn.Module,
+    loader: BatchLoader,
+    num_images: int,
+    *,
+    spec: InputSpec,
+    views: Sequence[View],
+    image_size: int,
+    num_classes: int,
+    processes: ProcessGroup,
+) -> torch.Tensor:
+    """Predict all images of `loader`; each process predicts its share, and all get the whole.
+
+    Args:
+        module: gives (B, K) logits; is put into eval mode.
+        loader: of N = `num_images` images of side `image_size`.
+        views: test-time augmentation; the probabilities are the mean over them.
+
+    Returns:
+        (N, K) float64 on the CPU.
+    """
+    module.eval()
+    found = torch.zeros((num_images, num_classes), dtype=torch.float64)
+    mine = processes.shard(np.arange(num_images))
+    size = max(16, min(256, BATCH_PIXELS // image_size**2))
+    parts: list[Rows] = [mine[start : start + size] for start in range(0, len(mine), size)]
+    kept = []
+    for pixels in loader.batches(parts):
+        images = to_float(pixels)
+        of_views = [spec.forward(module, view(images, name)).float().softmax(dim=1) for name in views]
+        # copied to the CPU at the end, so that the device never waits
+        kept.append(torch.stack(of_views).mean(dim=0))
+    for part, batch in zip(parts, kept, strict=True):
+        found[torch.from_numpy(part)] = batch.cpu().double()
+    if processes.count > 1:
+        found = processes.all_reduce(found.to(spec.device)).cpu()
+    return found
