@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipelines.core.files import code_digest, whole_file
-from pipelines.params.recipes import Stopping
+from pipelines.params.recipes import EarlyStopping
 from pipelines.train.job import HISTORY_HEADER
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class TrainState:
         """The network that is validated and kept: the moving average, if there is one."""
         return self.module if self.ema is None else self.ema.module
 
-    def add_epoch(self, line: tuple[float, ...], stopping: Stopping) -> None:
+    def add_epoch(self, line: tuple[float, ...], stopping: EarlyStopping) -> None:
         """Append an epoch's line of history, and keep the weights if it is the best so far."""
         self.history.append(line)
         metrics = dict(zip(HISTORY_HEADER, line, strict=True))
-        score = -metrics["val_loss"] if stopping.metric == "val_loss" else metrics[stopping.metric]
+        score = -metrics["val_loss"] if stopping.monitor == "val_loss" else metrics[stopping.monitor]
         # batch statistics of a first few small batches may overflow; later epochs recover
         if not math.isfinite(metrics["val_loss"]) or score <= self.best_score:
             self.bad_epochs += 1

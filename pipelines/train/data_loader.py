@@ -117,18 +117,20 @@ class StreamingLoader:
 
 
 def make_loader(
-    reader: PackReader, rows: Rows, *, image_size: int, device: torch.device, max_cached_bytes: int
+    reader: PackReader, rows: Rows, *, image_size: int, device: torch.device, max_device_cache_bytes: int
 ) -> BatchLoader:
     """Choose a loader: resident where the images fit, the memory map on a CPU that needs no resizing, else streaming.
 
     Args:
         rows: (N,) of the reader's index.
         image_size: s, to which images are resized once.
-        max_cached_bytes: that images may take on the device.
+        max_device_cache_bytes: that images may take on the device.
     """
     if device.type == "cuda":
-        max_cached_bytes = min(max_cached_bytes, int(torch.cuda.mem_get_info(device)[0] * FREE_MEMORY_SHARE))
-    if len(rows) * image_size * image_size * 3 > max_cached_bytes:
+        max_device_cache_bytes = min(
+            max_device_cache_bytes, int(torch.cuda.mem_get_info(device)[0] * FREE_MEMORY_SHARE)
+        )
+    if len(rows) * image_size * image_size * 3 > max_device_cache_bytes:
         return StreamingLoader(reader, rows, image_size=image_size, device=device)
     if device.type == "cpu" and image_size == reader.image_size:
         return PackLoader(reader, rows)

@@ -31,13 +31,13 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device
     return torch.device(wanted)
 
 
-def configure_torch(device: torch.device, *, seed: int, num_threads: int, fast: bool) -> None:
+def configure_torch(device: torch.device, *, seed: int, num_threads: int, deterministic: bool) -> None:
     """Set torch's process-wide state: number of threads, seed, deterministic kernels.
 
     Args:
-        fast: on a GPU, allow the fastest kernels and TF32 matrix products; without effect on other devices.
+        deterministic: False allows the fastest kernels and TF32 products on a GPU; other devices have no choice.
     """
-    relaxed = fast and device.type == "cuda"
+    relaxed = not deterministic and device.type == "cuda"
     if not relaxed:
         # cuBLAS reads this when the GPU is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

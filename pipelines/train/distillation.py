@@ -41,7 +41,7 @@ class Teachers:
         found = []
         for member in self.members:
             resized = resize_on_device(images, member.image_size)
-            found.append(member.module(to_input(resized, member.spec, member.colour)).float().softmax(dim=1))
+            found.append(member.module(to_input(resized, member.spec, member.in_chans)).float().softmax(dim=1))
         return torch.stack(found).mean(dim=0)
 
 
@@ -70,7 +70,7 @@ def load_teachers(
             raise InputError(
                 f"{path} tells {', '.join(member.classes)} apart, not {', '.join(classes)}: run `dvc repro train`"
             )
-    if params.see == "augmented":
+    if params.teacher_input == "augmented":
         return Teachers(members, None)
     found = [torch.empty((0, len(classes)))]
     for start in range(0, len(rows), CHUNK):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipelines.augmentation.packs import Rows
-from pipelines.params.recipes import Colour, View
+from pipelines.params.recipes import InChans, TtaView
 from pipelines.train.data_loader import BatchLoader
 from pipelines.train.device import Arithmetic, autocast
 from pipelines.train.models import ModelSpec
@@ -27,19 +27,19 @@ class InputSpec:
 
     Args:
         spec: mean and standard deviation of the normalisation.
-        colour: number of channels.
+        in_chans: number of channels.
         precision, device: of the arithmetic.
     """
 
     spec: ModelSpec
-    colour: Colour
+    in_chans: InChans
     precision: Arithmetic
     device: torch.device
 
     def forward(self, module: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Normalise (B, 3, S, S) images, 0 to 255, and give them to `module` in mixed precision: (B, K) logits."""
         with autocast(self.precision, self.device):
-            logits: torch.Tensor = module(to_input(images, self.spec, self.colour))
+            logits: torch.Tensor = module(to_input(images, self.spec, self.in_chans))
         return logits
 
 
@@ -54,9 +54,9 @@ def normalise(images: torch.Tensor, mean: tuple[float, float, float], std: tuple
     return (images - torch.tensor(mean).to(images).view(shape)) / torch.tensor(std).to(images).view(shape)
 
 
-def to_input(images: torch.Tensor, spec: ModelSpec, colour: Colour) -> torch.Tensor:
-    """Normalise (B, 3, S, S) images, 0 to 255, to (B, C, S, S): C is 3, or 1 channel of luma for `grey`."""
-    if colour == "rgb":
+def to_input(images: torch.Tensor, spec: ModelSpec, in_chans: InChans) -> torch.Tensor:
+    """Normalise (B, 3, S, S) images, 0 to 255, to (B, C, S, S): C is `in_chans`, 1 for luma."""
+    if in_chans == 3:
         return normalise(images, spec.mean, spec.std)
     luma = LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
     return (luma - sum(spec.mean) / 3.0) / (sum(spec.std) / 3.0)
@@ -69,7 +69,7 @@ def predict_proba(
     num_images: int,
     *,
     spec: InputSpec,
-    views: Sequence[View],
+    views: Sequence[TtaView],
     image_size: int,
     num_classes: int,
     processes: ProcessGroup,

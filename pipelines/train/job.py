@@ -15,7 +15,7 @@ from pipelines.augmentation.packs import FoldRows, PackIndex, PackReader, Rows
 from pipelines.core.files import write_bytes, write_csv
 from pipelines.core.tables import FEATURES, PREDICTIONS, write_table
 from pipelines.params.networks import MemberWeights, Weights
-from pipelines.params.recipes import View
+from pipelines.params.recipes import TtaView
 from pipelines.params.train import TrainParams
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def exported_rows(groups: Sequence[str]) -> Rows:
 
 
 def feature_table(
-    index: PackIndex, rows: Rows, features: Sequence[npt.NDArray[np.float16]], views: Sequence[View]
+    index: PackIndex, rows: Rows, features: Sequence[npt.NDArray[np.float16]], views: Sequence[TtaView]
 ) -> pa.Table:
     """The table FEATURES.
 
@@ -169,7 +169,7 @@ def feature_table(
         features: (n, D) of these in each of `views`. The last view that is not the image itself stands for a
             near-duplicate of it.
     """
-    plain = views.index("plain") if "plain" in views else 0
+    plain = views.index("original") if "original" in views else 0
     edited = max((i for i in range(len(views)) if i != plain), default=plain)
     columns = {
         "image_id": pa.array(index.image_id[rows].tolist(), pa.string()),

@@ -24,7 +24,7 @@ from pipelines.core.errors import TrainingError
 from pipelines.core.progress import Advance, progress
 from pipelines.params.augment import AugmentPolicy
 from pipelines.params.optimizers import Plateau
-from pipelines.params.recipes import NetworkRecipe, View
+from pipelines.params.recipes import NetworkRecipe, TtaView
 from pipelines.train.checkpoints import Checkpoint, TrainState
 from pipelines.train.convolutions import quick_convolutions
 from pipelines.train.data_loader import BatchLoader
@@ -47,7 +47,7 @@ from pipelines.train.optim import (
 )
 from pipelines.train.trackers import MAX_MISCLASSIFIED, Tracker, most_confident_mistakes
 
-UNAUGMENTED: tuple[View, ...] = ("plain",)
+UNAUGMENTED: tuple[TtaView, ...] = ("original",)
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,13 @@ def run_epochs(state: TrainState, context: TrainContext, checkpoint: Checkpoint,
             )
             val = validation_metrics(probabilities, val_labels)
             line = (state.epoch, train_loss, val.loss, train_accuracy, val.accuracy, val.macro_f1, rate)
-            state.add_epoch(line, recipe.stopping)
+            state.add_epoch(line, recipe.early_stopping)
             if isinstance(recipe.schedule, Plateau) and state.bad_epochs >= recipe.schedule.patience:
                 state.plateau_factor *= recipe.schedule.factor
                 state.bad_epochs = 0
 
             metrics = metrics_of(line)
-            monitor = recipe.stopping.metric
+            monitor = recipe.early_stopping.monitor
             advance(0, note=f"loss {train_loss:.4f}, {monitor} {metrics[monitor]:.4f}")
             mistakes = partial(
                 most_confident_mistakes,
@@ -212,7 +212,9 @@ def train_epoch(
         first_stage=phase.first_stage,
         freeze_norms=getattr(recipe, "freeze_norms", False),
     )
-    positions, keys = context.examples.of_epoch(epoch, seed=job.params.seed, oversampled=recipe.balance == "sampling")
+    positions, keys = context.examples.of_epoch(
+        epoch, seed=job.params.seed, oversampled=recipe.class_balance == "oversampling"
+    )
     whole = epoch_batches(
         keys, seed=job.params.seed, epoch=epoch, batch_size=recipe.batch_size, smallest=context.smallest_batch
     )
@@ -251,9 +253,9 @@ def train_step(state: TrainState, model: nn.Module, context: TrainContext, batch
             # times their number, because DDP averages the gradients of the processes
             state.scaler.scale(loss * (processes.count / batch.size)).backward()  # type: ignore[no-untyped-call]
         sums += torch.stack([loss.detach().double(), num_correct.double(), weights.sum().double()])
-    if context.recipe.max_gradient_norm is not None:
+    if context.recipe.clip_grad_norm is not None:
         state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.module.parameters(), context.recipe.max_gradient_norm)
+        nn.utils.clip_grad_norm_(state.module.parameters(), context.recipe.clip_grad_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     if state.ema is not None:
@@ -280,12 +282,12 @@ def forward_loss(
         known = context.teachers.precomputed
         taught = context.teachers.predict(images) if known is None else known[positions]
     images = resize_on_device(images, recipe.image_size)
-    if recipe.mixing is not None:
-        images, share = mix_images(images, sample_mixup(recipe.mixing, seed=seed, epoch=epoch, keys=batch.keys))
+    if recipe.mixes:
+        images, share = mix_images(images, sample_mixup(recipe, seed=seed, epoch=epoch, keys=batch.keys))
     # torch.compile does not trace them
     convolutions = nullcontext() if recipe.compile else quick_convolutions(spec.precision, spec.device)
     with autocast(spec.precision, spec.device), convolutions:
-        logits = model(to_input(images, spec.spec, spec.colour))
+        logits = model(to_input(images, spec.spec, spec.in_chans))
     losses = classification_loss(logits, labels, recipe.loss)
     if share is not None:
         losses = torch.lerp(losses, classification_loss(logits, labels.roll(-1), recipe.loss), share)
@@ -326,7 +328,7 @@ def _train_step_in_memory(state: TrainState, model: nn.Module, context: TrainCon
                 raise TrainingError(
                     f"{context.input.device} has no memory for {len(batch.positions)} pictures of "
                     f"{context.recipe.image_size} px in {parts} parts: lower image_size or batch_size, raise "
-                    "accumulate, or take a smaller model"
+                    "grad_accum_steps, or take a smaller model"
                 ) from error
             state.num_parts = more
         print(
@@ -346,11 +348,11 @@ def _check_losses(totals: torch.Tensor, *, epoch: int, rates: list[float]) -> No
         raise TrainingError(
             f"the loss is {totals[step].item()} in epoch {epoch}, batch {step + 1} of {len(totals)}, at learning "
             f"rate {rates[step]:g}: lower optimizer.learning_rate (a tenth is a good try), raise warmup_epochs, or "
-            "set max_gradient_norm"
+            "set clip_grad_norm"
         )
 
 
 def _stops_early(state: TrainState, context: TrainContext) -> bool:
     """Whether there was no better epoch for `patience` epochs of the last phase, which trains all that is trained."""
     since = state.epoch - max(state.best_epoch, context.phases[-1].first_epoch - 1)
-    return since >= context.recipe.stopping.patience
+    return since >= context.recipe.early_stopping.patience

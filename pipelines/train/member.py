@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from pipelines.core.errors import InputError
-from pipelines.params.recipes import Colour, FrozenRecipe, NetworkRecipe, Recipe, View
+from pipelines.params.recipes import InChans, LinearProbeRecipe, NetworkRecipe, Recipe, TtaView
 from pipelines.train.data_loader import resize
 from pipelines.train.device import Arithmetic, autocast, has_bfloat16
 from pipelines.train.head import LinearHead
@@ -27,7 +27,7 @@ FORMAT = 2
 KEY = "miwake"
 """the only metadata key, because safetensors writes several in random order"""
 PREDICT_BATCH = 32
-_RECIPE: TypeAdapter[FrozenRecipe | NetworkRecipe] = TypeAdapter(Recipe)
+_RECIPE: TypeAdapter[LinearProbeRecipe | NetworkRecipe] = TypeAdapter(Recipe)
 
 
 def save_member(tensors: dict[str, torch.Tensor], info: dict[str, Any]) -> bytes:
@@ -43,22 +43,22 @@ class TrainedMember:
 
     Args:
         module: maps the output of `to_input`, (B, C, s, s), to (B, K) logits; in eval mode, float32, differentiable.
-        spec, colour: normalisation and number of channels of its input.
+        spec, in_chans: normalisation and number of channels of its input.
         info: the file's metadata: member, fold, model, recipe, target, device, …
         classes: K labels, in the order of the probabilities' columns.
         image_size: s, pixels.
-        views: test-time augmentation; probabilities are the mean over them.
+        tta: the views that probabilities are the mean over.
         precision: of `predict`: that of the training where this device supports it, else float32.
         device: of the module.
     """
 
     module: nn.Module
     spec: ModelSpec
-    colour: Colour
+    in_chans: InChans
     info: dict[str, Any]
     classes: list[str]
     image_size: int
-    views: tuple[View, ...]
+    tta: tuple[TtaView, ...]
     precision: Arithmetic
     device: torch.device
 
@@ -88,8 +88,10 @@ class TrainedMember:
         batch = torch.from_numpy(resize(pixels, self.image_size)).to(self.device)
         images = to_float(batch)
         of_views = []
-        for name in self.views:
-            inputs = to_input(view(images, name), self.spec, self.colour).contiguous(memory_format=torch.channels_last)
+        for name in self.tta:
+            inputs = to_input(view(images, name), self.spec, self.in_chans).contiguous(
+                memory_format=torch.channels_last
+            )
             with autocast(self.precision, self.device):
                 logits = self.module(inputs)
             of_views.append(logits.cpu().double().softmax(dim=1))
@@ -129,7 +131,7 @@ def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
         raise InputError(
             f"{path} was written by another version (its recipe differs): run `dvc repro train`"
         ) from error
-    if isinstance(recipe, FrozenRecipe):
+    if isinstance(recipe, LinearProbeRecipe):
         head = {name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")}
         body = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
         backbone, _ = build_backbone(recipe.model, image_size=recipe.image_size)
@@ -141,7 +143,7 @@ def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
             num_classes=len(classes),
             image_size=recipe.image_size,
             stem=recipe.stem,
-            colour=recipe.colour,
+            in_chans=recipe.in_chans,
             dropout=recipe.dropout,
         )
         module.load_state_dict(tensors, strict=True)
@@ -152,11 +154,11 @@ def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
     return TrainedMember(
         module=module,
         spec=ModelSpec(*(tuple(info["normalisation"][name]) for name in ("mean", "std"))),
-        colour="rgb" if isinstance(recipe, FrozenRecipe) else recipe.colour,
+        in_chans=3 if isinstance(recipe, LinearProbeRecipe) else recipe.in_chans,
         info=info,
         classes=classes,
         image_size=recipe.image_size,
-        views=tuple(info["views"]),
+        tta=tuple(info["tta"]),
         precision=_precision_here(info["precision"], place),
         device=place,
     )

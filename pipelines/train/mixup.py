@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipelines.augmentation.random import Floats, Keys, uniform
-from pipelines.params.recipes import Mixing
+from pipelines.params.recipes import NetworkRecipe
 
 MIXED, KIND, SHARE, CENTER_X, CENTER_Y = range(110, 115)
 """streams of random numbers, see pipelines.augmentation.random"""
@@ -32,23 +32,23 @@ class MixupParams:
     bottom: Floats
 
 
-def sample_mixup(mixing: Mixing, *, seed: int, epoch: int, keys: Keys) -> MixupParams:
-    """Draw how each of the images `keys` is mixed in `epoch`."""
+def sample_mixup(recipe: NetworkRecipe, *, seed: int, epoch: int, keys: Keys) -> MixupParams:
+    """Draw how `recipe` mixes each of the images `keys` in `epoch`."""
     from scipy.special import betaincinv
 
     def numbers(stream: int) -> Floats:
         return uniform(seed, epoch, keys, stream)
 
-    mixed = numbers(MIXED) < mixing.probability
+    mixed = numbers(MIXED) < recipe.mixup_prob
     # with both alphas given, half of the mixed images each
-    cut = numbers(KIND) < (0.0 if mixing.cutmix == 0.0 else 1.0 if mixing.mixup == 0.0 else 0.5)
+    cut = numbers(KIND) < (0.0 if recipe.cutmix == 0.0 else 1.0 if recipe.mixup == 0.0 else 0.5)
     share = numbers(SHARE)
     blended = mixed & ~cut
     pasted = mixed & cut
     # Beta(alpha, alpha) by the inverse of its distribution, so that one uniform number an image is enough
-    alpha = mixing.mixup or 1.0
+    alpha = recipe.mixup or 1.0
     lam = np.asarray(betaincinv(alpha, alpha, share), np.float64)
-    area = np.asarray(betaincinv(mixing.cutmix or 1.0, mixing.cutmix or 1.0, share), np.float64)
+    area = np.asarray(betaincinv(recipe.cutmix or 1.0, recipe.cutmix or 1.0, share), np.float64)
     side = np.where(pasted, np.sqrt(area), 0.0)
     x, y = numbers(CENTER_X), numbers(CENTER_Y)
     return MixupParams(

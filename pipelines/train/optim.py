@@ -10,7 +10,13 @@ from torch import nn
 
 from pipelines.core.errors import InputError
 from pipelines.params.optimizers import Adam, AdamW, Constant, Cosine, OneCycle, Plateau, Schedule, Sgd, Step
-from pipelines.params.recipes import FullRecipe, NetworkRecipe, PartialRecipe, ScratchRecipe, TwoStageRecipe
+from pipelines.params.recipes import (
+    FinetuneRecipe,
+    LinearThenFinetuneRecipe,
+    NetworkRecipe,
+    PartialFinetuneRecipe,
+    ScratchRecipe,
+)
 
 if TYPE_CHECKING:
     from timm.utils.model_ema import ModelEmaV3
@@ -68,16 +74,16 @@ def phases_of(recipe: NetworkRecipe, *, num_stages: int, where: str) -> list[Tra
     """
     rate, warmup = recipe.optimizer.learning_rate, recipe.warmup_epochs
     match recipe:
-        case ScratchRecipe() | FullRecipe():
+        case ScratchRecipe() | FinetuneRecipe():
             return [TrainPhase(1, recipe.epochs, 0, rate, recipe.schedule, warmup)]
-        case PartialRecipe():
-            if recipe.frozen_stages >= num_stages:
+        case PartialFinetuneRecipe():
+            if recipe.freeze_stages >= num_stages:
                 raise InputError(
-                    f"{where}.frozen_stages is {recipe.frozen_stages}, but its network has {num_stages} stages, of "
+                    f"{where}.freeze_stages is {recipe.freeze_stages}, but its network has {num_stages} stages, of "
                     f"which the last is the head: freeze at most {num_stages - 1}"
                 )
-            return [TrainPhase(1, recipe.epochs, recipe.frozen_stages, rate, recipe.schedule, warmup)]
-        case TwoStageRecipe():
+            return [TrainPhase(1, recipe.epochs, recipe.freeze_stages, rate, recipe.schedule, warmup)]
+        case LinearThenFinetuneRecipe():
             head = recipe.head_epochs
             return [
                 TrainPhase(1, head, num_stages - 1, recipe.head_learning_rate, Constant(kind="constant"), 0),
@@ -176,13 +182,13 @@ def lr_factor(step: int, schedule: Schedule, *, num_steps: int, epoch_steps: int
         case Constant() | Plateau():
             return 1.0
         case Step():
-            return float(schedule.factor ** (step // (schedule.every_epochs * epoch_steps)))
+            return float(schedule.gamma ** (step // (schedule.step_size * epoch_steps)))
         case Cosine():
-            return _half_cosine(1.0, schedule.end, step / num_steps)
+            return _half_cosine(1.0, schedule.min_lr_ratio, step / num_steps)
         case OneCycle():
-            top = schedule.rise * (num_steps - 1)
+            top = schedule.pct_start * (num_steps - 1)
             if step < top:
-                return _half_cosine(schedule.start, 1.0, step / top)
+                return _half_cosine(1.0 / schedule.div_factor, 1.0, step / top)
             return _half_cosine(1.0, ONE_CYCLE_END, (step - top) / max(1e-9, num_steps - 1 - top))
 
 

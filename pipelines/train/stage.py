@@ -13,7 +13,7 @@ from pipelines.core.errors import InputError, TrainingError, count
 from pipelines.core.files import empty_folder
 from pipelines.core.tables import PACK_INDEX, read_table
 from pipelines.params.augment import AugmentPolicy
-from pipelines.params.train import FrozenRecipe, Recipe, TrainParams
+from pipelines.params.train import LinearProbeRecipe, Recipe, TrainParams
 from pipelines.train.runtime import keep_freed_memory, limit_thread_spinning
 from pipelines.train.trackers import check_installed
 
@@ -88,7 +88,7 @@ def train(
     from pipelines.train.processes import join_group
 
     device = choose_device(params.device)
-    configure_torch(device, seed=params.seed, num_threads=params.num_threads, fast=params.fast)
+    configure_torch(device, seed=params.seed, num_threads=params.num_threads, deterministic=params.deterministic)
     with join_group(device) as (processes, place):
         if processes.count not in (1, params.num_devices):
             raise InputError(
@@ -131,7 +131,7 @@ def load_member(path: Path, *, device: str = "cpu") -> "TrainedMember":
 
 
 def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "TrainJob", augment_dir: Path) -> "TrainOutcome":
-    if isinstance(recipe, FrozenRecipe):
+    if isinstance(recipe, LinearProbeRecipe):
         from pipelines.train.frozen import train_frozen
         from pipelines.train.job import exported_rows
 
@@ -146,7 +146,7 @@ def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "TrainJob
             raise
         raise TrainingError(
             f"{job.where}: a layer of its network has no repeatable arithmetic on {job.device} ({error}): set "
-            "train.fast: true, which is recorded with the member, or take another model"
+            "train.deterministic: false, which is recorded with the member, or take another model"
         ) from error
 
 
@@ -168,7 +168,7 @@ def _check(
             f"{where}.image_size {recipe.image_size} is larger than the packed pictures, {reader.image_size} px: "
             "they are never enlarged; raise augment.image_size"
         )
-    if not isinstance(recipe, FrozenRecipe) and recipe.augmentation not in policies:
+    if not isinstance(recipe, LinearProbeRecipe) and recipe.augmentation not in policies:
         raise InputError(
             f"{where}.augmentation {recipe.augmentation!r} is not among augment.policies ({', '.join(policies)})"
         )
@@ -211,6 +211,6 @@ def _describe(recipe: Recipe, job: "TrainJob") -> dict[str, object]:
         "image_size": recipe.image_size,
         "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
         "device": job.device.type,
-        "fast": job.params.fast,
+        "deterministic": job.params.deterministic,
         "recipe": whole,
     }

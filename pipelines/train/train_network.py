@@ -42,7 +42,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: TrainJob) -
     context = _context(recipe, policy, job, examples, module)
     ema = None if recipe.ema_decay is None else build_ema(module, recipe.ema_decay)
     scaler = gradient_scaler(context.input.precision, job.device)
-    state = TrainState(module, optimizer_of(context, 1), scaler, ema, recipe.accumulate)
+    state = TrainState(module, optimizer_of(context, 1), scaler, ema, recipe.grad_accum_steps)
     checkpoint = _checkpoint(context, weights_digest)
     if (saved := checkpoint.load()) is not None:
         state.optimizer = optimizer_of(context, saved["epoch"])
@@ -81,7 +81,7 @@ def _build(recipe: NetworkRecipe, job: TrainJob) -> tuple[nn.Module, str]:
         num_classes=len(job.classes),
         image_size=recipe.image_size,
         stem=recipe.stem,
-        colour=recipe.colour,
+        in_chans=recipe.in_chans,
         dropout=recipe.dropout,
     )
     digest = ""
@@ -100,7 +100,7 @@ def _context(
     teachers = _teachers(recipe, job, examples)
     smallest = _smallest_part(recipe, job, network_stages, phases, module, len(examples))
     weights = torch.from_numpy(examples.weights)
-    if recipe.balance == "weights":
+    if recipe.class_balance == "loss_weights":
         weights = weights * class_weights(examples.labels, len(job.classes))[torch.from_numpy(examples.labels)]
     return TrainContext(
         job=job,
@@ -116,7 +116,7 @@ def _context(
         teachers=teachers,
         input=InputSpec(
             spec=spec_for(recipe.model, getattr(recipe, "weights", None)),
-            colour=recipe.colour,
+            in_chans=recipe.in_chans,
             precision=choose_precision(recipe.precision, device=job.device),
             device=job.device,
         ),
@@ -126,7 +126,11 @@ def _context(
 
 def _loader(job: TrainJob, rows: Rows, image_size: int) -> BatchLoader:
     return make_loader(
-        job.reader, rows, image_size=image_size, device=job.device, max_cached_bytes=job.params.resident_bytes
+        job.reader,
+        rows,
+        image_size=image_size,
+        device=job.device,
+        max_device_cache_bytes=job.params.max_device_cache_bytes,
     )
 
 
@@ -184,7 +188,7 @@ def _checkpoint(context: TrainContext, weights_digest: str) -> Checkpoint:
         "device": str(job.device),
         "num_threads": job.params.num_threads,
         "num_devices": job.processes.count,
-        "fast": job.params.fast,
+        "deterministic": job.params.deterministic,
         "precision": context.input.precision,
         "weights": weights_digest,
         "teachers": [hashlib.sha256(job.model_path(teacher).read_bytes()).hexdigest() for teacher in teachers],
@@ -201,7 +205,7 @@ def _outcome(state: TrainState, context: TrainContext, info: dict[str, object], 
     if state.best_epoch == 0:
         raise TrainingError(
             f"the validation loss is no number after any of {state.epoch} epochs: lower optimizer.learning_rate (a "
-            "tenth is a good try), raise warmup_epochs or batch_size, or set max_gradient_norm"
+            "tenth is a good try), raise warmup_epochs or batch_size, or set clip_grad_norm"
         )
     state.evaluated.load_state_dict(state.best_weights)
 
@@ -211,7 +215,7 @@ def _outcome(state: TrainState, context: TrainContext, info: dict[str, object], 
             _loader(job, rows, recipe.image_size),
             len(rows),
             spec=context.input,
-            views=recipe.views,
+            views=recipe.tta,
             image_size=recipe.image_size,
             num_classes=len(job.classes),
             processes=job.processes,
@@ -221,11 +225,11 @@ def _outcome(state: TrainState, context: TrainContext, info: dict[str, object], 
     return TrainOutcome(
         tensors=state.best_weights,
         info={
-            "views": list(recipe.views),
+            "tta": list(recipe.tta),
             "precision": context.input.precision,
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
-            "accumulate": state.num_parts,
+            "grad_accum_steps": state.num_parts,
             "num_devices": job.processes.count,
             **info,
         },

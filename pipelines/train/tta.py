@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from pipelines.augmentation.geometry import GREY
-from pipelines.params.recipes import View
+from pipelines.params.recipes import TtaView
 
 CROP_RATIO = 0.875
 """side of a center crop divided by the image's: 224 of 256, as in the usual ImageNet test"""
 ROTATION_DEGREES = 10.0
 
 
-def view(images: torch.Tensor, name: View) -> torch.Tensor:
-    """Return the view `name` of each image; `plain` is the image itself.
+def view(images: torch.Tensor, name: TtaView) -> torch.Tensor:
+    """Return the view `name` of each image; `original` is the image itself.
 
     The result for an image does not depend on the rest of the batch. Apply before normalisation: what a rotation
     uncovers is filled with grey.
@@ -27,14 +27,14 @@ def view(images: torch.Tensor, name: View) -> torch.Tensor:
         (B, C, H, W) float, 0 to 255.
     """
     match name:
-        case "plain":
+        case "original":
             return images
-        case "mirror":
+        case "hflip":
             # contiguous first: flipping a channels_last tensor takes seven times as long
             return images.contiguous().flip(-1)
-        case "zoom":
+        case "center_crop":
             return _sample(images, scale=CROP_RATIO)
-        case "zoom_mirror":
+        case "center_crop_hflip":
             return _sample(images, scale=CROP_RATIO, mirrored=True)
         case "turn_left":
             return _sample(images, degrees=ROTATION_DEGREES)
