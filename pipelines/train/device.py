@@ -57,8 +57,9 @@ def choose_precision(wanted: Precision, *, device: torch.device) -> Arithmetic:
 
     Without them a GPU takes float16, a CPU float32. Images a second in bfloat16 divided by those in float32, forward
     and backward at 160 px, batch 16, two threads of an AMD EPYC 9005 with `quick_convolutions`: convnext_tiny 2.5,
-    mobilenet_v2 2.0, resnet50 1.8, densenet121 1.7, resnext50 1.6, efficientnet_lite0, squeezenet1_1 1.5, mnasnet1_0,
-    regnet_x 1.4, mobilenet_v3_large, efficientnet_v2_s, efficientnet_b0 1.2, shufflenet_v2 1.1, mobilenet_v3_small 0.9.
+    mobilenet_v2 2.0, resnet50 1.8, densenet121 1.7, resnext50 1.6, tf_efficientnet_lite0 and squeezenet1_1 1.5,
+    mnasnet1_0 and regnet_x 1.4, mobilenet_v3_large, efficientnet_v2_s and efficientnet_b0 1.2, shufflenet_v2 1.1,
+    mobilenet_v3_small 0.9.
     """
     if wanted != "auto":
         return wanted

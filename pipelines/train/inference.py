@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from pipelines.augmentation.packs import Rows
+from pipelines.features.backbones import ModelSpec, normalise
 from pipelines.params.recipes import InChans, TtaView
 from pipelines.train.data_loader import BatchLoader
 from pipelines.train.device import Arithmetic, autocast
-from pipelines.train.models import ModelSpec
 from pipelines.train.processes import ProcessGroup
 from pipelines.train.tta import view
 
@@ -48,16 +48,10 @@ def to_float(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float()
 
 
-def normalise(images: torch.Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> torch.Tensor:
-    """Subtract the mean from (B, 3, S, S) and divide by the standard deviation, both on the scale of 0 to 255."""
-    shape = (1, 3, 1, 1)
-    return (images - torch.tensor(mean).to(images).view(shape)) / torch.tensor(std).to(images).view(shape)
-
-
 def to_input(images: torch.Tensor, spec: ModelSpec, in_chans: InChans) -> torch.Tensor:
     """Normalise (B, 3, S, S) images, 0 to 255, to (B, C, S, S): C is `in_chans`, 1 for luma."""
     if in_chans == 3:
-        return normalise(images, spec.mean, spec.std)
+        return normalise(images, spec)
     luma = LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
     return (luma - sum(spec.mean) / 3.0) / (sum(spec.std) / 3.0)
 

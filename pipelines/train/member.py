@@ -1,6 +1,7 @@
 """A trained member: its file, and its predictions."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,15 +15,16 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from pipelines.core.errors import InputError
+from pipelines.features.backbones import ModelSpec, fold_batch_norms, normalise
 from pipelines.params.recipes import InChans, LinearProbeRecipe, NetworkRecipe, Recipe, TtaView
 from pipelines.train.data_loader import resize
 from pipelines.train.device import Arithmetic, autocast, has_bfloat16
-from pipelines.train.head import LinearHead
 from pipelines.train.inference import to_float, to_input
-from pipelines.train.models import ModelSpec, build_backbone, build_network, fold_batch_norms
+from pipelines.train.logistic import LinearHead
+from pipelines.train.models import build_backbone, build_network, spec_for
 from pipelines.train.tta import view
 
-FORMAT = 2
+FORMAT = 3
 """version of the metadata; other versions are refused"""
 KEY = "miwake"
 """the only metadata key, because safetensors writes several in random order"""
@@ -99,18 +101,36 @@ class TrainedMember:
 
 
 class FrozenClassifier(nn.Module):
-    """A frozen backbone and a linear head on its pooled features."""
+    """Frozen backbones and a linear head on their joined pooled features.
 
-    def __init__(self, backbone: nn.Module, head: LinearHead) -> None:
+    Args:
+        backbones: each (B, 3, S, S) normalised to (B, D).
+        specs: normalisation of each; the classifier's input is normalised as the first's.
+        head: takes the sum of their D.
+    """
+
+    def __init__(self, backbones: Sequence[nn.Module], specs: Sequence[ModelSpec], head: LinearHead) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbones = nn.ModuleList(backbones)
+        self.specs = tuple(specs)
         self.head = head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first, found = self.specs[0], []
+        for backbone, spec in zip(self.backbones, self.specs, strict=True):
+            inputs = images
+            if spec != first:
+                mean, std = (torch.tensor(values).to(images).view(1, 3, 1, 1) for values in (first.mean, first.std))
+                inputs = normalise(images * std + mean, spec)
+            found.append(backbone(inputs).float())
+        features = torch.cat(found, dim=1)
         # rounded to float16 as the cached features that the head was fitted to
-        features = self.backbone(images).float()
         logits: torch.Tensor = self.head(features + (features.half().float() - features).detach())
         return logits
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
@@ -132,11 +152,14 @@ def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
             f"{path} was written by another version (its recipe differs): run `dvc repro train`"
         ) from error
     if isinstance(recipe, LinearProbeRecipe):
-        head = {name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")}
-        body = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
-        backbone, _ = build_backbone(recipe.model, image_size=recipe.image_size)
-        backbone.load_state_dict(body, strict=True)
-        module: nn.Module = FrozenClassifier(fold_batch_norms(backbone.eval()), LinearHead.from_tensors(head))
+        backbones = []
+        for model in recipe.backbones:
+            backbone, _ = build_backbone(model, image_size=recipe.image_size)
+            backbone.load_state_dict(_below(f"backbones.{model}." if recipe.models else "backbone.", tensors))
+            backbones.append(fold_batch_norms(backbone.eval()))
+        specs = [spec_for(model) for model in recipe.backbones]
+        head = LinearHead.from_tensors(_below("head.", tensors))
+        module: nn.Module = FrozenClassifier(backbones, specs, head)
     else:
         module = build_network(
             recipe.model,

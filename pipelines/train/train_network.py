@@ -115,7 +115,7 @@ def _context(
         weights=weights.to(job.device),
         teachers=teachers,
         input=InputSpec(
-            spec=spec_for(recipe.model, getattr(recipe, "weights", None)),
+            spec=spec_for(recipe.model),
             in_chans=recipe.in_chans,
             precision=choose_precision(recipe.precision, device=job.device),
             device=job.device,
