@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -35,19 +34,8 @@ from pipelines.train.inference import InputSpec, predict_proba, to_float, to_inp
 from pipelines.train.job import TrainJob, metrics_of
 from pipelines.train.losses import classification_loss, distillation_loss, validation_metrics
 from pipelines.train.mixup import mix_images, mix_targets, sample_mixup
-from pipelines.train.optim import (
-    Stages,
-    TrainPhase,
-    build_optimizer,
-    freeze,
-    parameter_groups,
-    set_learning_rate,
-    set_training_mode,
-    update_ema,
-)
+from pipelines.train.optim import Stages, TrainPhase, set_learning_rate, set_training_mode, start_phase, update_ema
 from pipelines.train.trackers import MAX_MISCLASSIFIED, Tracker, most_confident_mistakes
-
-UNAUGMENTED: tuple[TtaView, ...] = ("original",)
 
 
 @dataclass(frozen=True)
@@ -89,6 +77,21 @@ class TrainContext:
     def phase(self, epoch: int) -> TrainPhase:
         return next(phase for phase in self.phases if phase.first_epoch <= epoch <= phase.last_epoch)
 
+    def predict(
+        self, module: nn.Module, loader: BatchLoader, num_images: int, views: Sequence[TtaView]
+    ) -> torch.Tensor:
+        """`predict_proba` of a network of this training: (N, K) float64 on the CPU."""
+        return predict_proba(
+            module,
+            loader,
+            num_images,
+            spec=self.input,
+            views=views,
+            image_size=self.recipe.image_size,
+            num_classes=len(self.job.classes),
+            processes=self.job.processes,
+        )
+
     def num_parts(self, wanted: int, *, batch_size: int) -> int:
         """Parts of a batch: `wanted`, or as many as `smallest_part` allows."""
         return min(wanted, max(1, batch_size // self.smallest_batch))
@@ -111,20 +114,9 @@ class Batch:
     size: int
 
     def split(self, num_parts: int) -> list["Batch"]:
-        sizes = [len(part) for part in np.array_split(self.positions, num_parts)]
-        starts = np.cumsum([0, *sizes])
-        return [Batch(self.pixels[i:j], self.positions[i:j], self.keys[i:j], self.size) for i, j in pairwise(starts)]
-
-
-def optimizer_of(context: TrainContext, epoch: int) -> torch.optim.Optimizer:
-    """Start the phase of `epoch`: freeze the stages that it does not train, and make its optimiser."""
-    freeze(context.stages, first_stage=context.phase(epoch).first_stage)
-    groups = parameter_groups(
-        context.stages,
-        weight_decay=context.recipe.optimizer.weight_decay,
-        layer_decay=getattr(context.recipe, "layer_decay", 1.0),
-    )
-    return build_optimizer(context.recipe.optimizer, groups)
+        pixels, positions = self.pixels.tensor_split(num_parts), np.array_split(self.positions, num_parts)
+        parts = zip(pixels, positions, np.array_split(self.keys, num_parts), strict=True)
+        return [Batch(pixels, positions, keys, self.size) for pixels, positions, keys in parts]
 
 
 def run_epochs(state: TrainState, context: TrainContext, checkpoint: Checkpoint, tracker: Tracker) -> None:
@@ -138,7 +130,7 @@ def run_epochs(state: TrainState, context: TrainContext, checkpoint: Checkpoint,
             state.epoch += 1
             phase = context.phase(state.epoch)
             if state.epoch == phase.first_epoch and state.epoch > 1:
-                state.optimizer = optimizer_of(context, state.epoch)
+                state.optimizer = start_phase(phase, recipe, context.stages)
                 model = _wrap(state.module, context)
             started, cpu_started = time.perf_counter(), time.process_time()
             train_loss, train_accuracy, rate = train_epoch(state, model, context, phase, advance)
@@ -149,16 +141,7 @@ def run_epochs(state: TrainState, context: TrainContext, checkpoint: Checkpoint,
             for module in (state.module, state.evaluated):
                 job.processes.broadcast_buffers(module)
 
-            probabilities = predict_proba(
-                state.evaluated,
-                context.val_loader,
-                len(val_labels),
-                spec=context.input,
-                views=UNAUGMENTED,
-                image_size=recipe.image_size,
-                num_classes=len(job.classes),
-                processes=job.processes,
-            )
+            probabilities = context.predict(state.evaluated, context.val_loader, len(val_labels), ["original"])
             val = validation_metrics(probabilities, val_labels)
             line = (state.epoch, train_loss, val.loss, train_accuracy, val.accuracy, val.macro_f1, rate)
             state.add_epoch(line, recipe.early_stopping)
@@ -225,7 +208,7 @@ def train_epoch(
         set_learning_rate(state.optimizer, rate)
         batch = Batch(pixels, positions[mine[step]], keys[mine[step]], size=len(whole[step]))
         rates.append(rate)
-        sums.append(_train_step_in_memory(state, model, context, batch))
+        sums.append(_train_step_with_retry(state, model, context, batch))
         advance(batch.size)
     totals = job.processes.all_reduce(torch.stack(sums)).cpu()  # (steps, 3)
     _check_losses(totals[:, 0], epoch=epoch, rates=rates)
@@ -310,7 +293,7 @@ def _wrap(module: nn.Module, context: TrainContext) -> nn.Module:
     return cast("nn.Module", torch.compile(wrapped))
 
 
-def _train_step_in_memory(state: TrainState, model: nn.Module, context: TrainContext, batch: Batch) -> torch.Tensor:
+def _train_step_with_retry(state: TrainState, model: nn.Module, context: TrainContext, batch: Batch) -> torch.Tensor:
     """Call `train_step`; where memory runs out, repeat it with twice as many parts, which later steps keep.
 
     Raises:

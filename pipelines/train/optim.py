@@ -154,6 +154,14 @@ def build_optimizer(params: Sgd | Adam | AdamW, groups: list[dict[str, Any]]) ->
             return torch.optim.AdamW(groups, lr=params.learning_rate, fused=fused)
 
 
+def start_phase(phase: TrainPhase, recipe: NetworkRecipe, stages: Stages) -> torch.optim.Optimizer:
+    """Freeze the stages that `phase` does not train, and make its optimiser."""
+    freeze(stages, first_stage=phase.first_stage)
+    layer_decay = getattr(recipe, "layer_decay", 1.0)
+    groups = parameter_groups(stages, weight_decay=recipe.optimizer.weight_decay, layer_decay=layer_decay)
+    return build_optimizer(recipe.optimizer, groups)
+
+
 # learning rates -----------------------------------------------------------------------------
 
 

@@ -21,12 +21,12 @@ from pipelines.train.data_loader import BatchLoader, digest_pixels, make_loader
 from pipelines.train.device import choose_precision, gradient_scaler
 from pipelines.train.distillation import Teachers, load_teachers
 from pipelines.train.examples import TrainExamples, add_pseudo_labels, labelled_examples
-from pipelines.train.inference import InputSpec, predict_proba
+from pipelines.train.inference import InputSpec
 from pipelines.train.job import HISTORY_HEADER, Probabilities, TrainJob, TrainOutcome, metrics_of
-from pipelines.train.loop import TrainContext, optimizer_of, run_epochs
+from pipelines.train.loop import TrainContext, run_epochs
 from pipelines.train.losses import class_weights
 from pipelines.train.models import build_network, load_weights, spec_for, stages
-from pipelines.train.optim import Stages, TrainPhase, build_ema, phases_of, uses_batch_statistics
+from pipelines.train.optim import Stages, TrainPhase, build_ema, phases_of, start_phase, uses_batch_statistics
 from pipelines.train.trackers import open_trackers
 
 
@@ -42,10 +42,11 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: TrainJob) -
     context = _context(recipe, policy, job, examples, module)
     ema = None if recipe.ema_decay is None else build_ema(module, recipe.ema_decay)
     scaler = gradient_scaler(context.input.precision, job.device)
-    state = TrainState(module, optimizer_of(context, 1), scaler, ema, recipe.grad_accum_steps)
+    optimizer = start_phase(context.phase(1), recipe, context.stages)
+    state = TrainState(module, optimizer, scaler, ema, recipe.grad_accum_steps)
     checkpoint = _checkpoint(context, weights_digest)
     if (saved := checkpoint.load()) is not None:
-        state.optimizer = optimizer_of(context, saved["epoch"])
+        state.optimizer = start_phase(context.phase(saved["epoch"]), recipe, context.stages)
         state.load_state_dict(saved)
         job.say(f"continues after epoch {state.epoch}")
     with open_trackers(
@@ -210,16 +211,7 @@ def _outcome(state: TrainState, context: TrainContext, info: dict[str, object], 
     state.evaluated.load_state_dict(state.best_weights)
 
     def predict(rows: Rows) -> Probabilities:
-        found = predict_proba(
-            state.evaluated,
-            _loader(job, rows, recipe.image_size),
-            len(rows),
-            spec=context.input,
-            views=recipe.tta,
-            image_size=recipe.image_size,
-            num_classes=len(job.classes),
-            processes=job.processes,
-        )
+        found = context.predict(state.evaluated, _loader(job, rows, recipe.image_size), len(rows), recipe.tta)
         return cast("Probabilities", found.float().numpy())
 
     return TrainOutcome(
