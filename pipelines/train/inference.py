@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipelines.augmentation.colour import LUMA
 from pipelines.augmentation.packs import Rows
 from pipelines.features.backbones import ModelSpec, normalise
 from pipelines.params.recipes import InChans, TtaView
@@ -17,8 +18,6 @@ from pipelines.train.tta import view
 
 BATCH_PIXELS = 1 << 19
 """pixels of a batch, which is 128 images of 64 px; larger ones are no faster"""
-LUMA = (0.299, 0.587, 0.114)
-"""ITU-R 601, as Pillow converts to grey"""
 
 
 @dataclass(frozen=True)
@@ -26,21 +25,19 @@ class InputSpec:
     """How a network takes its images.
 
     Args:
-        spec: mean and standard deviation of the normalisation.
+        normalisation: mean and standard deviation.
         in_chans: number of channels.
         precision, device: of the arithmetic.
     """
 
-    spec: ModelSpec
+    normalisation: ModelSpec
     in_chans: InChans
     precision: Arithmetic
     device: torch.device
 
-    def forward(self, module: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """Normalise (B, 3, S, S) images, 0 to 255, and give them to `module` in mixed precision: (B, K) logits."""
-        with autocast(self.precision, self.device):
-            logits: torch.Tensor = module(to_input(images, self.spec, self.in_chans))
-        return logits
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """`to_input` of (B, 3, S, S) images, 0 to 255."""
+        return to_input(images, self.normalisation, self.in_chans)
 
 
 def to_float(pixels: torch.Tensor) -> torch.Tensor:
@@ -86,7 +83,11 @@ def predict_proba(
     kept = []
     for pixels in loader.batches(parts):
         images = to_float(pixels)
-        of_views = [spec.forward(module, view(images, name)).float().softmax(dim=1) for name in views]
+        of_views = []
+        for name in views:
+            with autocast(spec.precision, spec.device):
+                logits = module(spec.prepare(view(images, name)))
+            of_views.append(logits.float().softmax(dim=1))
         # copied to the CPU at the end, so that the device never waits
         kept.append(torch.stack(of_views).mean(dim=0))
     for part, batch in zip(parts, kept, strict=True):

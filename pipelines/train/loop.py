@@ -30,7 +30,7 @@ from pipelines.train.data_loader import BatchLoader
 from pipelines.train.device import autocast, busy_note
 from pipelines.train.distillation import Teachers, resize_on_device
 from pipelines.train.examples import TrainExamples, epoch_batches, num_batches
-from pipelines.train.inference import InputSpec, predict_proba, to_float, to_input
+from pipelines.train.inference import InputSpec, predict_proba, to_float
 from pipelines.train.job import TrainJob, metrics_of
 from pipelines.train.losses import classification_loss, distillation_loss, validation_metrics
 from pipelines.train.mixup import mix_images, mix_targets, sample_mixup
@@ -270,7 +270,7 @@ def forward_loss(
     # torch.compile does not trace them
     convolutions = nullcontext() if recipe.compile else quick_convolutions(spec.precision, spec.device)
     with autocast(spec.precision, spec.device), convolutions:
-        logits = model(to_input(images, spec.spec, spec.in_chans))
+        logits = model(spec.prepare(images))
     losses = classification_loss(logits, labels, recipe.loss)
     if share is not None:
         losses = torch.lerp(losses, classification_loss(logits, labels.roll(-1), recipe.loss), share)

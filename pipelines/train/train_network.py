@@ -116,7 +116,7 @@ def _context(
         weights=weights.to(job.device),
         teachers=teachers,
         input=InputSpec(
-            spec=spec_for(recipe.model),
+            normalisation=spec_for(recipe.model),
             in_chans=recipe.in_chans,
             precision=choose_precision(recipe.precision, device=job.device),
             device=job.device,
