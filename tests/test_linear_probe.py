@@ -584,8 +584,8 @@ def test_backbones_of_other_scales_are_fed_their_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": None}, "a linear probe has one of model and models"),
-        ({"models": ["tf_efficientnet_lite1"]}, "a linear probe has one of model and models"),
+        ({"model": None}, "a linear probe has either model or models"),
+        ({"models": ["tf_efficientnet_lite1"]}, "a linear probe has either model or models"),
         ({"model": None, "models": ["resnet18", "resnet18"]}, "one stands there twice"),
         (
             {"model": None, "models": ["resnet18"], "weights": {"kind": "member", "member": "a"}},
