@@ -21,8 +21,8 @@ from PIL import Image
 
 from pipelines.core.files import code_digest, whole_file
 from pipelines.core.progress import progress
-from pipelines.dedupe.find import Found, Pair
-from pipelines.dedupe.rows import Pictures, Rows
+from pipelines.dedupe.find_pairs import DuplicatePair, FoundPairs
+from pipelines.dedupe.inputs import ImageSet, ManifestRows
 from pipelines.features.lite0 import (
     MEAN,
     NUM_FEATURES,
@@ -66,7 +66,13 @@ class _Key:
 
 
 def add_embedding_pairs(
-    params: EmbeddingParams, rows: Rows, standing: Sequence[int], pictures: Pictures, found: Found, *, cache: Path
+    params: EmbeddingParams,
+    rows: ManifestRows,
+    standing: Sequence[int],
+    pictures: ImageSet,
+    found: FoundPairs,
+    *,
+    cache: Path,
 ) -> None:
     """Add to `found` the pairs of leaders that no other way has found.
 
@@ -86,7 +92,7 @@ def add_embedding_pairs(
     for one, other, cosine in near:
         if frozenset((one, other)) not in known:
             found.edges["embedding"].append((one, other))
-            found.pairs.append(Pair(leaders[one], leaders[other], "embedding", cosine))
+            found.pairs.append(DuplicatePair(leaders[one], leaders[other], "embedding", cosine))
 
 
 def alike_pairs(features: npt.NDArray[np.float32], *, min_cosine: float) -> list[tuple[int, int, float]]:
@@ -116,7 +122,7 @@ def alike_pairs(features: npt.NDArray[np.float32], *, min_cosine: float) -> list
 
 
 def _features(
-    params: EmbeddingParams, rows: Rows, leaders: Sequence[int], pictures: Pictures, cache: Path
+    params: EmbeddingParams, rows: ManifestRows, leaders: Sequence[int], pictures: ImageSet, cache: Path
 ) -> npt.NDArray[np.float32]:
     """(N, D) unit vectors of the leaders' pictures."""
     key = _Key(
