@@ -12,9 +12,8 @@ import pytest
 from pipelines.core.errors import InputError
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 from pipelines.evaluate import evaluate
-from pipelines.evaluate.calibration import temper
-from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, vote, weighted_mean
-from pipelines.evaluate.members import Member, Predictions
+from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, temper, vote, weighted_mean
+from pipelines.evaluate.members import MemberPredictions, Predictions
 from pipelines.evaluate.metrics import Floats
 from pipelines.params.evaluate import Ensemble, EvaluateParams
 from pipelines.report.members import member_rows, together
@@ -101,12 +100,12 @@ def test_extreme_probabilities_are_survived() -> None:
     assert weights[1] == pytest.approx((100 + PRIOR / 2) / (150 + PRIOR), rel=1e-3)
 
 
-def member(name: str, test: Floats, val: Floats) -> Member:
+def member(name: str, test: Floats, val: Floats) -> MemberPredictions:
     def predicted(probabilities: Floats) -> Predictions:
         image_ids = np.array([f"{i:04}" for i in range(len(probabilities))], object)
         return Predictions(image_ids, np.zeros(len(probabilities), np.int64), probabilities)
 
-    return Member(name, "label", ["a", "b"], predicted(test), predicted(val))
+    return MemberPredictions(name, "label", ["a", "b"], predicted(test), predicted(val))
 
 
 @pytest.mark.parametrize("method", ["mean", "vote", "weighted"])
