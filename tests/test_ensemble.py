@@ -16,7 +16,7 @@ from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, temper, vot
 from pipelines.evaluate.members import MemberPredictions, Predictions
 from pipelines.evaluate.metrics import Floats
 from pipelines.params.evaluate import Ensemble, EvaluateParams
-from pipelines.report.members import member_rows, together
+from pipelines.report.wording import ensemble_sentence, member_rows
 
 
 def of(*rows: Sequence[float]) -> Floats:
@@ -319,7 +319,7 @@ def test_joined_factors_stand_beside_members_that_tell_labels(tmp_path: Path) ->
     assert metrics["ensemble"]["best_member"] == "sex × rank"
     assert metrics["ensemble"]["gain"]["accuracy"]["value"] == 0.0
     assert [row.name for row in member_rows(metrics)] == ["all together", "whole", "sex × rank", "by_sex", "by_rank"]
-    assert "2 members" in together(metrics)
+    assert "2 members" in ensemble_sentence(metrics)
 
 
 def test_a_certain_factor_does_not_make_everything_impossible(tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ def test_the_gain_is_of_the_same_pictures(tmp_path: Path) -> None:
     gain = metrics["ensemble"]["gain"]["accuracy"]
     assert gain["value"] == 0.0
     assert gain["high"] == -gain["low"] < 0.25
-    assert "chance alone could explain that" in together(metrics)
+    assert "chance alone could explain that" in ensemble_sentence(metrics)
 
 
 def test_the_best_member_is_chosen_by_validation_and_not_by_the_test_set(tmp_path: Path) -> None:
