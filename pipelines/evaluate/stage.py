@@ -95,9 +95,7 @@ def evaluate(
     features, files = _features(folders), _read_files(manifest)
     premium = leak_premium(params, features=features, packed=packed, manifest=manifest)
     metrics = compute_metrics(params, combined, label_members, factor_members, packed)
-    metrics["leak_premium"] = {
-        name: rounded(value) if isinstance(value, float) else value for name, value in premium.items()
-    }
+    metrics["leak_premium"] = {k: rounded(v) if isinstance(v, float) else v for k, v in premium.items()}
     metrics["decisions"] = _decisions(combined.test, packed.classes, files, manifest)
     suspects = find_suspects(
         (combined.val, combined.test), packed, features=features, settled=_settled(files), seed=params.seed
@@ -130,36 +128,29 @@ def _write_tables(
     """predictions.parquet, predictions.csv, confusion.csv and suspects.csv."""
     test = combined.test
     scored = score(test.actual, test.probabilities)
-    write_table(_prediction_table(test), out_dir / "predictions.parquet", classes=classes)
-    write_csv(
-        out_dir / "predictions.csv",
-        ("image_id", "actual", "predicted", "confidence"),
-        (
-            (image_id, classes[a], classes[p], _text(c))
-            for image_id, a, p, c in zip(
-                test.image_ids, scored.actual, scored.predicted, scored.confidence.tolist(), strict=True
-            )
-        ),
-    )
-    counts = confusion_counts(scored.actual, scored.predicted, scored.num_classes)
-    write_csv(
-        out_dir / "confusion.csv",
-        ("actual", *classes),
-        ((label, *row) for label, row in zip(classes, counts.tolist(), strict=True)),
-    )
+    columns = {
+        "image_id": pa.array(test.image_ids, pa.string()),
+        "subset": pa.array(["test"] * len(test.actual), pa.string()),
+        "class_index": pa.array(test.actual, pa.int32()),
+        "probabilities": pa.array(list(test.probabilities.astype(np.float32)), pa.list_(pa.float32())),
+    }
+    write_table(pa.table(columns, schema=PREDICTIONS), out_dir / "predictions.parquet", classes=classes)
+    images = zip(test.image_ids, scored.actual, scored.predicted, scored.confidence.tolist(), strict=True)
+    rows = ((image_id, classes[a], classes[p], _text(c)) for image_id, a, p, c in images)
+    write_csv(out_dir / "predictions.csv", ("image_id", "actual", "predicted", "confidence"), rows)
+    counts = confusion_counts(scored.actual, scored.predicted, scored.num_classes).tolist()
+    lines = ((label, *row) for label, row in zip(classes, counts, strict=True))
+    write_csv(out_dir / "confusion.csv", ("actual", *classes), lines)
     # the first path of an image, as files are sorted
     paths = {(file.image_id, file.label): file.source_path for file in reversed(files)}
-    write_csv(
-        out_dir / "suspects.csv",
-        HEADER,
+    disputed = (
         (
-            (
-                *(s.image_id, s.label, s.suggested, _text(s.probability_label), _text(s.probability_suggested)),
-                *(s.subset, paths.get((s.image_id, s.label), "")),
-            )
-            for s in suspects.found
-        ),
+            *(s.image_id, s.label, s.suggested, _text(s.probability_label), _text(s.probability_suggested)),
+            *(s.subset, paths.get((s.image_id, s.label), "")),
+        )
+        for s in suspects.found
     )
+    write_csv(out_dir / "suspects.csv", HEADER, disputed)
 
 
 def _features(folders: Mapping[tuple[str, int], Path]) -> Path | None:
@@ -170,18 +161,6 @@ def _features(folders: Mapping[tuple[str, int], Path]) -> Path | None:
 
 def _text(value: float) -> str:
     return f"{value:.{DIGITS}f}"
-
-
-def _prediction_table(test: Predictions) -> pa.Table:
-    return pa.table(
-        {
-            "image_id": pa.array(test.image_ids, pa.string()),
-            "subset": pa.array(["test"] * len(test.actual), pa.string()),
-            "class_index": pa.array(test.actual, pa.int32()),
-            "probabilities": pa.array(list(test.probabilities.astype(np.float32)), pa.list_(pa.float32())),
-        },
-        schema=PREDICTIONS,
-    )
 
 
 def _read_files(manifest: Path | None) -> list[_ManifestFile]:

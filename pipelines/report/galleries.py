@@ -36,6 +36,7 @@ class ThumbnailUri:
     height: int
 
 
+@dataclass(frozen=True)
 class ThumbnailMaker:
     """Reads images by image_id, from packs or ingest's shards, and shrinks them.
 
@@ -48,46 +49,38 @@ class ThumbnailMaker:
         max_pixels: larger originals are not opened.
     """
 
-    def __init__(
-        self,
-        manifest: pa.Table,
-        index: pa.Table,
-        *,
-        ingest_dir: Path,
-        augment_dir: Path,
-        size: int,
-        max_pixels: int,
-    ) -> None:
-        self._manifest, self._index = manifest, index
-        self._ingest_dir, self._augment_dir = ingest_dir, augment_dir
-        self._size, self._max_pixels = size, max_pixels
+    manifest: pa.Table
+    index: pa.Table
+    ingest_dir: Path
+    augment_dir: Path
+    size: int
+    max_pixels: int
 
     def packed(self, image_ids: Iterable[str]) -> dict[str, ThumbnailUri]:
         """Thumbnails by image_id of what is packed, as the model saw it; else of the originals."""
         wanted = set(image_ids)
         found: dict[str, ThumbnailUri] = {}
-        rows = self._index.filter(pc.is_in(self._index["image_id"], pa.array(sorted(wanted), pa.string())))
+        rows = self.index.filter(pc.is_in(self.index["image_id"], pa.array(sorted(wanted), pa.string())))
         for subset in sorted(set(rows["subset"].to_pylist())):
-            pack = np.load(self._augment_dir / f"{subset}.npy", mmap_mode="r")
+            pack = np.load(self.augment_dir / f"{subset}.npy", mmap_mode="r")
             of_subset = rows.filter(pc.equal(rows["subset"], subset))
-            for image_id, position in zip(
-                of_subset["image_id"].to_pylist(), of_subset["position"].to_pylist(), strict=True
-            ):
+            columns = (of_subset[name].to_pylist() for name in ("image_id", "position"))
+            for image_id, position in zip(*columns, strict=True):
                 found[image_id] = self._shrink(np.asarray(pack[position]))
         return found | self.originals(wanted - set(found))
 
     def originals(self, image_ids: Iterable[str]) -> dict[str, ThumbnailUri]:
         """Thumbnails by image_id of whole images as they came; what cannot be decoded is left out."""
         wanted = pa.array(sorted(set(image_ids)), pa.string())
-        rows = self._manifest.filter(pc.is_in(self._manifest["image_id"], wanted))
+        rows = self.manifest.filter(pc.is_in(self.manifest["image_id"], wanted))
         found: dict[str, ThumbnailUri] = {}
         columns = (rows[name].to_pylist() for name in ("image_id", "shard", "offset", "size"))
-        with ShardReader(self._ingest_dir) as reader:
+        with ShardReader(self.ingest_dir) as reader:
             for image_id, shard, offset, size in zip(*columns, strict=True):
                 if image_id in found:
                     continue
                 try:
-                    picture = decode(reader.read(shard, offset, size), max_pixels=self._max_pixels)
+                    picture = decode(reader.read(shard, offset, size), max_pixels=self.max_pixels)
                 except ImageError:
                     continue  # max_pixels is smaller than at ingest; the page says "no picture"
                 found[image_id] = self._shrink(picture.pixels)
@@ -95,7 +88,7 @@ class ThumbnailMaker:
 
     def _shrink(self, pixels: npt.NDArray[np.uint8]) -> ThumbnailUri:
         image = Image.fromarray(pixels)
-        image.thumbnail((self._size, self._size), Image.Resampling.LANCZOS)
+        image.thumbnail((self.size, self.size), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
         encoded = base64.b64encode(buffer.getvalue()).decode("ascii")

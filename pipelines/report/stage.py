@@ -117,12 +117,7 @@ def report(
         evaluate_dir=evaluate_dir,
     )
     pictures = ThumbnailMaker(
-        inputs.manifest,
-        inputs.index,
-        ingest_dir=ingest_dir,
-        augment_dir=augment_dir,
-        size=params.picture_size,
-        max_pixels=max_pixels,
+        inputs.manifest, inputs.index, ingest_dir, augment_dir, size=params.picture_size, max_pixels=max_pixels
     )
     order = order_classes(inputs.counts)
     pairs = confused_pairs(inputs.counts)
@@ -153,9 +148,8 @@ def report(
     write_bytes(out_dir / "confusion_matrix.png", png)
     write_text(out_dir / "summary.md", summary_markdown(title, inputs, pairs, actions, legend, division))
     if credits is not None:
-        write_csv(
-            out_dir / "credits.csv", HEADER, zip(*(credits.table[name].to_pylist() for name in HEADER), strict=True)
-        )
+        columns = (credits.table[name].to_pylist() for name in HEADER)
+        write_csv(out_dir / "credits.csv", HEADER, zip(*columns, strict=True))
     write_text(out_dir / "index.html", page)
     return ReportArtifact(out_dir / "index.html", out_dir / "confusion_matrix.png", out_dir / "summary.md")
 
@@ -182,7 +176,8 @@ def _results(title: str, inputs: Inputs, pairs: list[ConfusedPair], actions: lis
         "is_drawn": inputs.is_drawn,
         "headline": headline(inputs.metrics, int(counts.trace())),
         "more": [
-            s for s in (easiest(inputs.metrics), most_confused(inputs, pairs), *decisions_taken(inputs.metrics)) if s
+            *filter(None, (easiest(inputs.metrics), most_confused(inputs, pairs))),
+            *decisions_taken(inputs.metrics),
         ],
         "worst": worst_class(inputs.metrics),
         "calibration": calibration(inputs.metrics),

@@ -41,11 +41,7 @@ def summary_markdown(
         f"# {escape(title)}",
         " ".join(escape(s) for s in sentences if s),
         *([f"> **Copies on both sides.** {escape(division.notice)}"] if division.notice else []),
-        *(
-            ["> The pictures are drawn, not photographed: the sample that comes with miwake."]
-            if inputs.is_drawn
-            else []
-        ),
+        *["> The pictures are drawn, not photographed: the sample that comes with miwake."] * inputs.is_drawn,
         _figures(metrics),
         escape(calibration(metrics)),
         *_decisions(inputs),
@@ -98,13 +94,9 @@ def _members(metrics: dict[str, Any]) -> list[str]:
         return []
     rows = [
         [
-            escape(m.name),
-            escape(m.tells),
-            percent(m.accuracy["value"]),
+            *(escape(m.name), escape(m.tells), percent(m.accuracy["value"])),
             percent_range(m.accuracy["low"], m.accuracy["high"]),
-            decimal(m.log_loss["value"]),
-            percent(m.out_of_fold["accuracy"]),
-            percent(m.weight),
+            *(decimal(m.log_loss["value"]), percent(m.out_of_fold["accuracy"]), percent(m.weight)),
         ]
         for m in member_rows(metrics)
     ]
@@ -119,11 +111,8 @@ def _classes(metrics: dict[str, Any]) -> list[str]:
         return []
     rows = [
         [
-            escape(label),
-            f"{c['num_images']:,}",
-            percent(c["recall"]),
-            percent_range(c["recall_low"], c["recall_high"]),
-            percent(c["precision"]),
+            *(escape(label), f"{c['num_images']:,}", percent(c["recall"])),
+            *(percent_range(c["recall_low"], c["recall_high"]), percent(c["precision"])),
         ]
         for label, c in hardest
     ]
@@ -135,12 +124,7 @@ def _pairs(inputs: Inputs, pairs: list[ConfusedPair]) -> list[str]:
     if not pairs:
         return []
     rows = [
-        [
-            escape(inputs.classes[p.first]),
-            escape(inputs.classes[p.second]),
-            f"{p.first_as_second:,}",
-            f"{p.second_as_first:,}",
-        ]
+        [*(escape(inputs.classes[k]) for k in (p.first, p.second)), f"{p.first_as_second:,}", f"{p.second_as_first:,}"]
         for p in pairs[:NUM_PAIRS]
     ]
     return ["## Most confused", table(["A", "B", "A taken for B", "B taken for A"], rows)]
@@ -160,7 +144,5 @@ def _legend(legend: dict[str, str]) -> list[str]:
     if not legend:
         return []
     rows = [[name, escape(label)] for name, label in legend.items()]
-    return [
-        "Labels that no font here can draw stand as numbers in confusion_matrix.png:",
-        table(["In the picture", "Label"], rows),
-    ]
+    said = "Labels that no font here can draw stand as numbers in confusion_matrix.png:"
+    return [said, table(["In the picture", "Label"], rows)]
