@@ -114,6 +114,9 @@ def _merged(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
     another tuning keeps of its base what that tuning knows."""
     if (tuning := said.get("tuning", base.get("tuning"))) != base.get("tuning"):
         base = {key: value for key, value in base.items() if key in _FIELDS.get(str(tuning), base)}
+    for one, other in (("model", "models"), ("models", "model")):  # a probe has one of them
+        if said.get(one):
+            base = {key: value for key, value in base.items() if key != other}
     found = {**base, **said}
     for key, value in said.items():
         under = base.get(key)

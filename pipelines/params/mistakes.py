@@ -219,7 +219,8 @@ def explain(model: type[BaseModel], raw: Any, text: str, error: ValidationError)
     """
     # an item that is wrong also makes its list too short: only what a person wrote counts
     found = [(_locate(raw, m["loc"]), m) for m in error.errors() if m["type"] != "too_short" or not m["input"]]
-    words = {where for where, m in found if m["type"] == "literal_error" and isinstance(m["input"], str)}
+    refused = ("literal_error", "value_error", "string_pattern_mismatch")
+    words = {where for where, m in found if m["type"] in refused and isinstance(m["input"], str)}
     old = renamed(raw)
     lines = list(old.values())
     for where, m in found:

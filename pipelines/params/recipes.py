@@ -1,13 +1,14 @@
 """One typed recipe a member, from which its training follows."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipelines.params.base import Count, Fraction, Name, PathText, PositiveFloat, PositiveInt, Section
-from pipelines.params.networks import Mlp, Network, NetworkName, Weights, has_batch_norm
+from pipelines.params.networks import OWN_NETWORKS, Mlp, Network, NetworkName, Weights
 from pipelines.params.optimizers import AdamW, OneCycle, Optimizer, Schedule
 
+DEFAULT_NETWORK = "tf_efficientnet_lite0"
 TtaView = Literal["original", "hflip", "center_crop", "center_crop_hflip", "turn_left", "turn_right"]
 """original: as packed; hflip: mirrored; center_crop: its middle 87.5 %; turned by 10 degrees"""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -38,10 +39,13 @@ class SgdHead(Section):
 
 
 class LinearProbeRecipe(Section):
-    """A pretrained backbone as it is; only a head is fitted, on features computed once."""
+    """Pretrained backbones as they are; only a head is fitted, on features computed once."""
 
     tuning: Literal["linear_probe"] = "linear_probe"
-    model: NetworkName = "efficientnet_lite0"
+    model: NetworkName | None = None
+    """the backbone, where it is one; tf_efficientnet_lite0 where neither model nor models is given"""
+    models: tuple[NetworkName, ...] = ()
+    """several backbones in place of one: the head is fitted on their joined features"""
     weights: Weights = "imagenet"
     image_size: Annotated[int, Field(ge=32, le=1024)] = 224
     """side of the pictures the backbone sees, pixels"""
@@ -50,6 +54,32 @@ class LinearProbeRecipe(Section):
     """of each picture: the head learns from all, a prediction is their mean"""
     precision: Precision = "auto"
     head: Annotated[LogisticHead | SgdHead, Field(discriminator="kind")] = LogisticHead()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_backbone_by_default(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and not raw.get("model") and not raw.get("models"):
+            return {**raw, "model": DEFAULT_NETWORK}
+        return raw
+
+    @model_validator(mode="after")
+    def _backbones_agree(self) -> Self:
+        if self.model is not None and self.models:
+            raise ValueError(
+                f"model {self.model} and models {', '.join(self.models)}: a linear probe has one of them"
+            )
+        if self.models and self.weights != "imagenet":
+            raise ValueError(
+                "models: each begins with its own ImageNet weights; set weights: imagenet, or take one model"
+            )
+        if len(set(self.models)) < len(self.models):
+            raise ValueError(f"models {', '.join(self.models)}: one stands there twice; delete it")
+        return self
+
+    @property
+    def backbones(self) -> tuple[NetworkName, ...]:
+        """Whose features are joined, in this order."""
+        return self.models or (self.model or "",)
 
 
 class CrossEntropy(Section):
@@ -177,7 +207,7 @@ class ScratchRecipe(TrainedRecipe):
 class _PretrainedRecipe(TrainedRecipe):
     """What recipes say that begin with weights."""
 
-    model: Network = "efficientnet_lite0"
+    model: Network = DEFAULT_NETWORK
     weights: Weights = "imagenet"
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """factor of the learning rate from each stage of the network to the one before it; 1 trains all alike"""
@@ -188,7 +218,7 @@ class _PretrainedRecipe(TrainedRecipe):
     def _weights_fit(self) -> Self:
         if isinstance(self.model, Mlp) and self.weights == "imagenet":
             raise ValueError("weights imagenet: there are none for an mlp; use a file or a member, or tuning: scratch")
-        if self.model in ("nin", "small_cnn") and self.weights == "imagenet":
+        if self.model in OWN_NETWORKS and self.weights == "imagenet":
             raise ValueError(
                 f"weights imagenet: there are none for {self.model}; use a file or a member, or tuning: scratch"
             )
@@ -252,17 +282,13 @@ def smallest_part(recipe: NetworkRecipe, *, learns_norms: bool) -> int:
     return 2 if learns_norms or recipe.mixes else 1
 
 
-def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bool | None = None) -> str:
+def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bool = False) -> str:
     """Why parts of the recipe's steps would hold too few pictures, and what to do; "" where they do not.
 
     Args:
         num_devices: that share every step.
-        learns_norms: whether any batch norm of the network learns; None: as far as the recipe tells, which does not
-            know what the frozen stages of a partial one hold.
+        learns_norms: whether any batch norm of the network learns, which is known once it is built.
     """
-    if learns_norms is None:
-        frozen = isinstance(recipe, PartialFinetuneRecipe) or getattr(recipe, "freeze_norms", False)
-        learns_norms = has_batch_norm(recipe.model) and not frozen
     least = smallest_part(recipe, learns_norms=learns_norms)
     parts = recipe.grad_accum_steps * num_devices
     if recipe.batch_size >= parts * least:
@@ -271,7 +297,7 @@ def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bo
     why = f"batch_size {recipe.batch_size}{among} make parts of {recipe.batch_size // parts} pictures"
     remedy = f"raise batch_size to {parts * least}{' or make fewer parts' if parts > 1 else ''}"
     if learns_norms:
-        others = "take a network without batch norm (convnext_tiny, vit_b_16, an mlp)"
+        others = "take a network without batch norm (convnext_tiny, vit_small_patch16_224, an mlp)"
         if not isinstance(recipe, ScratchRecipe):
             others = f"set freeze_norms: true, or {others}"
         return f"{why}, of which batch norm needs 2: {remedy}, or {others}"

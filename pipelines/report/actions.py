@@ -29,6 +29,8 @@ FIXED_BY_FINETUNING = 0.57
 WORTH_TUNING = 0.02
 """of test images classified wrong: fewer leave little to gain"""
 FINETUNING = ("finetune", "partial_finetune", "linear_then_finetune")
+BUILTIN_FINETUNING = "finetune"
+"""the built-in recipe that is suggested where params.yaml has none of these"""
 NAMED = 5
 
 
@@ -104,18 +106,19 @@ def _fault(rule: dict[str, Any]) -> str:
 
 
 def _untried(inputs: Inputs, train: TrainParams) -> Action | None:
-    """A fine-tuning recipe that is listed but was not run, where all that ran are linear probes."""
+    """A fine-tuning recipe, where all that ran are linear probes."""
     wrong = 1.0 - (inputs.metrics["accuracy"]["value"] or 0.0)
-    tuned = [name for name, recipe in train.recipes.items() if recipe.tuning in FINETUNING]
+    own = [name for name, recipe in train.recipes.items() if recipe.tuning in FINETUNING]
+    tuned = next(iter(own), BUILTIN_FINETUNING)
     ran = {train.recipes[name].tuning for name in train.all_members}
-    if ran != {"linear_probe"} or wrong < WORTH_TUNING or not tuned:
+    if ran != {"linear_probe"} or wrong < WORTH_TUNING:
         return None
     return Action(
-        f"Train {tuned[0]} as well: all of the network, not its head alone",
+        f"Train {tuned} as well: all of the network, not its head alone",
         f"Of every member only the head learns from these pictures, and {percent(wrong)} of the test pictures are "
         f"told wrong. On 2,754 photographs of guitars, tuning all of the network raised accuracy from "
         f"{percent(0.881)} to {percent(0.949)}, for six minutes on two cores.",
-        f"params.yaml, train.members: [{', '.join((*train.members, tuned[0]))}]",
+        f"params.yaml, train.members: [{', '.join((*train.members, tuned))}]",
         "made",
         FIXED_BY_FINETUNING * wrong,
     )
