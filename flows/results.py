@@ -10,8 +10,7 @@ from flows.markdown import cell, page, picture, table
 from pipelines.core.errors import count
 from pipelines.core.layout import Layout
 from pipelines.params import Params
-from pipelines.report.members import member_rows, together
-from pipelines.report.wording import calibration, decisions_taken
+from pipelines.report.wording import calibration, decisions_taken, ensemble_sentence, member_rows
 
 MAX_ROWS = 50
 """rows of a table; the files hold them all"""
@@ -101,7 +100,7 @@ def _members(metrics: dict[str, Any]) -> str:
         for m in member_rows(metrics)
     ]
     header = ["member", "tells", "accuracy:", "interval:", "log loss:", "out of fold:", "weight:"]
-    return "\n\n".join(filter(None, [cell(together(metrics)), table(header, rows)]))
+    return "\n\n".join(filter(None, [cell(ensemble_sentence(metrics)), table(header, rows)]))
 
 
 def confused_pairs(header: Sequence[str], counts: Sequence[Sequence[int]]) -> list[tuple[str, str, int, int]]:
