@@ -100,18 +100,16 @@ class Bench:
 
     def ingest(self, folder: Path, *, workers: int = 1, fresh: bool = True, before: Sequence[str] = ()) -> Run:
         """One run; `fresh`: with nothing in the cache; `before`: the command that runs it."""
-        from ruamel.yaml import YAML
-
         project = self.scratch / "project"
         if fresh:
             shutil.rmtree(project, ignore_errors=True)
         project.mkdir(exist_ok=True)
-        params = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         number = len(list(project.glob(".miwake/snapshots/*")))  # a name keeps its files
-        params["ingest"] = section(folder, self.label_from) | {"snapshot": f"{number + 1}"}
+        params = {"ingest": section(folder, self.label_from) | {"snapshot": f"{number + 1}"}}
         (project / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
         command = [*before, sys.executable, "-m", "pipelines.ingest"]
         environment = {"MIWAKE_WORKERS": str(workers), "MIWAKE_DASK": "", "PYTHONPATH": str(ROOT)}
+        run([sys.executable, "-m", "pipelines.params"], cwd=project, env=environment)
         return run(command, cwd=project, env=environment)
 
     def loop(self, name: str, folder: Path, *, path: str = "") -> Run:

@@ -48,9 +48,7 @@ def set_params(root: Path, **changes: Any) -> None:
         *sections, last = key.split("__")
         section = params
         for name in sections:
-            section = section[name]
-        if last not in section:
-            raise SystemExit(f"params.yaml has no {key.replace('__', '.')}")
+            section = section.setdefault(name, {})
         section[last] = value
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(params, file)

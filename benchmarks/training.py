@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from watching import ROOT, Watched, watch
+from watching import Watched, watch
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
-STAGES = ("ingest", "dedupe", "split", "augment")
+STAGES = ("params", "ingest", "dedupe", "split", "augment")
 Json = dict[str, Any]
 
 
@@ -104,14 +104,7 @@ def _link(source: Path, target: Path) -> None:
 
 def policy(**changes: object) -> Json:
     """A policy of augment that changes nothing but what is named."""
-    standard = _committed()["augment"]["policies"]["standard"]
-    return {
-        name: NOTHING.get(name, 0.0 if isinstance(value, float | int) else None) for name, value in standard.items()
-    } | changes
-
-
-NOTHING: Mapping[str, object] = {"random_resized_crop": 1.0}
-"""fields of a policy that are off at another value than 0 or null"""
+    return changes
 
 
 def recipe(**changes: object) -> Json:
@@ -120,30 +113,13 @@ def recipe(**changes: object) -> Json:
         "tuning": "scratch",
         "model": "resnet18",
         "image_size": 32,
-        "in_chans": 3,
-        "stem": "standard",
-        "target": "label",
-        "dropout": 0.0,
         "augmentation": "moves",
-        "mixup": 0.0,
-        "cutmix": 0.0,
-        "mixup_prob": 1.0,
-        "class_balance": "none",
-        "loss": {"kind": "cross_entropy", "label_smoothing": 0.0},
         "optimizer": sgd(0.05),
         "schedule": {"kind": "one_cycle", "pct_start": 0.3, "div_factor": 25.0},
-        "warmup_epochs": 0,
         "epochs": 10,
         "batch_size": 64,
-        "grad_accum_steps": 1,
-        "clip_grad_norm": None,
-        "ema_decay": None,
-        "early_stopping": {"monitor": "val_loss", "patience": 10_000},
-        "precision": "auto",
-        "compile": False,
+        "early_stopping": {"patience": 10_000},
         "tta": ["original"],
-        "distillation": None,
-        "pseudo_labels": None,
     }
     return plain | changes
 
@@ -191,36 +167,26 @@ def write_project(
         image_size: of the packs, pixels.
         train: keys of the section train to change.
     """
-    params = _committed()
-    params["ingest"]["sources"] = [_table(pictures)]
-    params["dedupe"] |= {"near": False, "duplicates": "keep", "label_conflicts": "keep"}
-    params["split"] |= {"method": "given", "folds": 1, "leaks": "keep", "group_by": None}
-    params["augment"] |= {"image_size": image_size, "policies": dict(policies)}
-    everything = {"members": list(recipes), "students": [], "folds": [0], "trackers": [], "recipes": dict(recipes)}
-    params["train"] |= everything | train
+    params = {
+        "ingest": {"sources": [_table(pictures)]},
+        "dedupe": {"near": False, "duplicates": "keep", "label_conflicts": "keep"},
+        "split": {"method": "predefined", "leaks": "keep"},
+        "augment": {"image_size": image_size, "policies": dict(policies)},
+        "train": {"members": list(recipes), "students": [], "folds": [0], "recipes": dict(recipes)} | train,
+    }
     root.mkdir(parents=True, exist_ok=True)
     with (root / "params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(json.loads(json.dumps(params)), file)
 
 
-def _committed() -> Json:
-    found: Json = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    return found
-
-
 def _table(pictures: Path) -> Json:
-    nothing = {"license_column": None, "creator_column": None, "page_url_column": None, "box": None}
     return {
         "kind": "table",
         "path": str(pictures / "pictures.csv"),
-        "format": "csv",
         "image_column": "path",
-        "image_is": "path",
         "root": str(pictures),
         "label_columns": ["label"],
-        "joined_by": "/",
         "subset_column": "subset",
-        **nothing,
     }
 
 
