@@ -59,7 +59,11 @@ def test_an_emptied_folder_holds_nothing_of_an_earlier_run(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("stage", "packages"),
-    [("ingest", ("core", "images", "parallel", "ingest")), ("dedupe", ("core", "dedupe")), ("train", ("core", "train"))],
+    [
+        ("ingest", ("core", "images", "parallel", "ingest")),
+        ("dedupe", ("core", "dedupe")),
+        ("train", ("core", "train")),
+    ],
 )
 def test_a_changed_byte_in_any_module_of_a_stage_is_another_cache(
     tmp_path: Path, stage: str, packages: tuple[str, ...]
