@@ -21,8 +21,8 @@ from pipelines.images.decoding import sketch
 from pipelines.ingest import ingest
 from pipelines.ingest.cropping import find_crop
 from pipelines.ingest.folder import list_folder
+from pipelines.ingest.inspection import CROP, Chunk, inspect_chunk
 from pipelines.ingest.listing import Box
-from pipelines.ingest.visit import CROP, Chunk, Visited, visit
 from pipelines.parallel.pool import map_chunks
 from pipelines.params import load_params
 from pipelines.params.ingest import CentreCrop, CropParams, FaceCrop, FileCrop, NoCrop
@@ -292,13 +292,13 @@ def test_worker_processes_find_the_same_crops(people: Path, tmp_path: Path) -> N
     listing = list_folder(folder_source(people), source="0-folder", root=tmp_path, max_file_bytes=1 << 20)
     crop = face_crop()
     chunks = [
-        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, None, os.getpid(), False)
+        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, None)
         for number, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True))
     ]
 
     def found(workers: int) -> list[list[Any]]:
-        visits = map_chunks(visit, chunks, workers=workers, pool_pays_seconds=0.0)
-        return [visited.rows[list(CROP)].tolist() for visited in visits if isinstance(visited, Visited)]
+        results = map_chunks(inspect_chunk, chunks, workers=workers, pool_pays_seconds=0.0)
+        return [one.rows[list(CROP)].tolist() for one in results]
 
     assert found(1) == found(2)
     assert len(found(1)) == len(chunks)
@@ -327,7 +327,6 @@ def test_a_missing_extra_is_named_before_anything_is_read(tmp_path: Path) -> Non
 
 
 def test_looking_for_faces_leaves_the_environment_alone(portrait: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
 
     from pipelines.ingest import faces
 

@@ -227,7 +227,7 @@ def test_a_client_that_could_not_connect_is_not_left_to_the_garbage_collector(
     monkeypatch.setattr(dask, "CONNECT_SECONDS", 1)
     with pytest.raises(MiwakeError, match="no scheduler answers there"):
         list(dask.map_over_dask(number_and_process, [1], address=address))
-    assert [client.status for client in clients] == ["closed"]
+    assert clients == []
 
 
 def test_workers_of_another_version_are_refused(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -155,13 +153,6 @@ def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None
         writer.write_table(table)
         # without arrow's own schema the table's metadata would not be written
         writer.add_key_value_metadata(metadata)
-
-
-def numbers(values: npt.NDArray[Any]) -> pa.Array:
-    """Numbers or truth values (N,) as arrow's, as `pa.array` makes them after it has imported numpy.ma."""
-    kind = pa.from_numpy_dtype(values.dtype)
-    data = np.packbits(values, bitorder="little") if pa.types.is_boolean(kind) else np.ascontiguousarray(values)
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(data)])
 
 
 def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:

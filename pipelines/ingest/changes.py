@@ -17,8 +17,7 @@ import pyarrow as pa
 
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.ingest.labels import printable
-from pipelines.ingest.listed import STAMP, listing_table
-from pipelines.ingest.listing import UNKNOWN_STAMP, Place
+from pipelines.ingest.listing import STAMP, UNKNOWN_STAMP, Place, listing_table
 from pipelines.ingest.snapshots import Finished, SourceState, find_finished, list_snapshots, source_key
 from pipelines.params.base import path_below
 from pipelines.params.ingest import IngestParams

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.ingest.base import Base, DamagedBaseError, Match, Places
-from pipelines.ingest.listed import STAMP
-from pipelines.ingest.listing import UNKNOWN_STAMP
+from pipelines.ingest.listing import STAMP, UNKNOWN_STAMP
 from pipelines.ingest.snapshots import Finished, SourceState
 
 _PART_ROWS = 1 << 17

@@ -1,6 +1,5 @@
-"""What is to be visited: all files that are not taken over, in order of label, cut into chunks of work."""
+"""What is to be inspected: all files that are not taken over, in order of label, cut into chunks of work."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +11,8 @@ import numpy.typing as npt
 from pipelines.ingest.base import Places
 from pipelines.ingest.cropping import asks_for_crop
 from pipelines.ingest.file_reader import FolderReader
+from pipelines.ingest.inspection import Chunk
 from pipelines.ingest.listing import Listing
-from pipelines.ingest.visit import Chunk
 from pipelines.params.ingest import FaceCrop, IngestParams
 
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
@@ -34,7 +33,7 @@ class Plan:
     Args:
         chunks: one label after the other, so that one at a time is held, sorted and packed.
         where: for each chunk the index of its listing, and the places of its files there.
-        threads: whether threads visit them as fast as processes.
+        threads: whether threads inspect them as fast as processes.
     """
 
     chunks: list[Chunk]
@@ -61,8 +60,7 @@ def plan(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Place
             paths = [listing.paths[place] for place in some]
             crop = params.crop if asks_for_crop(params.crop) else None
             limits = (params.max_pixels, params.min_side, crop)
-            where = (spool, os.getpid(), not found.threads)
-            chunk = Chunk(len(found.chunks), listing.source, label, paths, listing.read, *limits, *where, origins)
+            chunk = Chunk(len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, origins)
             found.chunks.append(chunk)
             found.where.append((index, some))
     return found

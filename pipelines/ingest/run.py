@@ -15,10 +15,10 @@ from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.progress import progress
 from pipelines.ingest.base import Base, DamagedBaseError, Match
 from pipelines.ingest.changes import refuse_other_files, refuse_other_pictures
+from pipelines.ingest.inspection import inspect_chunk
 from pipelines.ingest.labels import printable
-from pipelines.ingest.listed import Refused, finished_table, listing_digest, listing_table
-from pipelines.ingest.listing import Listing, Reject
-from pipelines.ingest.output import SPOOL, Output
+from pipelines.ingest.listing import Listing, Refused, Reject, finished_table, listing_digest, listing_table
+from pipelines.ingest.output import Output
 from pipelines.ingest.plan import plan
 from pipelines.ingest.snapshots import (
     Finished,
@@ -31,9 +31,7 @@ from pipelines.ingest.snapshots import (
     made_by,
     source_key,
 )
-from pipelines.ingest.spool import make_spool
-from pipelines.ingest.visit import visit
-from pipelines.parallel.pool import Side, dask_address, map_chunks
+from pipelines.parallel.pool import dask_address, map_chunks
 from pipelines.params.ingest import IngestParams
 from pipelines.params.sources import SampleSource
 
@@ -53,7 +51,6 @@ class Job:
         base: the run to start from.
         record: the run that had the name of this one's snapshot.
         workers: processes.
-        side: those beside this one.
     """
 
     params: IngestParams
@@ -64,7 +61,6 @@ class Job:
     base: Finished | None
     record: Finished | None
     workers: int | None
-    side: Side | None
 
     @property
     def is_unchanged(self) -> bool:
@@ -72,9 +68,7 @@ class Job:
         return self.base is not None and self.digest is not None and self.digest == self.base.state.listing
 
 
-def make_job(
-    params: IngestParams, listings: Sequence[Listing], *, cache: Path, workers: int | None, side: Side | None
-) -> Job:
+def make_job(params: IngestParams, listings: Sequence[Listing], *, cache: Path, workers: int | None) -> Job:
     """Compare what was listed with earlier runs.
 
     Raises:
@@ -89,7 +83,7 @@ def make_job(
     comparable = finished is not None and finished.state.sources == sources
     digest = listing_digest(_tables(listings), listings) if comparable else None
     record = find_finished(cache, params.snapshot)
-    job = Job(params, listings, sources, digest, code, finished, record, workers, side)
+    job = Job(params, listings, sources, digest, code, finished, record, workers)
     if record is not None and not (job.is_unchanged and record.folder == getattr(finished, "folder", None)):
         refuse_other_files(record, _tables(listings), sources)
     return job
@@ -136,11 +130,11 @@ def _read(job: Job, *, out_dir: Path) -> tuple[State, pa.Table]:
         try:
             base = match_base(finished, _tables(job.listings), job.sources)
             _say(base)
-            return _visit_and_write(job, base, out_dir=out_dir)
+            return _inspect_and_write(job, base, out_dir=out_dir)
         except DamagedBaseError as error:
             print(f"ingest: {finished.folder} is damaged ({error}): every file is read anew", file=sys.stderr)
             empty_folder(out_dir)
-    return _visit_and_write(job, None, out_dir=out_dir)
+    return _inspect_and_write(job, None, out_dir=out_dir)
 
 
 def _say(base: Base) -> None:
@@ -152,28 +146,24 @@ def _say(base: Base) -> None:
         print(f"ingest: {count(num_taken, 'file')} as in snapshot {snapshot}, {num_left:,} to read", file=sys.stderr)
 
 
-def _visit_and_write(job: Job, base: Base | None, *, out_dir: Path) -> tuple[State, pa.Table]:
+def _inspect_and_write(job: Job, base: Base | None, *, out_dir: Path) -> tuple[State, pa.Table]:
     matches = _nothing_known(job) if base is None else base.matches
     accepted = Counter({one.source: len(match.rows) for one, match in zip(job.listings, matches, strict=True)})
     refused = [dict(match.refused) for match in matches]
-    spool = make_spool(out_dir / SPOOL)
-    work = plan(job.params, job.listings, [match.todo for match in matches], None if dask_address() else spool)
-    side = job.side
-    with (
-        Output(out_dir, job.params.shard_bytes, base, side) as output,
-        progress("ingest", work.num_files, unit="files") as advance,
-    ):
-        visits = map_chunks(visit, work.chunks, workers=job.workers, threads=work.threads, side=side)
-        for chunk, (index, places), visited in zip(work.chunks, work.where, visits, strict=True):
-            output.add(chunk, visited)
-            accepted[chunk.source] += visited.num_rows
-            refused[index] |= {int(places[place]): (reason, detail) for place, reason, detail in visited.rejects}
-            advance(len(chunk.paths))
+    with Output(out_dir, job.params.shard_bytes, base) as output:
+        spool = None if dask_address() else output.spool
+        work = plan(job.params, job.listings, [match.todo for match in matches], spool)
+        with progress("ingest", work.num_files, unit="files") as advance:
+            results = map_chunks(inspect_chunk, work.chunks, workers=job.workers, threads=work.threads)
+            for chunk, (index, places), found in zip(work.chunks, work.where, results, strict=True):
+                output.add(chunk, found)
+                accepted[chunk.source] += len(found.places)
+                refused[index] |= {int(places[place]): (reason, detail) for place, reason, detail in found.rejects}
+                advance(len(chunk.paths))
         rejects = _rejects(job.listings, refused)
         for listing in job.listings:
             if not accepted[listing.source]:
                 raise InputError(_nothing_usable(listing, rejects))
-        output.hand_over()  # the last label is written while all that was listed becomes a table
         tables = _tables(job.listings)
         digest, listed = job.digest or listing_digest(tables, job.listings), finished_table(tables, refused)
         output.finish()

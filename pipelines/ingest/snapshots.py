@@ -1,5 +1,5 @@
 """What finished runs left in the cache: below `snapshots/<snapshot>/` what ingest wrote (hard links, or copies where
-links cannot be made), `listing.arrow` (what was listed, see `pipelines.ingest.listed`) and `state.json`.
+links cannot be made), `listing.arrow` (what was listed, see `pipelines.ingest.listing`) and `state.json`.
 
 A run starts from a *base*: the state of its own snapshot, else the newest. What the base is good for:
 
@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.core.files import code_digest, empty_folder, whole_file, write_text
 from pipelines.images.decoding import THUMBNAIL_SIDE
-from pipelines.ingest.listed import FINISHED
+from pipelines.ingest.listing import FINISHED
 from pipelines.params.ingest import IngestParams
 from pipelines.params.sources import Source
 
