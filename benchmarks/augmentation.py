@@ -65,13 +65,13 @@ def changes(side: int) -> dict[str, tuple[AugmentPolicy, list[Transform]]]:
     blur = transforms.GaussianBlur(2 * max(1, -int(-3 * sigma // 1)) + 1, (sigma / 4, sigma))
     erase = transforms.Compose([transforms.PILToTensor(), transforms.RandomErasing(0.25, (0.02, 0.2), (0.5, 2.0), 128)])
     return {
-        "flip": (policy_of(flip=0.5), [flip]),
+        "flip": (policy_of(hflip=0.5), [flip]),
         "turn, shift, zoom": (
-            policy_of(rotation=15.0, shift=0.1, zoom=0.2),
+            policy_of(degrees=15.0, translate=0.1, scale=0.2),
             [affine(degrees=15, translate=(0.1, 0.1), scale=(0.83, 1.2))],
         ),
         "perspective": (policy_of(perspective=0.3), [transforms.RandomPerspective(0.3, 1.0, fill=GREY)]),
-        "crop": (policy_of(crop=0.4), [transforms.RandomResizedCrop(side, (0.4, 1.0))]),
+        "crop": (policy_of(random_resized_crop=0.4), [transforms.RandomResizedCrop(side, (0.4, 1.0))]),
         "brightness": (policy_of(brightness=0.3), [transforms.ColorJitter(brightness=0.3)]),
         "contrast": (policy_of(contrast=0.3), [transforms.ColorJitter(contrast=0.3)]),
         "saturation": (policy_of(saturation=0.3), [transforms.ColorJitter(saturation=0.3)]),

@@ -67,13 +67,13 @@ print(time.perf_counter() - started, len({tuple(sorted(pair)) for pair in few}))
 DEDUPE = {
     "near": True,
     "mirror": True,
-    "turns": False,
+    "rotations": False,
     "min_score": 0.95,
-    "copies": "drop",
-    "recuts": "keep",
-    "conflicts": "hold",
+    "duplicates": "drop",
+    "recrops": "keep",
+    "label_conflicts": "hold",
     "embeddings": None,
-    "against": [],
+    "reference_sets": [],
 }
 
 
@@ -81,7 +81,7 @@ def ingest_section(folder: Path) -> dict[str, object]:
     """Ingest's params for one folder of class folders."""
     source = {"kind": "folder", "path": str(folder), "label_from": "first_folder", "symlinks": "skip", "hidden": "skip"}
     whole = {"contact": "", "connections": 1, "connections_per_host": 1, "delay_seconds": 0.0, "timeout_seconds": 9.0}
-    retry = {"tries": 1, "max_wait_seconds": 1.0, "max_redirects": 0, "robots": "obey", "open_hosts": []}
+    retry = {"max_attempts": 1, "max_wait_seconds": 1.0, "max_redirects": 0, "robots": "obey", "private_hosts": []}
     limits = {"max_file_bytes": 1 << 26, "max_pixels": 100_000_000, "min_side": 8, "shard_bytes": 1 << 28}
     return {"snapshot": "1", "sources": [source], "download": whole | retry, "crop": {"kind": "none"}, **limits}
 
@@ -91,7 +91,7 @@ def ours(folder: Path | None, out: Path, *, ingested: Path | None = None, turns:
     sections = {
         "ingest": None if folder is None else ingest_section(folder),
         "from": None if ingested is None else str(ingested),
-        "dedupe": DEDUPE | {"turns": turns},
+        "dedupe": DEDUPE | {"rotations": turns},
     }
     out.mkdir(parents=True, exist_ok=True)
     return run([sys.executable, "-c", STAGES, json.dumps(sections), str(out)], cwd=ROOT)
@@ -151,7 +151,7 @@ def five(cifar: Path, scratch: Path, site: Path, runs: int, peers: bool) -> dict
         kinds = ("exact", "pixels", "near")
         copies = judge(folder, reported(duplicates, kinds), truth)
         show("ours, copies", copies, statistics.median(times))
-        for words, more in (("other cuts", ("recut",)), ("look-alikes", ("recut", "alike"))):
+        for words, more in (("other cuts", ("recrop",)), ("look-alikes", ("recrop", "similar"))):
             figures = judge(folder, reported(duplicates, kinds + more), truth)
             show(f"... and {words}", figures, statistics.median(times))
         missed = [1 - copies.all_recall, 1 - copies.precision]

@@ -35,8 +35,8 @@ from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_tab
 
 ROOT = Path(__file__).parents[1]
 IMAGE_SIZE = 224
-VIEWS = ["plain", "mirror"]
-LOGISTIC = {"kind": "logistic_regression", "inverse_strengths": [0.0001, 0.001, 0.01, 0.1, 1.0]}
+VIEWS = ["original", "hflip"]
+LOGISTIC = {"kind": "logistic_regression", "Cs": [0.0001, 0.001, 0.01, 0.1, 1.0]}
 SGD = {"kind": "sgd", "learning_rate": 0.001, "weight_decay": 0.1, "epochs": 20, "batch_size": 64}
 HEADS: dict[str, dict[str, Any]] = {"logistic_regression": LOGISTIC, "sgd": SGD}
 
@@ -146,12 +146,12 @@ def run_ours(arguments: argparse.Namespace) -> None:
     from pipelines.train import frozen
 
     recipe = {
-        **{"tuning": "frozen", "model": "efficientnet_lite0", "weights": "imagenet", "image_size": IMAGE_SIZE},
-        **{"target": "label", "views": VIEWS, "precision": arguments.precision, "head": HEADS[arguments.head]},
+        **{"tuning": "linear_probe", "model": "efficientnet_lite0", "weights": "imagenet", "image_size": IMAGE_SIZE},
+        **{"target": "label", "tta": VIEWS, "precision": arguments.precision, "head": HEADS[arguments.head]},
     }
     values = {
-        **{"seed": 42, "num_threads": arguments.threads, "device": "cpu", "num_devices": 1, "fast": False},
-        **{"resident_bytes": 0, "trackers": [], "members": ["lite0"], "students": [], "folds": [0]},
+        **{"seed": 42, "num_threads": arguments.threads, "device": "cpu", "num_devices": 1, "deterministic": True},
+        **{"max_device_cache_bytes": 0, "trackers": [], "members": ["lite0"], "students": [], "folds": [0]},
         "recipes": {"lite0": recipe},
     }
     plain, work = frozen._features, arguments.work

@@ -78,7 +78,7 @@ class Bench:
         if not made:
             choose(self.cifar, found.pictures, train=per_class, val=self.sizes.val, test=None)
         cores = len(os.sched_getaffinity(0))
-        machine = {"device": "auto", "fast": True, "num_threads": cores, "resident_bytes": 1 << 37}
+        machine = {"device": "auto", "deterministic": False, "num_threads": cores, "max_device_cache_bytes": 1 << 37}
         write_project(
             found.root, found.pictures, image_size=image_size, policies=policies(), recipes=recipes, **machine
         )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from training import Json, policy, recipe, sgd
 
 MIXINGS = {
-    "mixup": {"mixup": 0.2, "cutmix": 0.0, "probability": 1.0},
-    "cutmix": {"mixup": 0.0, "cutmix": 1.0, "probability": 1.0},
+    "mixup": {"mixup": 0.2, "cutmix": 0.0, "mixup_prob": 1.0},
+    "cutmix": {"mixup": 0.0, "cutmix": 1.0, "mixup_prob": 1.0},
 }
 
 
@@ -41,12 +41,14 @@ SMOKE = Sizes(4, 2, 4, 32, 32, "resnet18", "small_cnn", "small_cnn", 2, 2, 2, 16
 def policies() -> dict[str, Json]:
     """What may happen to a picture, by the names that the recipes use."""
     return {
-        "moves": policy(flip=0.5, rotation=10.0, shift=0.1, zoom=0.1),
-        "crops": policy(flip=0.5, shift=0.125),
-        "crops_erased": policy(flip=0.5, shift=0.125, erase=0.5),
+        "moves": policy(hflip=0.5, degrees=10.0, translate=0.1, scale=0.1),
+        "crops": policy(hflip=0.5, translate=0.125),
+        "crops_erased": policy(hflip=0.5, translate=0.125, random_erasing=0.5),
         "colours": policy(brightness=0.2, contrast=0.2, saturation=0.2),
-        "randaugment": policy(flip=0.5, shift=0.125, auto={"kind": "randaugment", "num_ops": 2, "magnitude": 9}),
-        "trivialaugment": policy(flip=0.5, shift=0.125, auto={"kind": "trivialaugment"}),
+        "randaugment": policy(
+            hflip=0.5, translate=0.125, auto_augment={"kind": "randaugment", "num_ops": 2, "magnitude": 9}
+        ),
+        "trivialaugment": policy(hflip=0.5, translate=0.125, auto_augment={"kind": "trivialaugment"}),
     }
 
 
@@ -58,7 +60,7 @@ def fine_tuning(sizes: Sizes, weights: Json | None, *, compiled: bool) -> Json:
     """
     start: Json = {"optimizer": sgd(0.2)}
     if weights:
-        start = {"tuning": "full", "weights": weights, "layer_decay": 1.0, "freeze_norms": False}
+        start = {"tuning": "finetune", "weights": weights, "layer_decay": 1.0, "freeze_norms": False}
         start["optimizer"] = sgd(0.02)
     return recipe(**large(sizes) | {"epochs": sizes.fine_tune_epochs, "compile": compiled} | start)
 
@@ -73,13 +75,13 @@ def small(sizes: Sizes, epochs: int, **changes: object) -> Json:
     common: Json = {
         "model": sizes.small_model,
         "image_size": sizes.small,
-        "stem": "small",
+        "stem": "cifar",
         "epochs": epochs,
         "batch_size": sizes.small_batch,
         "optimizer": sgd(0.4, nesterov=True),
         "loss": {"kind": "cross_entropy", "label_smoothing": 0.1},
         "augmentation": "crops",
-        "views": ["plain", "mirror"],
+        "tta": ["original", "hflip"],
     }
     return recipe(**(common | changes))
 
@@ -91,16 +93,16 @@ def best(sizes: Sizes, epochs: int, *, compiled: bool) -> Json:
         epochs,
         model=sizes.best_model,
         augmentation="trivialaugment",
-        mixing=MIXINGS["cutmix"] | {"probability": 0.5},
         ema_decay=0.999,
         compile=compiled,
+        **MIXINGS["cutmix"] | {"mixup_prob": 0.5},
     )
 
 
 def extras(sizes: Sizes) -> dict[str, Json]:
     """Changes of a recipe whose cost is asked, by name; `plain` is what they are compared with."""
     if sizes is SMOKE:
-        return {"plain": {}, "cutmix": {"mixing": MIXINGS["cutmix"]}}
+        return {"plain": {}, "cutmix": MIXINGS["cutmix"]}
     found: dict[str, Json] = {"plain": {"augmentation": "crops"}}
-    found |= {name: {"mixing": mixing, "augmentation": "crops"} for name, mixing in MIXINGS.items()}
+    found |= {name: mixing | {"augmentation": "crops"} for name, mixing in MIXINGS.items()}
     return found | {name: {"augmentation": name} for name in ("randaugment", "trivialaugment")}

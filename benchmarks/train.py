@@ -102,14 +102,14 @@ class Bench:
         digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
         ours = recipe(
             # scratch, but from the weights that all begin with
-            tuning="full",
+            tuning="finetune",
             weights={"kind": "file", "path": str(self.weights), "sha256": digest},
             layer_decay=1.0,
             freeze_norms=False,
             image_size=IMAGE_SIZE,
             epochs=self.epochs,
         )
-        moves = policy(flip=0.5, rotation=10.0, shift=0.1, zoom=0.1)
+        moves = policy(hflip=0.5, degrees=10.0, translate=0.1, scale=0.1)
         write_project(
             self.project,
             self.pictures,

@@ -110,7 +110,7 @@ def policy(**changes: object) -> Json:
     } | changes
 
 
-NOTHING: Mapping[str, object] = {"crop": 1.0}
+NOTHING: Mapping[str, object] = {"random_resized_crop": 1.0}
 """fields of a policy that are off at another value than 0 or null"""
 
 
@@ -120,26 +120,28 @@ def recipe(**changes: object) -> Json:
         "tuning": "scratch",
         "model": "resnet18",
         "image_size": 32,
-        "colour": "rgb",
+        "in_chans": 3,
         "stem": "standard",
         "target": "label",
         "dropout": 0.0,
         "augmentation": "moves",
-        "mixing": None,
-        "balance": "none",
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "mixup_prob": 1.0,
+        "class_balance": "none",
         "loss": {"kind": "cross_entropy", "label_smoothing": 0.0},
         "optimizer": sgd(0.05),
-        "schedule": {"kind": "one_cycle", "rise": 0.3, "start": 0.04},
+        "schedule": {"kind": "one_cycle", "pct_start": 0.3, "div_factor": 25.0},
         "warmup_epochs": 0,
         "epochs": 10,
         "batch_size": 64,
-        "accumulate": 1,
-        "max_gradient_norm": None,
+        "grad_accum_steps": 1,
+        "clip_grad_norm": None,
         "ema_decay": None,
-        "stopping": {"metric": "val_loss", "patience": 10_000},
+        "early_stopping": {"monitor": "val_loss", "patience": 10_000},
         "precision": "auto",
         "compile": False,
-        "views": ["plain"],
+        "tta": ["original"],
         "distillation": None,
         "pseudo_labels": None,
     }
@@ -191,7 +193,7 @@ def write_project(
     """
     params = _committed()
     params["ingest"]["sources"] = [_table(pictures)]
-    params["dedupe"] |= {"near": False, "copies": "keep", "conflicts": "keep"}
+    params["dedupe"] |= {"near": False, "duplicates": "keep", "label_conflicts": "keep"}
     params["split"] |= {"method": "given", "folds": 1, "leaks": "keep", "group_by": None}
     params["augment"] |= {"image_size": image_size, "policies": dict(policies)}
     everything = {"members": list(recipes), "students": [], "folds": [0], "trackers": [], "recipes": dict(recipes)}

@@ -38,7 +38,7 @@ class Stage:
     """One stage of dvc.yaml.
 
     Args:
-        name: as DVC addresses it; an item of a matrix is `train@lite0_frozen-0`.
+        name: as DVC addresses it; an item of a matrix is `train@linear_probe-0`.
         upstream: the names of the stages whose outputs it reads.
     """
 

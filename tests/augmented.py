@@ -20,11 +20,11 @@ NO_CROP = NoCrop(kind="none")
 def params(**changes: Any) -> AugmentParams:
     values: dict[str, Any] = {
         "image_size": 16,
-        "fit": "stretch",
+        "resize_mode": "squash",
         "seed": 1,
         "preview_images": 3,
         "copies": None,
-        "policies": {"plain": policy_of(), "strong": policy_of(flip=0.5, rotation=20.0, erase=0.5)},
+        "policies": {"plain": policy_of(), "strong": policy_of(hflip=0.5, degrees=20.0, random_erasing=0.5)},
     }
     return AugmentParams(**{**values, **changes})
 

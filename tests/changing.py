@@ -13,7 +13,7 @@ from pipelines.augmentation.sampling import Draws, draw
 from pipelines.params.augment import AugmentPolicy, policy_of
 
 KEYS = picture_keys(np.array([f"{i * 7919:064x}"[::-1] for i in range(1000)]))
-TRIVIAL = policy_of(flip=0.5, auto={"kind": "trivialaugment"})
+TRIVIAL = policy_of(hflip=0.5, auto_augment={"kind": "trivialaugment"})
 
 
 def photo(size: int = 48, count: int = 1) -> torch.Tensor:

@@ -62,7 +62,7 @@ class Web:
         return CrawlSource.model_validate_json(json.dumps(settings))
 
     def params(self, entry: CrawlSource, *, snapshot: str = "1", **download: Any) -> IngestParams:
-        rules = {**DOWNLOAD, "open_hosts": ["127.0.0.1"], "tries": 2, **download}
+        rules = {**DOWNLOAD, "private_hosts": ["127.0.0.1"], "max_attempts": 2, **download}
         given = {
             "snapshot": snapshot, "sources": [entry.model_dump(mode="json")], "download": rules,
             "crop": {"kind": "none"}, "max_file_bytes": 1 << 20, "max_pixels": 1_000_000, "min_side": 8,

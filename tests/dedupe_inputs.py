@@ -84,8 +84,15 @@ class Result:
 
 
 def params(**changes: Any) -> DedupeParams:
-    usual = {"near": True, "mirror": True, "turns": False, "min_score": 0.95, "copies": "drop", "recuts": "keep"}
-    return DedupeParams(**{**usual, "conflicts": "hold", "embeddings": None, "against": (), **changes})
+    usual = {
+        "near": True,
+        "mirror": True,
+        "rotations": False,
+        "min_score": 0.95,
+        "duplicates": "drop",
+        "recrops": "keep",
+    }
+    return DedupeParams(**{**usual, "label_conflicts": "hold", "embeddings": None, "reference_sets": (), **changes})
 
 
 def run(
@@ -94,8 +101,8 @@ def run(
     *,
     near: bool = True,
     mirror: bool = True,
-    copies: Literal["drop", "keep"] = "drop",
-    conflicts: Literal["hold", "keep"] = "hold",
+    duplicates: Literal["drop", "keep"] = "drop",
+    label_conflicts: Literal["hold", "keep"] = "hold",
     drop: tuple[str, ...] = (),
     relabel: tuple[str, ...] = (),
     keep: tuple[str, ...] = (),
@@ -108,7 +115,7 @@ def run(
     (folder / "decisions/relabel.csv").write_text("\n".join(["image_id,label,reason", *relabel]))
     (folder / "decisions/keep.csv").write_text("\n".join(["image_id,other_id,reason", *keep]))
     artifact = dedupe(
-        params(near=near, mirror=mirror, copies=copies, conflicts=conflicts, **more),
+        params(near=near, mirror=mirror, duplicates=duplicates, label_conflicts=label_conflicts, **more),
         root=folder,
         cache=folder / "cache",
         ingest_dir=ingest_dir,

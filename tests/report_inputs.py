@@ -83,7 +83,7 @@ def fabricate(
     per_class: int = 20,
     mistakes: float = 0.12,
     flaws: bool = True,
-    members: Sequence[str] = ("lite0_frozen",),
+    members: Sequence[str] = ("linear_probe",),
     ensemble: Ensemble = "mean",
     draw: Draw = drawn_picture,
     pack_size: int = 48,
@@ -106,7 +106,7 @@ def fabricate(
     _flaws(data, files if flaws else [], source)
     train = load_params(ROOT / "params.yaml").train.model_copy(update={"members": tuple(members), "folds": (0,)})
     for member in members:
-        _member(data, labels, used, member, mistakes, rng, frozen=train.recipes[member].tuning == "frozen")
+        _member(data, labels, used, member, mistakes, rng, frozen=train.recipes[member].tuning == "linear_probe")
     _expectations(data, flaws)
     _audit(data, labels, used)
     evaluate(
@@ -276,7 +276,7 @@ def _audit(data: Path, labels: Sequence[str], used: list[_File]) -> None:
     counts = {name: sum(f.subset == name for f in used) for name in ("train", "val", "test")}
     asked = {"train": 0.6, "val": 0.2, "test": 0.2}
     audit: dict[str, Any] = {
-        **{"method": "exact", "seed": 42, "group_by": None, "num_pictures": len(used), "num_groups": len(used)},
+        **{"method": "stratified", "seed": 42, "group_by": None, "num_pictures": len(used), "num_groups": len(used)},
         "largest_group": {"group": used[0].image_id, "num_pictures": 2},
         "pairs": {
             **{"looked_at": 3, "apart": 0, "left_out": 2, "together": 1, "across": 0},

@@ -18,7 +18,7 @@ from pipelines.report.split_card import SplitCard
 TRAIN = load_params(Path(__file__).parent.parent / "params.yaml").train
 SOUND = SplitCard(notice="", shares=[], sentences=[], audit="", premium="", leak="", leaks=[], num_leaks=0)
 MANIFEST = pa.table({"image_id": list("abc"), "group": list("aac"), "verdict": ["conflict", "conflict", "keep"]})
-TUNED = TRAIN.model_copy(update={"members": ("lite0_frozen", "lite0_full")})
+TUNED = TRAIN.model_copy(update={"members": ("linear_probe", "finetune")})
 
 
 def found(
@@ -86,12 +86,12 @@ def test_nothing_is_advised_where_nothing_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("what", "speaks", "silent"),
     [
-        ("Train lite0_full as well", (found(GOOD), TRAIN, SOUND), (found(GOOD), TUNED, SOUND)),
-        ("Train lite0_full as well", (found(GOOD), TRAIN, SOUND), (found(PERFECT), TRAIN, SOUND)),
+        ("Train finetune as well", (found(GOOD), TRAIN, SOUND), (found(GOOD), TUNED, SOUND)),
+        ("Train finetune as well", (found(GOOD), TRAIN, SOUND), (found(PERFECT), TRAIN, SOUND)),
         (
-            "Train lite0_full as well",
+            "Train finetune as well",
             (found(GOOD), TRAIN, SOUND),
-            (found(GOOD), TRAIN.model_copy(update={"recipes": {"lite0_frozen": TRAIN.recipes["lite0_frozen"]}}), SOUND),
+            (found(GOOD), TRAIN.model_copy(update={"recipes": {"linear_probe": TRAIN.recipes["linear_probe"]}}), SOUND),
         ),
         ("Mend the given split: 2 groups lie", (found(PERFECT), TUNED, LEAK), (found(PERFECT), TUNED, SOUND)),
         (
@@ -117,9 +117,9 @@ def test_nothing_is_advised_where_nothing_is_wrong() -> None:
         ),
         ("Do not trust the recall of 1 class", (found(TOO_FEW), TUNED, SOUND), (found(PERFECT), TUNED, SOUND)),
         (
-            "Give lite0_full more to learn from",
-            (found(PERFECT, histories={("lite0_full", 0): HISTORY}), TUNED, SOUND),
-            (found(PERFECT, histories={("lite0_frozen", 0): HISTORY}), TUNED, SOUND),
+            "Give finetune more to learn from",
+            (found(PERFECT, histories={("finetune", 0): HISTORY}), TUNED, SOUND),
+            (found(PERFECT, histories={("linear_probe", 0): HISTORY}), TUNED, SOUND),
         ),
         (
             "Do not read the probabilities as chances",
@@ -141,10 +141,10 @@ def test_a_rule_speaks_and_is_silent(
 
 def test_a_frozen_recipe_is_never_told_of_augmentation() -> None:
     """It has none, and validation has chosen its regularisation; the recipe that is not run comes first."""
-    told = advice(found(GOOD, histories={("lite0_frozen", 0): HISTORY}), TRAIN)
-    assert told[0].what == "Train lite0_full as well: all of the network, not its head alone"
+    told = advice(found(GOOD, histories={("linear_probe", 0): HISTORY}), TRAIN)
+    assert told[0].what == "Train finetune as well: all of the network, not its head alone"
     assert "88.1\u202f% to 94.9\u202f%, for six minutes on two cores" in told[0].why
-    assert told[0].where == "params.yaml, train.members: [lite0_frozen, lite0_full]"
+    assert told[0].where == "params.yaml, train.members: [linear_probe, finetune]"
     assert not [action for action in told if "augmentation" in action.why or "regularisation" in action.why]
 
 

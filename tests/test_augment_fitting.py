@@ -136,12 +136,12 @@ def test_letterbox_keeps_all_between_grey_borders() -> None:
 
 
 def test_crop_keeps_the_middle() -> None:
-    square = squared(wide(), crop=WHOLE, fit="crop", image_size=20)
+    square = squared(wide(), crop=WHOLE, fit="center_crop", image_size=20)
     assert (square == 255).all()
 
 
 def test_stretch_squeezes_all_of_it() -> None:
-    square = squared(wide(), crop=WHOLE, fit="stretch", image_size=20)
+    square = squared(wide(), crop=WHOLE, fit="squash", image_size=20)
     assert square[10, 1].tolist() == [255, 0, 0]
     assert square[10, 10].tolist() == [255, 255, 255]
     assert square[10, 18].tolist() == [0, 0, 255]
@@ -149,19 +149,19 @@ def test_stretch_squeezes_all_of_it() -> None:
 
 def test_a_picture_of_the_right_size_keeps_its_bits() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    for fit in ("letterbox", "crop", "stretch"):
+    for fit in ("letterbox", "center_crop", "squash"):
         assert (squared(pixels, crop=WHOLE, fit=fit, image_size=16) == pixels).all()
 
 
 def test_making_smaller_averages_and_does_not_pick() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 254
-    small = squared(stripes, crop=WHOLE, fit="stretch", image_size=8)
+    small = squared(stripes, crop=WHOLE, fit="squash", image_size=8)
     assert abs(int(small.mean()) - 127) <= 2
     assert small.std() < 5
 
 
-@pytest.mark.parametrize("fit", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("fit", ["letterbox", "center_crop", "squash"])
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (300, 1, 3)])
 def test_extreme_shapes_become_squares(fit: Any, shape: tuple[int, int, int]) -> None:
     square = squared(np.full(shape, 200, np.uint8), crop=WHOLE, fit=fit, image_size=16)
@@ -170,7 +170,7 @@ def test_extreme_shapes_become_squares(fit: Any, shape: tuple[int, int, int]) ->
 
 
 def test_a_crop_of_less_than_a_pixel_keeps_one() -> None:
-    square = squared(wide(), crop=Crop(0.0, 0.0, 0.001, 0.001), fit="stretch", image_size=8)
+    square = squared(wide(), crop=Crop(0.0, 0.0, 0.001, 0.001), fit="squash", image_size=8)
     assert (square == [255, 0, 0]).all()
 
 
@@ -189,7 +189,7 @@ def scene(width: int, height: int, orientation: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("fit", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("fit", ["letterbox", "center_crop", "squash"])
 @pytest.mark.parametrize("crop", [WHOLE, Crop(0.21, 0.4, 0.83, 0.97)])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 @pytest.mark.parametrize("size", [(801, 603), (800, 600)])
@@ -214,7 +214,7 @@ def test_a_large_jpeg_is_decoded_smaller_and_packed_as_at_full_size(
 
 
 def test_a_picture_is_never_reduced_below_what_its_part_needs() -> None:
-    placement = place(1000, 500, crop=Crop(0.0, 0.0, 0.25, 1.0), fit="crop", image_size=100)
+    placement = place(1000, 500, crop=Crop(0.0, 0.0, 0.25, 1.0), fit="center_crop", image_size=100)
     assert placement.box == (0, 125, 250, 375)
     assert least_size(1000, 500, placement) == (SPARE * 100 / 250 * 1000, SPARE * 100 / 250 * 500)
 

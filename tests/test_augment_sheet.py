@@ -41,9 +41,11 @@ def test_with_more_classes_than_rows_the_shown_ones_are_spread() -> None:
 
 def test_a_policy_is_described_by_what_it_does() -> None:
     assert describe(policy_of()) == "nothing changes"
-    assert describe(policy_of(flip=0.5, rotation=15.0)) == "flip 0.5 · rotation 15"
-    some = policy_of(crop=0.4, jpeg={"probability": 0.3, "quality": 30}, auto={"kind": "trivialaugment"})
-    assert describe(some) == "crop 0.4 · jpeg probability 0.3 quality 30 · auto trivialaugment"
+    assert describe(policy_of(hflip=0.5, degrees=15.0)) == "hflip 0.5 · degrees 15"
+    some = policy_of(
+        random_resized_crop=0.4, jpeg={"probability": 0.3, "quality": 30}, auto_augment={"kind": "trivialaugment"}
+    )
+    assert describe(some) == "random_resized_crop 0.4 · jpeg probability 0.3 quality 30 · auto_augment trivialaugment"
 
 
 def block(name: str, line: str = "flip 0.5", *, pictures: int = 8, draws: int = 3, side: int = 32) -> Block:

@@ -12,10 +12,20 @@ from pipelines.augmentation.sampling import draw
 from pipelines.params.augment import OFF, AugmentPolicy, policy_of
 
 SEVERAL: dict[str, Any] = {
-    **{"flip": 0.5, "flip_vertical": 0.5, "rotation": 30.0, "shift": 0.2, "zoom": 0.5, "shear": 10.0},
-    **{"perspective": 0.3, "crop": 0.5, "erase": 0.5, "brightness": 0.5, "contrast": 0.5, "saturation": 0.5},
+    **{"hflip": 0.5, "vflip": 0.5, "degrees": 30.0, "translate": 0.2, "scale": 0.5, "shear": 10.0},
+    **{
+        "perspective": 0.3,
+        "random_resized_crop": 0.5,
+        "random_erasing": 0.5,
+        "brightness": 0.5,
+        "contrast": 0.5,
+        "saturation": 0.5,
+    },
     **{"hue": 0.1, "blur": {"probability": 0.5, "sigma": 0.03}, "noise": 9.0, "scribble": 0.7},
-    **{"jpeg": {"probability": 0.6, "quality": 20}, "auto": {"kind": "randaugment", "num_ops": 3, "magnitude": 15}},
+    **{
+        "jpeg": {"probability": 0.6, "quality": 20},
+        "auto_augment": {"kind": "randaugment", "num_ops": 3, "magnitude": 15},
+    },
 }
 STRONG = policy_of(**SEVERAL)
 
@@ -30,7 +40,7 @@ def test_a_policy_of_nothing_gives_the_same_bits() -> None:
 def test_each_change_alone_changes_and_its_neutral_draw_gives_the_same_bits(name: str) -> None:
     """Whatever one more policy computes, a picture that draws nothing keeps its bits."""
     images = scene(count=6)
-    chosen = policy_of(**{name: 1.0 if name in ("flip", "flip_vertical", "erase", "scribble") else SEVERAL[name]})
+    chosen = policy_of(**{name: 1.0 if name in ("hflip", "vflip", "random_erasing", "scribble") else SEVERAL[name]})
     drawn = apply(images, draw(chosen, seed=1, epoch=1, pictures=KEYS[:6]), chosen)
     assert not torch.equal(drawn, images)
     assert torch.equal(change(images, chosen), images)

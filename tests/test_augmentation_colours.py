@@ -152,13 +152,15 @@ def test_strokes_lie_over_one_another_in_their_order() -> None:
 
 def test_an_erased_rectangle_is_grey_and_the_rest_untouched() -> None:
     images = photo(40)
-    found = change(images, policy_of(erase=1.0), erase_left=0.25, erase_top=0.5, erase_width=0.2, erase_height=0.1)
+    found = change(
+        images, policy_of(random_erasing=1.0), erase_left=0.25, erase_top=0.5, erase_width=0.2, erase_height=0.1
+    )
     assert (found[..., 20:24, 10:18] == GREY).all()
     found[..., 20:24, 10:18] = images[..., 20:24, 10:18]
     assert torch.equal(found, images)
 
 
 def test_what_is_erased_stays_grey_under_noise_and_jpeg() -> None:
-    chosen = policy_of(erase=1.0, noise=30.0, jpeg={"probability": 1.0, "quality": 10}, scribble=1.0)
+    chosen = policy_of(random_erasing=1.0, noise=30.0, jpeg={"probability": 1.0, "quality": 10}, scribble=1.0)
     found = apply(scene(count=6), draw(chosen, seed=1, epoch=1, pictures=KEYS[:6]), chosen)
     assert ((found == GREY).all(1).flatten(1).float().mean(1) > 0.01).all()

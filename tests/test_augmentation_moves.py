@@ -21,8 +21,8 @@ def test_the_standard_policy_makes_the_pictures_that_it_always_made() -> None:
     planes = torch.stack([x * 200 + 20, y * y * 220, x * y * 180 + 40])
     images = torch.stack([planes, planes * 0.95]).round()
     standard = policy_of(
-        **{"flip": 0.5, "rotation": 15.0, "shift": 0.1, "zoom": 0.2},
-        **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "erase": 0.25},
+        **{"hflip": 0.5, "degrees": 15.0, "translate": 0.1, "scale": 0.2},
+        **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "random_erasing": 0.25},
     )
     keys = np.array([0x0123456789ABCDEF, 0xFEDCBA9876543210], np.uint64)
     found = apply(images, draw(standard, seed=42, epoch=18, pictures=keys), standard)[:, :, 4::12, 4::12].mean(1)
@@ -33,7 +33,7 @@ def test_the_standard_policy_makes_the_pictures_that_it_always_made() -> None:
     assert (found - torch.tensor(expected)).abs().max() < 0.02
 
 
-@pytest.mark.parametrize(("name", "axis"), [("flip", -1), ("flip_vertical", -2)])
+@pytest.mark.parametrize(("name", "axis"), [("hflip", -1), ("vflip", -2)])
 def test_a_flip_mirrors_to_the_bit(name: str, axis: int) -> None:
     images = torch.rand(3, 3, 16, 16) * 255
     found = change(images, policy_of(**{name: 1.0}), **{name: np.array([True, False, True])})
@@ -43,7 +43,7 @@ def test_a_flip_mirrors_to_the_bit(name: str, axis: int) -> None:
 
 def test_both_flips_turn_by_half_to_the_bit() -> None:
     images = torch.rand(2, 3, 16, 16) * 255
-    found = change(images, policy_of(flip=1.0, flip_vertical=1.0), flip=True, flip_vertical=True)
+    found = change(images, policy_of(hflip=1.0, vflip=1.0), hflip=True, vflip=True)
     assert torch.equal(found, images.flip(-1, -2))
 
 
@@ -51,12 +51,12 @@ def test_both_flips_turn_by_half_to_the_bit() -> None:
 def test_a_turn_agrees_with_pillow(angle: float) -> None:
     images = photo(64)
     expected = classic.each(images, lambda image, _: classic.rotate(image, angle))
-    assert distance(change(images, policy_of(rotation=180.0), angle=angle), expected, border=16) <= 1.5
+    assert distance(change(images, policy_of(degrees=180.0), angle=angle), expected, border=16) <= 1.5
 
 
 def test_a_shift_moves_right_and_down_and_leaves_grey() -> None:
     images = photo(40)
-    found = change(images, policy_of(shift=0.5), shift_x=0.25, shift_y=0.1)
+    found = change(images, policy_of(translate=0.5), shift_x=0.25, shift_y=0.1)
     assert distance(found[..., 4:, 10:], images[..., :-4, :-10]) < 0.01
     assert (found[..., :10] - GREY).abs().max() < 0.01
     assert (found[..., :4, :] - GREY).abs().max() < 0.01
@@ -66,7 +66,7 @@ def test_a_zoom_agrees_with_pillow() -> None:
     images = photo(64)
     side = 1 / 1.6
     expected = classic.each(images, lambda image, _: classic.crop(image, 0.5 - side / 2, 0.5 - side / 2, side, side))
-    assert distance(change(images, policy_of(zoom=0.9), zoom=1.6), expected, border=2) <= 1.5
+    assert distance(change(images, policy_of(scale=0.9), zoom=1.6), expected, border=2) <= 1.5
 
 
 @pytest.mark.parametrize("degrees", [(20.0, 0.0), (0.0, -15.0), (12.0, 25.0)])
@@ -92,7 +92,9 @@ def test_a_perspective_agrees_with_pillow() -> None:
 
 def test_a_crop_agrees_with_pillow() -> None:
     images = scene(48, 60)
-    found = change(images, policy_of(crop=0.1), crop_left=0.2, crop_top=0.1, crop_width=0.5, crop_height=0.7)
+    found = change(
+        images, policy_of(random_resized_crop=0.1), crop_left=0.2, crop_top=0.1, crop_width=0.5, crop_height=0.7
+    )
     expected = classic.each(images, lambda image, _: classic.crop(image, 0.2, 0.1, 0.5, 0.7))
     assert distance(found, expected, border=2) <= 1.5
 
@@ -113,7 +115,7 @@ def test_all_moves_at_once_are_the_moves_one_after_the_other() -> None:
     images = photo(96)
     moves: list[dict[str, Any]] = [
         {"crop_left": 0.1, "crop_top": 0.05, "crop_width": 0.8, "crop_height": 0.9},
-        {"flip": True},
+        {"hflip": True},
         {"angle": 10.0, "zoom": 1.2},
         {"shear_y": -5.0},
         {"shear_x": 8.0},

@@ -74,15 +74,15 @@ def test_the_recipes_of_the_full_run_are_valid(tmp_path: Path) -> None:
     params = load_params(tmp_path / "params.yaml")
     assert set(params.train.recipes) == set(recipes)
     assert params.train.recipes["random"].tuning == "scratch"
-    assert params.augment.policies["crops"].shift == 0.125
+    assert params.augment.policies["crops"].translate == 0.125
 
 
 def test_a_policy_changes_nothing_but_what_is_named() -> None:
-    found = policy(flip=0.5)
-    assert found.pop("flip") == 0.5
+    found = policy(hflip=0.5)
+    assert found.pop("hflip") == 0.5
     # crop is the smallest share of the area that is cut out: 1 leaves all
-    assert {value for name, value in found.items() if name != "crop"} <= {0.0, None}
-    assert found.get("crop", 1.0) == 1.0
+    assert {value for name, value in found.items() if name != "random_resized_crop"} <= {0.0, None}
+    assert found.get("random_resized_crop", 1.0) == 1.0
 
 
 def test_validation_pictures_are_the_last_of_the_training_ones(tmp_path: Path) -> None:

@@ -35,16 +35,16 @@ def sources(*entries: dict[str, Any]) -> Callable[[Any], None]:
 
 def weights(path: str) -> Callable[[Any], None]:
     file = {"kind": "file", "path": path, "sha256": SHA}
-    return lambda params: params["train"]["recipes"]["lite0_frozen"].update(weights=file)
+    return lambda params: params["train"]["recipes"]["linear_probe"].update(weights=file)
 
 
 def pseudo_labels(path: str) -> Callable[[Any], None]:
     found = {"path": path, "sha256": SHA, "min_confidence": 0.9, "weight": 0.5}
-    return lambda params: params["train"]["recipes"]["lite0_full"].update(pseudo_labels=found)
+    return lambda params: params["train"]["recipes"]["finetune"].update(pseudo_labels=found)
 
 
 def against(path: str) -> Callable[[Any], None]:
-    return lambda params: params["dedupe"].update(against=[{"name": "old", "path": path, "found": "drop"}])
+    return lambda params: params["dedupe"].update(reference_sets=[{"name": "old", "path": path, "found": "drop"}])
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +79,9 @@ CASES = [
     (sources({**TABLE, "path": "rows.csv", "root": "."}), "ingest.sources[0]", "data/ingest"),
     (sources({**URLS, "path": "data/validate/urls.txt"}), "ingest.sources[0].path", "data/validate"),
     (sources({**TORCHVISION, "root": "data/train"}), "ingest.sources[0].root", "data/train"),
-    (against("data/split/mine"), "dedupe.against[0].path", "data/split"),
-    (weights("data/train/lite0_full-0/model.safetensors"), "train.recipes.lite0_frozen.weights.path", "data/train"),
-    (pseudo_labels("data/evaluate/predictions.parquet"), "train.recipes.lite0_full.pseudo_labels.path",
+    (against("data/split/mine"), "dedupe.reference_sets[0].path", "data/split"),
+    (weights("data/train/finetune-0/model.safetensors"), "train.recipes.linear_probe.weights.path", "data/train"),
+    (pseudo_labels("data/evaluate/predictions.parquet"), "train.recipes.finetune.pseudo_labels.path",
      "data/evaluate"),
     (lambda params: params["validate"].update(drift_from="data/dedupe/mine"), "validate.drift_from", "data/dedupe"),
 ]  # fmt: skip

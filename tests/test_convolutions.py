@@ -206,7 +206,7 @@ def test_frozen_weights_and_first_pictures_have_no_gradient(conv: nn.Conv2d) -> 
     ],
 )
 def test_networks_have_so_many_of_them(model: Any, side: int, expected: dict[str, int], ways: list[str]) -> None:
-    network = build_network(model, num_classes=10, image_size=side, stem="standard", colour="rgb", dropout=0.0)
+    network = build_network(model, num_classes=10, image_size=side, stem="standard", in_chans=3, dropout=0.0)
     network.to(memory_format=torch.channels_last).train()
     with torch.autocast("cpu", BF16), quick_convolutions("bfloat16", CPU):
         network(pictures(2, 3, side, side))

@@ -162,7 +162,7 @@ def test_a_host_that_must_wait_holds_up_no_other(web: Web) -> None:
         slow = [Picture(other.url(f"/slow/{number}")) for number in range(4)]
         web.index["x"] = [*slow, *web.pictures(*range(10, 20))]
         entry = web.entry({"a": ["x"]}, web.json(), images_per_class=14, max_pages=9)
-        listing = web.crawl(entry, connections=2, open_hosts=["127.0.0.1", "127.0.0.2"], max_wait_seconds=5.0)
+        listing = web.crawl(entry, connections=2, private_hosts=["127.0.0.1", "127.0.0.2"], max_wait_seconds=5.0)
         assert len(listing.paths) == 14
         quick = [time for path in web.asked() for time in web.server.times[path]]
         waited = [max(times) for path, times in other.times.items() if path.startswith("/slow")]

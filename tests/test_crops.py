@@ -25,17 +25,17 @@ from pipelines.ingest.inspection import CROP, Chunk, inspect_chunk
 from pipelines.ingest.listing import Box
 from pipelines.parallel.pool import map_chunks
 from pipelines.params import load_params
-from pipelines.params.ingest import CentreCrop, CropParams, FaceCrop, FileCrop, NoCrop
+from pipelines.params.ingest import CenterCrop, CropParams, FaceCrop, FileCrop, NoCrop
 from pipelines.params.sources import FolderSource
 
 ROOT = Path(__file__).parents[1]
-CENTRE = CentreCrop(kind="centre")
+CENTRE = CenterCrop(kind="center")
 LIMIT = 10_000_000
 
 
 def face_crop(**changes: Any) -> FaceCrop:
-    values = {"kind": "face", "margin": 0.3, "min_side": 20, "min_confidence": 0.85, "none": "whole"}
-    return FaceCrop.model_validate({**values, "several": "largest", **changes})
+    values = {"kind": "face", "margin": 0.3, "min_side": 20, "min_confidence": 0.85, "if_no_face": "whole"}
+    return FaceCrop.model_validate({**values, "if_several": "largest", **changes})
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -89,7 +89,7 @@ def test_the_centre_is_square_to_the_pixel_after_a_trip_through_the_manifest(wid
 
 
 def test_a_box_of_the_source_goes_before_the_crop() -> None:
-    for params in (NoCrop(kind="none"), CENTRE, face_crop(none="reject")):
+    for params in (NoCrop(kind="none"), CENTRE, face_crop(if_no_face="reject")):
         assert crop_of(params, blank(40, 20), Box(10, 5, 30, 20, True)) == Crop(0.25, 0.25, 0.75, 1.0)
         assert crop_of(params, blank(40, 20), Box(0.25, 0.25, 0.75, 1.0, False)) == Crop(0.25, 0.25, 0.75, 1.0)
 
@@ -226,21 +226,21 @@ def test_of_several_faces_the_largest_counts_or_none(portrait: Image.Image) -> N
     sheet = two_faces(portrait)
     found = in_pixels(crop_of(face_crop(margin=0.0), encoded(sheet)), sheet)
     assert overlap(found, square_around((470, 121, 641, 332))) > 0.8
-    assert crop_of(face_crop(several="whole"), encoded(sheet)) == WHOLE
-    with pytest.raises(ImageError, match="several-faces: 2 faces; ingest.crop.several is reject"):
-        crop_of(face_crop(several="reject"), encoded(sheet))
+    assert crop_of(face_crop(if_several="whole"), encoded(sheet)) == WHOLE
+    with pytest.raises(ImageError, match="several-faces: 2 faces; ingest.crop.if_several is reject"):
+        crop_of(face_crop(if_several="reject"), encoded(sheet))
     # the small one, about 85 px, does not count then
-    crop_of(face_crop(several="reject", min_side=120), encoded(sheet))
+    crop_of(face_crop(if_several="reject", min_side=120), encoded(sheet))
 
 
 def test_pictures_without_a_face_go_by_the_rule(portrait: Image.Image) -> None:
     for data in (blank(60, 30), blank(1, 1), blank(8, 2000)):
-        assert crop_of(face_crop(none="whole"), data) == WHOLE
-    assert crop_of(face_crop(none="centre"), blank(40, 20)) == Crop(0.25, 0.0, 0.75, 1.0)
+        assert crop_of(face_crop(if_no_face="whole"), data) == WHOLE
+    assert crop_of(face_crop(if_no_face="center"), blank(40, 20)) == Crop(0.25, 0.0, 0.75, 1.0)
     with pytest.raises(ImageError, match="no-face: none of at least 300 px and confidence 0.85"):
-        crop_of(face_crop(none="reject", min_side=300), encoded(portrait))
+        crop_of(face_crop(if_no_face="reject", min_side=300), encoded(portrait))
     with pytest.raises(ImageError, match="no-face: .*confidence 1$"):
-        crop_of(face_crop(none="reject", min_confidence=1.0), encoded(portrait))
+        crop_of(face_crop(if_no_face="reject", min_confidence=1.0), encoded(portrait))
 
 
 # the stage ----------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def run(folder: Path, out_dir: Path, crop: CropParams) -> Any:
 
 
 def test_crops_stand_in_the_manifest_and_the_original_is_kept(people: Path, tmp_path: Path) -> None:
-    run(people, tmp_path / "out", face_crop(none="centre"))
+    run(people, tmp_path / "out", face_crop(if_no_face="center"))
     table = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
     assert len(table) == 8
     for row in table:
@@ -282,7 +282,7 @@ def test_crops_stand_in_the_manifest_and_the_original_is_kept(people: Path, tmp_
 
 
 def test_pictures_refused_for_their_faces_are_counted(people: Path, tmp_path: Path) -> None:
-    artifact = run(people, tmp_path / "out", face_crop(none="reject"))
+    artifact = run(people, tmp_path / "out", face_crop(if_no_face="reject"))
     assert (artifact.num_images, artifact.num_rejected) == (6, 2)
     rejects = (tmp_path / "out" / "rejected.csv").read_text()
     assert "ann/nobody.png,ann,no-face,none of at least 20 px and confidence 0.85" in rejects

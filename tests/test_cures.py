@@ -34,7 +34,7 @@ MIRRORED = [
     for seed in (80, 81, 82)
     for label, picture in (("left", drawn(seed, 96)), ("right", ImageOps.mirror(drawn(seed, 96))))
 ]
-MIRRORING = ["augment.policies.standard.flip: 0", "train.recipes.lite0_frozen.views: without mirror"]
+MIRRORING = ["augment.policies.standard.hflip: 0", "train.recipes.linear_probe.tta: without hflip"]
 
 
 @dataclass(frozen=True)
@@ -250,25 +250,25 @@ def test_mirrored_classes_are_told_of_dedupe_mirror_and_flip_and_not_to_add_pict
     assert (
         "what helps: 6 pictures of 'left' and 'right' are held, since they stand under other labels too: 3 of 3 pairs "
         "are mirror images: where left and right tell classes apart, set dedupe.mirror: false, and for training "
-        "augment.policies.standard.flip: 0 and train.recipes.lite0_frozen.views: without mirror; else say which label "
+        "augment.policies.standard.hflip: 0 and train.recipes.linear_probe.tta: without hflip; else say which label "
     ) in message
     assert "add pictures" not in message
 
 
 def test_what_mirrors_in_training_is_named_for_the_members_that_are_trained() -> None:
     whole = load_params(Path(__file__).parents[1] / "params.yaml")
-    assert whole.mirroring == ["train.recipes.lite0_frozen.views: without mirror"]
-    full = whole.train.recipes["lite0_full"].model_copy(
-        update={"views": ("plain", "zoom_mirror"), "augmentation": "flip"}
+    assert whole.mirroring == ["train.recipes.linear_probe.tta: without hflip"]
+    full = whole.train.recipes["finetune"].model_copy(
+        update={"tta": ("original", "center_crop_hflip"), "augmentation": "flip"}
     )
-    policies = {"flip": policy_of(flip=0.5), "other": policy_of(flip=0.5)}
+    policies = {"flip": policy_of(hflip=0.5), "other": policy_of(hflip=0.5)}
     changed = whole.model_copy(
         update={
             "train": whole.train.model_copy(update={"members": ("full",), "recipes": {"full": full}}),
             "augment": whole.augment.model_copy(update={"policies": policies}),
         }
     )
-    assert changed.mirroring == ["augment.policies.flip.flip: 0", "train.recipes.full.views: without mirror"]
+    assert changed.mirroring == ["augment.policies.flip.hflip: 0", "train.recipes.full.tta: without hflip"]
 
 
 def test_every_rule_with_a_ready_cure_has_a_case() -> None:

@@ -81,7 +81,7 @@ def test_a_mirror_counts_only_when_asked(tmp_path: Path) -> None:
 def test_equal_files_are_exact_copies_even_where_copies_stay(tmp_path: Path) -> None:
     data = jpeg(drawn(1))
     for copies in ("drop", "keep"):
-        result = run(tmp_path / copies, [File("x", name, data) for name in "abc"], copies=copies, near=False)
+        result = run(tmp_path / copies, [File("x", name, data) for name in "abc"], duplicates=copies, near=False)
         assert result.verdicts() == {"a": "keep", "b": "copy", "c": "copy"}
         assert [(pair["kind"], pair["score"]) for pair in result.pairs] == [("exact", "1.0000")] * 2
 
@@ -107,7 +107,7 @@ def test_look_alikes_in_other_colours_stay_and_share_a_group(tmp_path: Path) -> 
     result = run(tmp_path, files)
     assert set(result.verdicts().values()) == {"keep"}
     assert str(result.artifact).endswith(", 1 pair of look-alikes kept together")
-    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("alike", "keep")]
+    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("similar", "keep")]
     assert result.rows["0.png"]["group"] == result.rows["1.png"]["group"] != result.rows["2.png"]["group"]
 
 
@@ -129,7 +129,7 @@ def test_blank_pictures_do_not_resemble_each_other(tmp_path: Path) -> None:
 
 def test_copies_stay_in_one_group_when_asked(tmp_path: Path) -> None:
     files = [File("x", "a", jpeg(drawn(1))), File("x", "b", jpeg(drawn(1), 50)), File("x", "c", jpeg(drawn(2)))]
-    result = run(tmp_path, files, copies="keep")
+    result = run(tmp_path, files, duplicates="keep")
     assert set(result.verdicts().values()) == {"keep"}
     assert result.rows["a"]["group"] == result.rows["b"]["group"] != result.rows["c"]["group"]
 
@@ -142,7 +142,7 @@ def test_a_picture_under_two_labels_is_held_until_decided(tmp_path: Path, second
     assert held.verdicts() == {"a": "conflict", "b": "conflict", "c": "keep"}
     assert [pair["verdict"] for pair in held.pairs] == ["conflict"]
     assert held.artifact.num_conflicts == 2
-    kept = run(tmp_path / "kept", files, conflicts="keep")
+    kept = run(tmp_path / "kept", files, label_conflicts="keep")
     assert set(kept.verdicts().values()) == {"keep"}
     assert kept.rows["a"]["group"] == kept.rows["b"]["group"]
     settled = run(tmp_path / "settled", files, relabel=(f"{image_id(second)},SG,seen",))
@@ -153,13 +153,13 @@ def test_a_picture_under_two_labels_is_held_until_decided(tmp_path: Path, second
 
 
 @pytest.mark.parametrize("second", [jpeg(drawn(1)), jpeg(drawn(1), 99)], ids=["exact", "near and larger"])
-@pytest.mark.parametrize("conflicts", ["hold", "keep"])
+@pytest.mark.parametrize("label_conflicts", ["hold", "keep"])
 def test_a_picture_without_a_label_is_a_copy_of_one_that_has_one(
-    tmp_path: Path, second: bytes, conflicts: Literal["hold", "keep"]
+    tmp_path: Path, second: bytes, label_conflicts: Literal["hold", "keep"]
 ) -> None:
     first = jpeg(drawn(1))
     files = [File("SG", "a", first), File("none", "b", second), File("none", "c", jpeg(drawn(2)))]
-    result = run(tmp_path, files, conflicts=conflicts, unlabelled="none")
+    result = run(tmp_path, files, label_conflicts=label_conflicts, unlabelled="none")
     assert result.verdicts() == {"a": "keep", "b": "copy", "c": "keep"}
     assert result.rows["b"]["best_id"] == image_id(first)
     assert [pair["verdict"] for pair in result.pairs] == ["copy"]

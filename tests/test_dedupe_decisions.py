@@ -57,18 +57,24 @@ def test_equal_bytes_under_two_labels_follow_a_confirmed_copy_as_one(tmp_path: P
     reference.mkdir()
     (reference / "d.jpg").write_bytes(jpeg(drawn(2)))
     against = ({"name": "last month", "path": "reference", "found": "drop"},)
-    result = run(tmp_path, files, keep=(f"{image_id(COPY)},,x",), against=against)
+    result = run(tmp_path, files, keep=(f"{image_id(COPY)},,x",), reference_sets=against)
     assert result.verdicts() == {"a": "keep", "b": "copy", "c": "copy"}
     assert {row["label"] for row in result.rows.values()} == {"SG"}
     assert sorted((pair["path_a"], pair["path_b"]) for pair in result.pairs if pair["kind"] == "exact") == [("a", "b")]
     assert len(result.pairs) == 2
     (reference / "d.jpg").write_bytes(BEST)
     result = run(
-        tmp_path / "found", files, keep=(f"{image_id(COPY)},,x",), against=({**against[0], "path": "../reference"},)
+        tmp_path / "found",
+        files,
+        keep=(f"{image_id(COPY)},,x",),
+        reference_sets=({**against[0], "path": "../reference"},),
     )
     assert set(result.verdicts().values()) == {"drop"}
     result = run(
-        tmp_path / "dropped", files, drop=(f"{image_id(BEST)},x",), against=({**against[0], "path": "../reference"},)
+        tmp_path / "dropped",
+        files,
+        drop=(f"{image_id(BEST)},x",),
+        reference_sets=({**against[0], "path": "../reference"},),
     )
     assert result.verdicts() == {"a": "drop", "b": "drop", "c": "drop"}
 
@@ -147,7 +153,7 @@ def test_a_dropped_picture_takes_along_what_was_left_out_for_it(tmp_path: Path) 
     assert (result.pairs, result.artifact.num_dropped) == ([], 2)
     kept = run(tmp_path / "2", files, drop=drop, keep=(f"{image_id(COPY)},,sharp enough",))
     assert (kept.rows["b"]["verdict"], kept.rows["b"]["decision"]) == ("keep", "keep: sharp enough")
-    assert run(tmp_path / "3", files, drop=drop, copies="keep").rows["b"]["verdict"] in ("keep", "conflict")
+    assert run(tmp_path / "3", files, drop=drop, duplicates="keep").rows["b"]["verdict"] in ("keep", "conflict")
 
 
 def test_a_dropped_copy_leaves_the_better_picture(tmp_path: Path) -> None:
@@ -161,7 +167,7 @@ def test_a_new_label_reaches_other_cuts_that_came_under_the_same_label(tmp_path:
     photograph = drawn(1, 240)
     cuts = [jpeg(photograph.crop(box)) for box in ((0, 0, 230, 240), (10, 0, 240, 240))]
     files = [File("SG", "a", cuts[0]), File(label, "b", cuts[1]), File("ES", "c", jpeg(drawn(2)))]
-    assert [pair["kind"] for pair in run(tmp_path / "before", files).pairs] == ["recut"]
+    assert [pair["kind"] for pair in run(tmp_path / "before", files).pairs] == ["recrop"]
     result = run(tmp_path / "after", files, relabel=(f"{image_id(cuts[0])},ES,x",))
     assert result.verdicts() == {"a": "keep", "b": "conflict" if held else "keep", "c": "keep"}
     assert result.rows["b"]["label"] == ("LP" if held else "ES")
@@ -196,7 +202,7 @@ def test_pairs_say_how_one_picture_lies_on_the_other(tmp_path: Path) -> None:
     files = [
         File("x", str(n), png(picture)) for n, picture in enumerate([*pictures, drawn(4), drawn(4).resize((80, 80))])
     ]
-    result = run(tmp_path, files, turns=True)
+    result = run(tmp_path, files, rotations=True)
     found = {frozenset((pair["path_a"], pair["path_b"])): pair["transform"] for pair in result.pairs}
     names = ("mirror", "rotate90", "rotate180", "none")
     assert found == {frozenset((str(2 * n), str(2 * n + 1))): name for n, name in enumerate(names)}

@@ -57,10 +57,10 @@ def two_cuts(first: str, second: str) -> list[File]:
 def test_two_cuts_of_one_photograph_both_stay_in_one_group(tmp_path: Path) -> None:
     files = two_cuts("x", "x")
     result = run(tmp_path, files)
-    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("recut", "keep")]
+    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("recrop", "keep")]
     assert result.verdicts() == {"left": "keep", "right": "keep"}
     assert result.rows["left"]["group"] == result.rows["right"]["group"]
-    dropped = run(tmp_path / "drop", files, recuts="drop")
+    dropped = run(tmp_path / "drop", files, recrops="drop")
     assert sorted(dropped.verdicts().values()) == ["copy", "keep"]
     assert str(dropped.artifact) == "1 picture kept of 2 files, 1 copy dropped"
     assert [pair["verdict"] for pair in dropped.pairs] == ["copy"]
@@ -69,7 +69,7 @@ def test_two_cuts_of_one_photograph_both_stay_in_one_group(tmp_path: Path) -> No
 def test_two_cuts_under_two_labels_are_a_conflict(tmp_path: Path) -> None:
     files = two_cuts("x", "y")
     result = run(tmp_path, files)
-    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("recut", "conflict")]
+    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("recrop", "conflict")]
     assert result.verdicts() == {"left": "conflict", "right": "conflict"}
 
 
@@ -83,7 +83,7 @@ def test_the_next_article_of_a_shop_is_no_copy(tmp_path: Path) -> None:
         pixels = np.clip(np.asarray(shape, np.int16) + noise, 0, 255).astype(np.uint8)
         files.append(File("x", str(seed), png(Image.fromarray(pixels))))
     result = run(tmp_path, files)
-    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("alike", "keep")]
+    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("similar", "keep")]
     assert set(result.verdicts().values()) == {"keep"}
 
 
@@ -92,7 +92,7 @@ def test_a_turned_copy_is_found_only_when_asked(tmp_path: Path, turn: Image.Tran
     tall = detailed(1).crop((0, 0, 180, 240))
     files = [File("x", "a", jpeg(tall)), File("x", "b", jpeg(tall.transpose(turn))), File("x", "c", jpeg(detailed(2)))]
     assert run(tmp_path / "off", files).pairs == []
-    found = run(tmp_path / "on", files, turns=True)
+    found = run(tmp_path / "on", files, rotations=True)
     assert [(pair["path_a"], pair["path_b"], pair["kind"]) for pair in found.pairs] in (
         [("a", "b", "near")],
         [("b", "a", "near")],
@@ -227,7 +227,7 @@ def test_a_picture_of_a_reference_set_is_found(
     place = tmp_path / "run"
     place.mkdir()
     reference = ReferenceParams(name="last month", path=write(place, theirs), found=found)  # type: ignore[arg-type]
-    result = run(place, mine, against=(reference,))
+    result = run(place, mine, reference_sets=(reference,))
     rows = {(row["path_a"], row["path_b"].rpartition("/")[2], row["kind"], row["verdict"]) for row in result.pairs}
     verdict = "drop" if found == "drop" else "keep"
     assert rows == {
@@ -245,7 +245,7 @@ def test_a_picture_of_a_reference_set_is_found(
 
 def test_a_copy_of_a_picture_that_goes_goes_too() -> None:
     """Nodes 0, 1 and 2, 3: the reference holds 0, 1 is a copy of 0, 2 looks like 0, 3 is a copy of 1 alone."""
-    edges = {"near": [(0, 1), (1, 3)], "alike": [(0, 2)]}
+    edges = {"near": [(0, 1), (1, 3)], "similar": [(0, 2)]}
     found = Found(nodes=[0, 1, 2, 3, 0], leaders=[0, 1, 2, 3], edges=edges)
     hit = ForeignRow(ForeignPair(10, 0, "near", 0.99), "old", "f" * 64, "a.jpg", "x", drops=True)
     assert _in_reference_sets([hit], [10, 11, 12, 13, 14], found) == dict.fromkeys((0, 1, 4), "in old: a.jpg")
@@ -256,23 +256,25 @@ def test_references_do_not_meet_each_other(tmp_path: Path) -> None:
     place.mkdir()
     twins = [File("x", "a.jpg", jpeg(detailed(1))), File("x", "b.jpg", jpeg(detailed(1), 50))]
     reference = ReferenceParams(name="old", path=as_folder(place, twins), found="drop")
-    result = run(place, [File("x", "c.jpg", jpeg(detailed(2)))], against=(reference,))
+    result = run(place, [File("x", "c.jpg", jpeg(detailed(2)))], reference_sets=(reference,))
     assert (result.pairs, result.verdicts()) == ([], {"c.jpg": "keep"})
 
 
 def test_a_reference_that_is_not_there_is_named(tmp_path: Path) -> None:
     reference = ReferenceParams(name="old", path="nowhere", found="drop")
-    with pytest.raises(InputError, match=r"dedupe.against 'old': nowhere is no file and no folder; give a manifest"):
-        run(tmp_path, [File("x", "a", jpeg(drawn(1)))], against=(reference,))
+    with pytest.raises(
+        InputError, match=r"dedupe.reference_sets 'old': nowhere is no file and no folder; give a manifest"
+    ):
+        run(tmp_path, [File("x", "a", jpeg(drawn(1)))], reference_sets=(reference,))
     (tmp_path / "empty" / "nowhere").mkdir(parents=True)
     with pytest.raises(InputError, match="none of the 0 files below nowhere is a picture"):
-        run(tmp_path / "empty", [File("x", "a", jpeg(drawn(1)))], against=(reference,))
+        run(tmp_path / "empty", [File("x", "a", jpeg(drawn(1)))], reference_sets=(reference,))
 
 
 def test_two_references_of_one_name_are_refused() -> None:
     twice = (ReferenceParams(name="old", path="a", found="drop"), ReferenceParams(name="old", path="b", found="drop"))
-    with pytest.raises(ValidationError, match=r"dedupe.against names old more than once"):
-        params(against=twice)
+    with pytest.raises(ValidationError, match=r"dedupe.reference_sets names old more than once"):
+        params(reference_sets=twice)
 
 
 def test_features_find_heavier_edits_and_drop_nothing(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_all_eight_orientations_of_a_photograph_are_one_group(tmp_path: Path) ->
     ]
     files += [File("x", f"{number}-itself", file.data) for number, file in enumerate(photographs)]
     assert len(photographs) == 3
-    result = run(tmp_path, files, turns=True)
+    result = run(tmp_path, files, rotations=True)
     pairs = Counter(pair["path_a"][0] for pair in result.pairs if pair["path_a"][0] == pair["path_b"][0])
     assert pairs == {"0": 28, "1": 28, "2": 28}
     assert {len({group(result, path) for path in result.rows if path[0] == one}) for one in "012"} == {1}
@@ -163,7 +163,7 @@ def test_another_cut_in_a_reference_set_goes_too(tmp_path: Path) -> None:
     place.mkdir()
     mine, theirs = two_cuts("x", "x")
     reference = ReferenceParams(name="old", path=as_folder(place, [theirs]), found="drop")
-    result = run(place, [mine], against=(reference,))
+    result = run(place, [mine], reference_sets=(reference,))
     assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("recut in old", "drop")]
     assert result.verdicts() == {"left": "drop"}
 

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from pipelines.params.ingest import IngestParams
 from pipelines.params.load import load_params
-from pipelines.params.recipes import FullRecipe
+from pipelines.params.recipes import FinetuneRecipe
 from pipelines.params.sources import Source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,13 +52,13 @@ RECIPE_EXAMPLES = re.findall(r"```yaml\n(.*?)```", TRAINING, flags=re.DOTALL)
 def test_the_recipe_that_is_shown_is_the_committed_one() -> None:
     shown = YAML(typ="safe", pure=True).load(RECIPE_EXAMPLES[0])
     committed = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert shown == {"lite0_full": committed["train"]["recipes"]["lite0_full"]}
+    assert shown == {"finetune": committed["train"]["recipes"]["finetune"]}
 
 
 @pytest.mark.parametrize("example", RECIPE_EXAMPLES[1:], ids=lambda text: text.split(":")[0])
 def test_every_part_of_a_recipe_that_is_shown_is_valid(example: str) -> None:
     ((name, part),) = YAML(typ="safe", pure=True).load(example).items()
-    field = FullRecipe.model_fields[name]
+    field = FinetuneRecipe.model_fields[name]
     annotation: Any = field.annotation
     TypeAdapter(annotation).validate_json(json.dumps(part))
 

@@ -27,11 +27,11 @@ RULES: dict[str, Any] = {
     "connections_per_host": 16,
     "delay_seconds": 0.0,
     "timeout_seconds": 5.0,
-    "tries": 3,
+    "max_attempts": 3,
     "max_wait_seconds": 3.0,
     "max_redirects": 5,
     "robots": "obey",
-    "open_hosts": ["127.0.0.1"],
+    "private_hosts": ["127.0.0.1"],
 }
 
 
@@ -258,7 +258,7 @@ def test_whatever_a_server_writes_becomes_a_record(server: HostileServer, make: 
         data = b"HTTP/1.1 " + dice.choice(STATUS) + b"\r\n" + headers + b"\r\n" + dice.choice(BODIES)
         server.add(f"/{number}", Answer(raw=lambda wire, data=data: wire.send(data)))  # type: ignore[misc]
         # a 429 may slow the host down for all: a new downloader knows nothing of it
-        record = fetch(make(tries=1, robots="ignore"), server.url(f"/{number}"))
+        record = fetch(make(max_attempts=1, robots="ignore"), server.url(f"/{number}"))
         assert (record.detail + record.type).isprintable()
         assert record.ok == (record.image_id != "") == (record.bytes > 0)
         seen.add(record.outcome)
@@ -272,7 +272,7 @@ def test_what_follows_a_body_is_not_the_next_answer(server: HostileServer, make:
 
 
 def test_an_idle_connection_that_the_server_closed_costs_no_try(server: HostileServer, make: Make) -> None:
-    downloader = make(tries=1)
+    downloader = make(max_attempts=1)
     for number in range(20):
         assert fetch(downloader, server.url("/closing")).outcome == "ok", number
 
@@ -284,17 +284,17 @@ def test_a_redirect_may_lead_to_another_host_but_only_to_an_open_one(server: Hos
         refused = fetch(make(), server.url("/there"))
         assert (refused.outcome, refused.final_url) == ("private-address", server.url("/there"))
         assert not other.hits
-        found = fetch(make(open_hosts=["127.0.0.1", f"127.0.0.2:{other.port}"]), server.url("/there"))
+        found = fetch(make(private_hosts=["127.0.0.1", f"127.0.0.2:{other.port}"]), server.url("/there"))
         assert (found.outcome, found.final_url) == ("ok", other.url("/picture/3.jpg"))
         assert other.hits == {"/robots.txt": 1, "/picture/3.jpg": 1}
 
 
 def test_no_host_is_open_unless_it_is_named(server: HostileServer, make: Make) -> None:
-    downloader = make(open_hosts=[])
+    downloader = make(private_hosts=[])
     for url in (server.url("/same/x"), server.url("/same/x", host="localhost"), server.url("/x", host="[::1]")):
         record = fetch(downloader, url)
         assert (record.outcome, record.tries, record.final_url) == ("private-address", 0, "")
-        assert "ingest.download.open_hosts" in record.detail
+        assert "ingest.download.private_hosts" in record.detail
     assert not server.hits
 
 
@@ -303,7 +303,7 @@ def test_ipv6(make: Make) -> None:
     try:
         with HostileServer("::1") as server:
             server.add("/x.jpg", picture(1))
-            assert fetch(make(open_hosts=["::1"]), server.url("/x.jpg")).ok
+            assert fetch(make(private_hosts=["::1"]), server.url("/x.jpg")).ok
             assert server.headers["/x.jpg"][0]["Host"] == f"[::1]:{server.port}"
     except OSError as error:
         pytest.skip(f"no IPv6 loopback: {error}")
@@ -319,7 +319,7 @@ def test_an_unknown_host_and_a_closed_port(make: Make) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/x.jpg"
-    record = fetch(make(tries=1, robots="ignore"), url)
+    record = fetch(make(max_attempts=1, robots="ignore"), url)
     assert (record.outcome, record.detail) == ("connection-error", "connection refused")
 
 
@@ -347,7 +347,7 @@ def test_a_name_server_that_changes_its_mind_reaches_nothing(
     with HostileServer("127.0.0.2", server.port) as public:
         public.add("/x.jpg", picture(1))
         public.add("/back", redirect("/same/secret"))
-        downloader = make(resolve=resolve, open_hosts=[])
+        downloader = make(resolve=resolve, private_hosts=[])
         assert fetch(downloader, public.url("/x.jpg", host="pictures.example")).ok
         assert public.headers["/x.jpg"][0]["Host"] == f"pictures.example:{server.port}"
         # robots.txt was the second lookup; from here on the name means this machine
@@ -363,14 +363,14 @@ def test_a_name_is_looked_up_once_for_many_pictures(server: HostileServer, make:
         asked.append(host)
         return ["127.0.0.1"]
 
-    downloader = make(resolve=resolve, open_hosts=["pictures.example"])
+    downloader = make(resolve=resolve, private_hosts=["pictures.example"])
     for number in range(5):
         assert fetch(downloader, server.url(f"/picture/{number}.jpg", host="pictures.example")).ok
     assert asked == ["pictures.example"]
 
 
 def test_of_several_addresses_the_first_that_answers_is_taken(server: HostileServer, make: Make) -> None:
-    downloader = make(resolve=lambda *_: ["127.0.0.9", "127.0.0.1"], open_hosts=["pictures.example"])
+    downloader = make(resolve=lambda *_: ["127.0.0.9", "127.0.0.1"], private_hosts=["pictures.example"])
     assert fetch(downloader, server.url("/same/x", host="pictures.example")).ok
 
 
@@ -414,8 +414,8 @@ def test_tls_is_checked_by_name_though_an_address_is_connected_to(
     with HostileServer(tls=serving) as server:
         misbehave(server)
         rules: dict[str, Any] = {
-            "resolve": lambda *_: ["127.0.0.1"], "open_hosts": ["pictures.example", "other.example"],
-            "robots": "ignore", "timeout_seconds": 1.0, "tries": 1,
+            "resolve": lambda *_: ["127.0.0.1"], "private_hosts": ["pictures.example", "other.example"],
+            "robots": "ignore", "timeout_seconds": 1.0, "max_attempts": 1,
         }  # fmt: skip
         known = make(tls=trusting, **rules)
         assert fetch(known, server.url("/same/x", host="pictures.example")).ok
@@ -516,7 +516,7 @@ def test_a_slow_host_holds_up_no_other(server: HostileServer, make: Make, tmp_pa
         urls = [server.url(f"/same/{number}") for number in range(8)] + [quick.url(f"/{n}") for n in range(8)]
         server.add("/robots.txt", b"User-agent: *\nCrawl-delay: 0.2")
         quick.add("/robots.txt", b"User-agent: *\nCrawl-delay: 0.01")
-        downloader = make(connections=2, open_hosts=["127.0.0.1", "127.0.0.2"])
+        downloader = make(connections=2, private_hosts=["127.0.0.1", "127.0.0.2"])
         with Journal(tmp_path / "journal", objects=tmp_path / "objects", source="0-urls") as journal:
             records = fetch_all([Request(url, "cat") for url in urls], downloader=downloader, journal=journal, title="")
         assert all(record.ok for record in records)
@@ -564,7 +564,7 @@ def test_every_hop_asks_its_own_host_for_leave(server: HostileServer, make: Make
         other.add("/robots.txt", b"User-agent: *\nDisallow: /picture")
         other.add("/picture/3.jpg", picture(3))
         server.add("/there", redirect(other.url("/picture/3.jpg")))
-        record = fetch(make(open_hosts=["127.0.0.1", "127.0.0.2"]), server.url("/there"))
+        record = fetch(make(private_hosts=["127.0.0.1", "127.0.0.2"]), server.url("/there"))
         assert (record.outcome, record.detail) == (
             "robots-disallowed", f"{other.url('')}/robots.txt does not allow it",
         )  # fmt: skip

@@ -11,12 +11,22 @@ from pipelines.augmentation.sampling import draw
 from pipelines.params.augment import AugmentPolicy, RandAugment, policy_of
 
 STRONG = policy_of(
-    **{"flip": 0.5, "flip_vertical": 0.5, "rotation": 30.0, "shift": 0.2, "zoom": 0.5, "shear": 20.0},
-    **{"perspective": 0.3, "crop": 0.3, "erase": 0.5, "brightness": 0.5, "contrast": 0.5, "saturation": 0.5},
+    **{"hflip": 0.5, "vflip": 0.5, "degrees": 30.0, "translate": 0.2, "scale": 0.5, "shear": 20.0},
+    **{
+        "perspective": 0.3,
+        "random_resized_crop": 0.3,
+        "random_erasing": 0.5,
+        "brightness": 0.5,
+        "contrast": 0.5,
+        "saturation": 0.5,
+    },
     **{"hue": 0.1, "blur": {"probability": 0.5, "sigma": 0.02}, "noise": 9.0, "scribble": 0.5},
-    **{"jpeg": {"probability": 0.5, "quality": 20}, "auto": {"kind": "randaugment", "num_ops": 3, "magnitude": 9}},
+    **{
+        "jpeg": {"probability": 0.5, "quality": 20},
+        "auto_augment": {"kind": "randaugment", "num_ops": 3, "magnitude": 9},
+    },
 )
-TRIVIAL = policy_of(auto={"kind": "trivialaugment"})
+TRIVIAL = policy_of(auto_augment={"kind": "trivialaugment"})
 KEYS = picture_keys(np.array([f"{i * 7919:064x}"[::-1] for i in range(1000)]))
 
 
@@ -42,8 +52,8 @@ def test_seed_epoch_and_picture_each_change_the_draw() -> None:
 
 
 def test_another_change_leaves_the_other_draws_alone() -> None:
-    one = draw(policy_of(rotation=30.0), seed=1, epoch=1, pictures=KEYS)
-    both = draw(policy_of(rotation=30.0, flip=0.5, erase=1.0), seed=1, epoch=1, pictures=KEYS)
+    one = draw(policy_of(degrees=30.0), seed=1, epoch=1, pictures=KEYS)
+    both = draw(policy_of(degrees=30.0, hflip=0.5, random_erasing=1.0), seed=1, epoch=1, pictures=KEYS)
     assert (one.angle == both.angle).all()
 
 
@@ -60,10 +70,10 @@ def test_numbers_are_uniform_and_streams_are_unrelated() -> None:
 
 def test_probabilities_zero_and_one_are_never_and_always() -> None:
     never = draw(policy_of(), seed=1, epoch=1, pictures=KEYS)
-    always = draw(policy_of(flip=1.0, erase=1.0), seed=1, epoch=1, pictures=KEYS)
-    assert not never.flip.any()
+    always = draw(policy_of(hflip=1.0, random_erasing=1.0), seed=1, epoch=1, pictures=KEYS)
+    assert not never.hflip.any()
     assert (never.erase_width == 0).all()
-    assert always.flip.all()
+    assert always.hflip.all()
     assert (always.erase_width > 0).all()
 
 
@@ -92,12 +102,12 @@ def test_the_numbers_of_several_streams_are_those_of_each() -> None:
 def test_what_was_drawn_once_is_drawn_for_ever() -> None:
     """A change of the hash, of a stream or of a formula would train other networks under the same params."""
     standard = policy_of(
-        **{"flip": 0.5, "rotation": 15.0, "shift": 0.1, "zoom": 0.2},
-        **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "erase": 0.25},
+        **{"hflip": 0.5, "degrees": 15.0, "translate": 0.1, "scale": 0.2},
+        **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "random_erasing": 0.25},
     )
     found = fields(draw(standard, seed=42, epoch=18, pictures=np.array([0x0123456789ABCDEF], np.uint64)))
     expected = {
-        **{"flip": True, "angle": 4.151514, "shift_x": -0.090285, "shift_y": 0.069801, "zoom": 0.923623},
+        **{"hflip": True, "angle": 4.151514, "shift_x": -0.090285, "shift_y": 0.069801, "scale": 0.923623},
         **{"brightness": 1.150557, "contrast": 0.880961, "saturation": 1.033136},
         **{"erase_left": 0.013468, "erase_top": 0.256851, "erase_width": 0.270676, "erase_height": 0.377862},
     }
@@ -132,7 +142,7 @@ def test_a_policy_of_nothing_draws_nothing() -> None:
 
 
 def test_what_is_cut_out_keeps_its_limits() -> None:
-    draws = draw(policy_of(crop=0.3), seed=1, epoch=1, pictures=KEYS)
+    draws = draw(policy_of(random_resized_crop=0.3), seed=1, epoch=1, pictures=KEYS)
     area, aspect = draws.crop_width * draws.crop_height, draws.crop_width / draws.crop_height
     assert 0.3 <= area.min() < 0.31
     assert 0.95 < area.max() <= 1.0
@@ -182,7 +192,7 @@ def auto_values(chosen: AugmentPolicy, op: Op) -> list[float]:
 
 
 def strength(magnitude: int) -> AugmentPolicy:
-    return policy_of(auto=RandAugment(kind="randaugment", num_ops=1, magnitude=magnitude))
+    return policy_of(auto_augment=RandAugment(kind="randaugment", num_ops=1, magnitude=magnitude))
 
 
 def test_randaugment_has_the_strengths_of_its_paper() -> None:

@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["check", "ingest", "dedupe", "validate", "split", "augment", "train@lite0_frozen-0", "evaluate", "report"]
+STAGES = ["check", "ingest", "dedupe", "validate", "split", "augment", "train@linear_probe-0", "evaluate", "report"]
 DVC = [sys.executable, "-m", "dvc"]
 ENVIRONMENT = {
     **os.environ,
@@ -44,8 +44,8 @@ def small_pipeline(root: Path) -> Path:
     source["image_size"] = 64
     source["flaws"] = {name: 2 if name.startswith(("broken", "foreign")) else 5 for name in source["flaws"]}
     params["augment"]["image_size"] = 64
-    params["train"]["recipes"]["lite0_frozen"]["image_size"] = 64
-    params["train"]["recipes"]["resnet18_scratch"]["image_size"] = 64
+    params["train"]["recipes"]["linear_probe"]["image_size"] = 64
+    params["train"]["recipes"]["scratch"]["image_size"] = 64
     params["validate"]["max_reject_fraction"]["limit"] = 0.2
     yaml.dump(params, root / "params.yaml")
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
@@ -148,7 +148,7 @@ def test_nothing_changed_runs_nothing(unbroken: Path) -> None:
 def test_a_change_of_a_recipe_reruns_train_and_what_follows(unbroken: Path) -> None:
     before = (unbroken / "params.yaml").read_text()
     edit(unbroken, lambda params: params["train"].update(seed=7))
-    assert stages_run(repro(unbroken)) == ["train@lite0_frozen-0", "evaluate", "report"]
+    assert stages_run(repro(unbroken)) == ["train@linear_probe-0", "evaluate", "report"]
     (unbroken / "params.yaml").write_text(before)
     assert stages_run(repro(unbroken)) == []  # back to the old params: the cache has it all
 

@@ -379,10 +379,10 @@ def test_the_evaluation_page_shows_members_alone_and_together(tmp_path: Path) ->
 
 def test_students_have_a_page_of_their_own(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    write_text(tmp_path / "params.yaml", text.replace("students: []", "students:\n    - resnet18_scratch"))
+    write_text(tmp_path / "params.yaml", text.replace("students: []", "students:\n    - scratch"))
     layout = Layout(tmp_path)
     write_csv(
-        tmp_path / "data" / "students" / "resnet18_scratch-0" / "history.csv",
+        tmp_path / "data" / "students" / "scratch-0" / "history.csv",
         ["epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy"],
         [[1, 0.9, 0.8, 0.5, 0.625], [2, 0.1, 0.9, 1.0, 0.5]],
     )

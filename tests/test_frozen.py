@@ -20,7 +20,7 @@ from pipelines.augmentation.packs import read_index
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import read_classes
 from pipelines.features.lite0 import fold_batch_norm, load_backbone
-from pipelines.params.recipes import SgdHead, View
+from pipelines.params.recipes import SgdHead, TtaView
 from pipelines.train import TrainArtifact, features, frozen, load_member, probe, sgd_head
 from pipelines.train.head import LinearHead, fit_heads, mean_probabilities
 from pipelines.train.member import FrozenClassifier, read_info
@@ -29,7 +29,7 @@ from pipelines.train.run import HISTORY_HEADER
 from pipelines.train.sgd_head import Known, fit_by_steps
 from pipelines.train.views import view
 
-LOGISTIC: dict[str, Any] = {"kind": "logistic_regression", "inverse_strengths": [0.01, 1.0]}
+LOGISTIC: dict[str, Any] = {"kind": "logistic_regression", "Cs": [0.01, 1.0]}
 SGD: dict[str, Any] = {"kind": "sgd", "learning_rate": 0.01, "weight_decay": 0.01, "epochs": 3, "batch_size": 8}
 
 
@@ -51,16 +51,16 @@ def predictions(root: Path, subset: str) -> dict[str, list[float]]:
 
 def test_plain_is_the_picture_itself_and_mirror_its_mirror_image() -> None:
     images = torch.arange(24.0).reshape(1, 2, 3, 4)
-    assert torch.equal(view(images, "plain"), images)
-    assert view(images, "mirror")[0, 0].tolist() == [[3, 2, 1, 0], [7, 6, 5, 4], [11, 10, 9, 8]]
+    assert torch.equal(view(images, "original"), images)
+    assert view(images, "hflip")[0, 0].tolist() == [[3, 2, 1, 0], [7, 6, 5, 4], [11, 10, 9, 8]]
 
 
 def test_zoom_is_the_middle_stretched_over_all() -> None:
     """Of a ramp from left to right the middle seven eighths: the same middle, seven eighths as steep."""
     ramp = torch.arange(64.0).expand(1, 3, 64, 64)
     expected = 31.5 + 0.875 * (torch.arange(64.0) - 31.5)
-    torch.testing.assert_close(view(ramp, "zoom")[0, 0, 20], expected, atol=1e-3, rtol=0)
-    torch.testing.assert_close(view(ramp, "zoom_mirror"), view(ramp, "zoom").flip(-1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(view(ramp, "center_crop")[0, 0, 20], expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(view(ramp, "center_crop_hflip"), view(ramp, "center_crop").flip(-1), atol=1e-3, rtol=0)
 
 
 def test_zoom_agrees_with_cutting_out_and_resizing() -> None:
@@ -69,11 +69,11 @@ def test_zoom_agrees_with_cutting_out_and_resizing() -> None:
     )
     cut = torch.nn.functional.interpolate(smooth[..., 4:60, 4:60], (64, 64), mode="bilinear", align_corners=False)
     # at the border the cut has nothing beyond it to blend with
-    assert (view(smooth, "zoom") - cut)[..., 2:-2, 2:-2].abs().max() < 1e-2
+    assert (view(smooth, "center_crop") - cut)[..., 2:-2, 2:-2].abs().max() < 1e-2
 
 
 @pytest.mark.parametrize(("name", "row"), [("turn_left", 27), ("turn_right", 36)])
-def test_turning_left_lifts_what_is_on_the_right(name: View, row: int) -> None:
+def test_turning_left_lifts_what_is_on_the_right(name: TtaView, row: int) -> None:
     images = torch.full((1, 3, 64, 64), GREY)
     images[..., 31:33, 57:59] = 255.0  # 26 to the right of the middle: 26 sin 10° = 4.5 rows
     turned = view(images, name)[0, 0]
@@ -81,8 +81,8 @@ def test_turning_left_lifts_what_is_on_the_right(name: View, row: int) -> None:
     assert turned[0, 0] == GREY  # what a turn uncovers
 
 
-@pytest.mark.parametrize("name", ["mirror", "zoom", "zoom_mirror", "turn_left", "turn_right"])
-def test_a_view_depends_on_no_other_picture_nor_the_order_in_memory(name: View) -> None:
+@pytest.mark.parametrize("name", ["hflip", "center_crop", "center_crop_hflip", "turn_left", "turn_right"])
+def test_a_view_depends_on_no_other_picture_nor_the_order_in_memory(name: TtaView) -> None:
     images = torch.rand(3, 3, 20, 20, generator=torch.Generator().manual_seed(0)) * 255
     whole = view(images, name)
     assert whole.shape == images.shape
@@ -113,7 +113,7 @@ def test_two_runs_write_the_same_bytes_with_or_without_the_cache(tmp_path: Path,
     ("changes", "tolerance"),
     [
         ({}, 1e-5),
-        ({"head": SGD, "views": ["zoom", "turn_left"]}, 1e-5),
+        ({"head": SGD, "tta": ["center_crop", "turn_left"]}, 1e-5),
         ({"precision": "bfloat16"}, 2e-3),
         ({"model": "resnet18", "weights": "file"}, 1e-5),
     ],
@@ -145,19 +145,19 @@ def weights_of_resnet18(folder: Path) -> dict[str, str]:
     from pipelines.train.models import build_network
 
     torch.manual_seed(0)
-    network = build_network("resnet18", num_classes=7, image_size=32, stem="standard", colour="rgb", dropout=0.0)
+    network = build_network("resnet18", num_classes=7, image_size=32, stem="standard", in_chans=3, dropout=0.0)
     path = folder / "resnet18.safetensors"
     safetensors.torch.save_file(network.state_dict(), path)
     return {"kind": "file", "path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def test_what_a_run_did_is_in_the_members_file(tmp_path: Path) -> None:
-    run(tmp_path, small_packs(tmp_path / "packs"), precision="auto", views=["plain", "zoom"])
+    run(tmp_path, small_packs(tmp_path / "packs"), precision="auto", tta=["original", "center_crop"])
     info = read_info(tmp_path / "out" / "model.safetensors")
     assert info["precision"] == ("bfloat16" if has_bfloat16() else "float32")
-    assert info["views"] == ["plain", "zoom"]
+    assert info["tta"] == ["original", "center_crop"]
     assert info["target"] == "label"
-    assert info["inverse_strength"] in LOGISTIC["inverse_strengths"]
+    assert info["inverse_strength"] in LOGISTIC["Cs"]
     assert info["normalisation"] == {"mean": [127.0] * 3, "std": [128.0] * 3}
     assert len(info["weights"]) == 64
 
@@ -255,15 +255,17 @@ def test_features_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "changes", [{"precision": "bfloat16"}, {"views": ["zoom"]}, {"image_size": 40}], ids=["precision", "view", "size"]
+    "changes",
+    [{"precision": "bfloat16"}, {"tta": ["center_crop"]}, {"image_size": 40}],
+    ids=["precision", "view", "size"],
 )
 def test_features_of_another_kind_are_computed_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     packs = small_packs(tmp_path / "packs", size=40)
-    run(tmp_path, packs, views=["plain"])
+    run(tmp_path, packs, tta=["original"])
     calls = count_features(monkeypatch)
-    run(tmp_path, packs, **{"views": ["plain"], **changes})
+    run(tmp_path, packs, **{"tta": ["plain"], **changes})
     assert sum(calls) == 30
 
 
@@ -314,7 +316,7 @@ def test_equal_pictures_are_computed_once(tmp_path: Path, monkeypatch: pytest.Mo
         [-1] * 9 + [0] * 9,
     )  # fmt: skip
     calls = count_features(monkeypatch)
-    run(tmp_path, packs, views=["plain"])
+    run(tmp_path, packs, tta=["original"])
     assert calls == [9]
 
 
@@ -403,7 +405,7 @@ def test_a_weaker_penalty_fits_the_training_pictures_better() -> None:
 
 
 def test_the_strength_with_the_least_validation_loss_is_kept(tmp_path: Path) -> None:
-    head = {**LOGISTIC, "inverse_strengths": [1e-6, 0.1]}
+    head = {**LOGISTIC, "Cs": [1e-6, 0.1]}
     run(tmp_path, small_packs(tmp_path / "packs"), head=head)
     assert read_info(tmp_path / "out" / "model.safetensors")["inverse_strength"] == 0.1
     assert [row["inverse_strength"] for row in history(tmp_path)] == [1e-6, 0.1]
@@ -519,7 +521,7 @@ def test_a_head_is_exact_inside_half_precision() -> None:
 
 def test_features_are_those_of_every_packed_picture_in_both_views(tmp_path: Path) -> None:
     packs = small_packs(tmp_path / "packs")
-    run(tmp_path, packs, views=["mirror", "plain"])
+    run(tmp_path, packs, tta=["hflip", "plain"])
     index = read_index(packs / "index.parquet")
     found = pq.read_table(tmp_path / "out" / "features.parquet").to_pylist()
     assert [row["image_id"] for row in found] == sorted(index.image_id.tolist())
@@ -528,7 +530,7 @@ def test_features_are_those_of_every_packed_picture_in_both_views(tmp_path: Path
     edited = {row["image_id"]: row["edited"] for row in found}
     assert {len(line) for line in plain.values()} == {2 * 1280}
     assert all(plain[name] != edited[name] for name in plain)
-    run(tmp_path, packs, views=["plain"])
+    run(tmp_path, packs, tta=["original"])
     alone = pq.read_table(tmp_path / "out" / "features.parquet").to_pylist()
     assert {row["image_id"]: row["plain"] for row in alone} == plain
     assert {row["image_id"]: row["edited"] for row in alone} == plain

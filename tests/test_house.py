@@ -117,7 +117,7 @@ UNDECLARED = {
     "dedupe": MIRRORING,
     "validate": MIRRORING,
     "train": {
-        "train.resident_bytes": "where pictures lie; a test compares results",
+        "train.max_device_cache_bytes": "where pictures lie; a test compares results",
         "train.trackers": "told of every epoch; a test compares results",
         "train.members": "the matrix: which stages there are",
         "train.students": "the matrix, and so which folder a stage writes",
@@ -169,7 +169,7 @@ def test_dvc_params_list_what_a_stage_reads(stage: str, monkeypatch: pytest.Monk
             wired(Watched(load_params(ROOT / "params.yaml"), "", read), Layout(tmp_path))
 
     monkeypatch.setattr("pipelines.params.command.run_stage", run_stage)
-    monkeypatch.setattr(sys, "argv", ["", "lite0_frozen", "0"])
+    monkeypatch.setattr(sys, "argv", ["", "linear_probe", "0"])
     runpy.run_module(f"pipelines.{stage}.__main__", run_name="__main__")
     assert read
     declared = [name.split(".${")[0] for name in dvc_stages()[stage]["params"]]

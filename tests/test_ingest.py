@@ -44,11 +44,11 @@ DOWNLOAD: dict[str, Any] = {
     "connections_per_host": 4,
     "delay_seconds": 0.0,
     "timeout_seconds": 5.0,
-    "tries": 3,
+    "max_attempts": 3,
     "max_wait_seconds": 1.0,
     "max_redirects": 5,
     "robots": "obey",
-    "open_hosts": [],
+    "private_hosts": [],
 }
 
 
@@ -226,7 +226,7 @@ def test_threads_are_for_files_known_to_be_large(tmp_path: Path) -> None:
 
     assert not suits(plan.THREADS_FROM_BYTES - 1)
     assert suits(plan.THREADS_FROM_BYTES)
-    faces = {"margin": 0.1, "min_side": 20, "min_confidence": 0.85, "none": "centre", "several": "largest"}
+    faces = {"margin": 0.1, "min_side": 20, "min_confidence": 0.85, "if_no_face": "center", "if_several": "largest"}
     assert not suits(plan.THREADS_FROM_BYTES, crop={"kind": "face", **faces})
 
 

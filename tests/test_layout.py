@@ -57,7 +57,7 @@ def test_which_stage_writes_a_file_is_known(path: str, command: str) -> None:
         ("validate", "dedupe/manifest.parquet"),
         ("split", "dedupe/manifest.parquet"),
         ("augment", "ingest/manifest.parquet"),
-        ("train lite0_frozen 0", "augment/index.parquet"),
+        ("train linear_probe 0", "augment/index.parquet"),
         ("evaluate", "augment/index.parquet"),
         ("report", "augment/index.parquet"),
     ],

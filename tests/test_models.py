@@ -108,9 +108,9 @@ def build(
     grey: bool = False,
     dropout: float = 0.0,
 ) -> nn.Module:
-    colour = "grey" if grey else "rgb"
+    in_chans = 1 if grey else 3
     return build_network(
-        model, num_classes=classes, image_size=size, stem=stem, colour=cast(Any, colour), dropout=dropout
+        model, num_classes=classes, image_size=size, stem=stem, in_chans=cast(Any, in_chans), dropout=dropout
     )
 
 
@@ -335,7 +335,7 @@ def sides(module: nn.Module, size: int) -> list[int]:
 @pytest.mark.usefixtures("unwritten")
 @pytest.mark.parametrize("model", STEMS)
 def test_the_small_stem_keeps_the_resolution_and_the_standard_one_does_not(model: NetworkName) -> None:
-    small = sides(build(model, 32, stem="small").to("meta"), 32)
+    small = sides(build(model, 32, stem="cifar").to("meta"), 32)
     standard = sides(build(model, 32).to("meta"), 32)
     assert small[0] == 32
     assert small[1] in (32, 16)  # an inverted residual of shufflenet begins with a stride
@@ -345,8 +345,8 @@ def test_the_small_stem_keeps_the_resolution_and_the_standard_one_does_not(model
 
 @pytest.mark.parametrize("model", ["vit_b_16", "swin_t", "maxvit_t", "alexnet", "inception_v3"])
 def test_a_network_without_a_small_stem_says_so(model: NetworkName) -> None:
-    with pytest.raises(InputError, match=f"stem small of {model}: there is none, only stem: standard; for small"):
-        build(model, 224, stem="small")
+    with pytest.raises(InputError, match=f"stem cifar of {model}: there is none, only stem: standard; for small"):
+        build(model, 224, stem="cifar")
 
 
 @pytest.mark.parametrize(
@@ -382,13 +382,13 @@ def test_one_pixel_less_than_the_smallest_size_would_not_work(model: NetworkName
 @pytest.mark.usefixtures("unwritten")
 @pytest.mark.parametrize("model", [*STEMS, "nin"])
 def test_small_stems_work_from_8_pixels_on(model: NetworkName) -> None:
-    assert min_image_size(model, stem="small") == 8
-    module = build(model, 8, stem="small", grey=True).to("meta")
+    assert min_image_size(model, stem="cifar") == 8
+    module = build(model, 8, stem="cifar", grey=True).to("meta")
     assert module(torch.empty(2, 1, 8, 8, device="meta")).shape == (2, 3)
 
 
 @pytest.mark.parametrize("model", [MLP, "resnet18", "efficientnet_lite0", "small_cnn", "nin"])
-@pytest.mark.parametrize("stem", ["standard", "small"])
+@pytest.mark.parametrize("stem", ["standard", "cifar"])
 def test_weights_of_colours_do_the_same_on_grey_and_back(model: Network, stem: Stem, tmp_path: Path) -> None:
     colour = shake(build(model, 16, stem=stem)).eval()
     weights = saved(colour, tmp_path / "colour.safetensors")
@@ -458,7 +458,7 @@ def test_another_stem_keeps_its_first_layer_random_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taught = build("resnet18", 32)
-    small = build("resnet18", 32, stem="small", grey=True)
+    small = build("resnet18", 32, stem="cifar", grey=True)
     own = small.get_parameter("conv1.weight").clone()
     load(small, saved(taught, tmp_path / "w.safetensors"), "resnet18")
     assert torch.equal(small.get_parameter("conv1.weight"), own)
@@ -467,7 +467,7 @@ def test_another_stem_keeps_its_first_layer_random_and_says_so(
 
 
 def test_lite0_comes_with_its_imagenet_weights_whatever_the_stem(capsys: pytest.CaptureFixture[str]) -> None:
-    module = build("efficientnet_lite0", 32, classes=5, stem="small")
+    module = build("efficientnet_lite0", 32, classes=5, stem="cifar")
     digest = load(module, "imagenet", "efficientnet_lite0")
     assert digest == hashlib.sha256(lite0_path().read_bytes()).hexdigest()
     expected = load_backbone()

@@ -64,7 +64,7 @@ HEART = {
     "augmentation": "nothing",
     "epochs": 40,
     "dropout": 0.0,
-    "stopping": {"metric": "val_accuracy", "patience": 40},
+    "early_stopping": {"monitor": "val_accuracy", "patience": 40},
     "loss": {"kind": "cross_entropy", "label_smoothing": 0.0},
     "optimizer": {"kind": "adam", "learning_rate": 0.003, "weight_decay": 0.0},
 }
@@ -80,14 +80,14 @@ HEART = {
         {"model": {"kind": "mlp", "hidden_sizes": [128, 64]}},
         {"optimizer": {**SGD, "learning_rate": 0.1}},
         {"optimizer": {"kind": "adamw", "learning_rate": 0.003, "weight_decay": 0.01}},
-        {"schedule": {"kind": "one_cycle", "rise": 0.3, "start": 0.04}},
+        {"schedule": {"kind": "one_cycle", "pct_start": 0.3, "div_factor": 25.0}},
         {"loss": {"kind": "focal", "gamma": 2.0}},
-        {"balance": "weights"},
-        {"balance": "sampling"},
+        {"class_balance": "loss_weights"},
+        {"class_balance": "oversampling"},
         {"ema_decay": 0.9},
-        {"accumulate": 3},
-        {"max_gradient_norm": 1.0},
-        {"colour": "grey"},
+        {"grad_accum_steps": 3},
+        {"clip_grad_norm": 1.0},
+        {"in_chans": 1},
         {"precision": "bfloat16"},
         {"precision": "float16"},
     ],
@@ -101,7 +101,7 @@ def test_it_learns_32_pictures_by_heart(tmp_path: Path, changes: dict[str, Any])
 @pytest.mark.parametrize("mixing", [{"mixup": 0.2, "cutmix": 0.0}, {"mixup": 0.0, "cutmix": 1.0}])
 def test_mixed_pictures_teach_too(tmp_path: Path, mixing: dict[str, float]) -> None:
     packs = small_packs(tmp_path / "packs", num_train=48)
-    made = recipe(mixing={**mixing, "probability": 0.5}, epochs=15, augmentation="nothing")
+    made = recipe(**mixing, mixup_prob=0.5, epochs=15, augmentation="nothing")
     assert run(tmp_path, packs, made).val_accuracy == 1.0
 
 
@@ -123,12 +123,17 @@ def test_a_run_writes_weights_history_and_predictions(tmp_path: Path) -> None:
         *("epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "val_macro_f1", "learning_rate"),
     ]
     info = read_info(model(tmp_path))
-    assert (info["precision"], info["accumulate"], info["epochs"], info["fast"]) == ("float32", 1, 2, False)
+    assert (info["precision"], info["grad_accum_steps"], info["epochs"], info["deterministic"]) == (
+        "float32",
+        1,
+        2,
+        True,
+    )
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     packs = small_packs(tmp_path / "packs")
-    made = recipe(mixing={"mixup": 0.2, "cutmix": 1.0, "probability": 0.5}, ema_decay=0.9, balance="sampling")
+    made = recipe(mixup=0.2, cutmix=1.0, mixup_prob=0.5, ema_decay=0.9, class_balance="oversampling")
     run(tmp_path, packs, made)
     first = written(tmp_path)
     run(tmp_path, packs, made)
@@ -144,10 +149,10 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
     assert losses[best - 1] == min(losses)
 
 
-@pytest.mark.parametrize("views", [["plain"], ["plain", "mirror", "zoom", "turn_left"]])
-def test_a_member_read_back_predicts_what_was_written(tmp_path: Path, views: list[str]) -> None:
+@pytest.mark.parametrize("tta", [["original"], ["original", "hflip", "center_crop", "turn_left"]])
+def test_a_member_read_back_predicts_what_was_written(tmp_path: Path, tta: list[str]) -> None:
     packs = small_packs(tmp_path / "packs")
-    run(tmp_path, packs, recipe(views=views))
+    run(tmp_path, packs, recipe(tta=tta))
     table = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
     expected = {row["image_id"]: row["probabilities"] for row in table if row["subset"] == "test"}
     rows = pq.read_table(packs / "index.parquet").to_pylist()
@@ -171,14 +176,14 @@ def test_streamed_packs_give_the_bytes_of_resident_ones(tmp_path: Path, monkeypa
         return plain(feed, parts)
 
     monkeypatch.setattr(StreamedFeed, "batches", spied)
-    run(tmp_path, packs, resident_bytes=0)
+    run(tmp_path, packs, max_device_cache_bytes=0)
     assert written(tmp_path) == resident
     assert streamed
 
 
 def test_packs_of_the_recipes_size_are_read_as_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packs = small_packs(tmp_path / "packs")
-    run(tmp_path, packs, resident_bytes=0)
+    run(tmp_path, packs, max_device_cache_bytes=0)
     streamed = written(tmp_path)
 
     def refused(*_: Any) -> None:
@@ -197,7 +202,7 @@ def test_an_error_while_streaming_reaches_the_run(tmp_path: Path, monkeypatch: p
     packs = small_packs(tmp_path / "packs")
     monkeypatch.setattr(feeding, "resize", broken)
     with pytest.raises(InputError, match="the disk is gone"):
-        run(tmp_path, packs, resident_bytes=0)
+        run(tmp_path, packs, max_device_cache_bytes=0)
 
 
 def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
@@ -206,7 +211,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
     made = recipe(model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD, epochs=3)
     run(tmp_path, packs, made)
     whole = history(tmp_path)
-    run(tmp_path, packs, {**made, "accumulate": 3})
+    run(tmp_path, packs, {**made, "grad_accum_steps": 3})
     for one, other in zip(whole, history(tmp_path), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
 
@@ -228,7 +233,7 @@ def test_running_out_of_memory_computes_batches_in_parts(
     monkeypatch.setattr(steps, "_learn", hungry)
     run(tmp_path, packs, made)
     assert "out of memory; batches of 8 are computed in 2 parts from here on" in capsys.readouterr().out
-    assert read_info(model(tmp_path))["accumulate"] == 2
+    assert read_info(model(tmp_path))["grad_accum_steps"] == 2
     for one, other in zip(whole, history(tmp_path), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
 
@@ -251,11 +256,11 @@ SMALL_RESNET = {"model": "resnet18", "image_size": 16, "stem": "standard", "epoc
 @pytest.mark.parametrize(
     ("changes", "num_train"),
     [
-        ({"batch_size": 4, "accumulate": 2}, 10),  # batches of 4, 3 and 3: parts of 2, 3 and 3
+        ({"batch_size": 4, "grad_accum_steps": 2}, 10),  # batches of 4, 3 and 3: parts of 2, 3 and 3
         ({"batch_size": 2}, 3),  # a last batch of one
-        ({"batch_size": 5, "accumulate": 2}, 11),
-        ({"batch_size": 4, "balance": "sampling"}, 5),
-        ({"batch_size": 64, "accumulate": 32}, 3),  # fewer pictures than parts
+        ({"batch_size": 5, "grad_accum_steps": 2}, 11),
+        ({"batch_size": 4, "class_balance": "oversampling"}, 5),
+        ({"batch_size": 64, "grad_accum_steps": 32}, 3),  # fewer pictures than parts
     ],
 )
 def test_no_part_holds_one_picture_where_batch_norms_learn(
@@ -289,10 +294,12 @@ def test_parts_are_halved_for_memory_down_to_two_pictures(tmp_path: Path, monkey
     [
         (recipe(batch_size=1), "batch_size 1 make parts of 1 pictures, of which batch norm needs 2: raise batch_size "
          "to 2, or take a network without batch norm"),
-        (recipe(batch_size=4, accumulate=4), "batch_size 4, accumulate 4 and train.num_devices 1 make parts of 1"),
-        (pretrained("full", "imagenet", model="resnet18", batch_size=7, accumulate=4), "or set freeze_norms: true, or"),
+        (recipe(batch_size=4, grad_accum_steps=4), "batch_size 4, grad_accum_steps 4 and train.num_devices 1 "
+         "make parts of 1"),
+        (pretrained("finetune", "imagenet", model="resnet18", batch_size=7, grad_accum_steps=4),
+         "or set freeze_norms: true, or"),
         (recipe(batch_size=1, model={"kind": "mlp", "hidden_sizes": [4]},
-                mixing={"mixup": 0.2, "cutmix": 0.0, "probability": 1.0}), "of which mixing needs 2"),
+                mixup=0.2), "of which mixing needs 2"),
     ],
 )  # fmt: skip
 def test_a_recipe_whose_parts_are_too_small_is_refused_with_the_params(made: dict[str, Any], says: str) -> None:
@@ -311,10 +318,10 @@ def test_parts_on_several_devices_are_counted_too() -> None:
     "made",
     [
         recipe(batch_size=1, model={"kind": "mlp", "hidden_sizes": [4]}),
-        recipe(batch_size=3, accumulate=3, model="squeezenet1_1", image_size=32),
-        pretrained("full", {"kind": "member", "member": "a"}, freeze_norms=True, batch_size=1),
+        recipe(batch_size=3, grad_accum_steps=3, model="squeezenet1_1", image_size=32),
+        pretrained("finetune", {"kind": "member", "member": "a"}, freeze_norms=True, batch_size=1),
         # its stages but the head are frozen, and the head has no batch norm
-        pretrained("partial", {"kind": "member", "member": "a"}, frozen_stages=4, batch_size=1),
+        pretrained("partial_finetune", {"kind": "member", "member": "a"}, freeze_stages=4, batch_size=1),
     ],
 )
 def test_without_batch_norms_that_learn_steps_of_one_picture_are_taken(
@@ -342,7 +349,7 @@ def test_a_partial_recipe_whose_last_stages_hold_batch_norms_is_refused_before_t
     run(tmp_path, packs, recipe(epochs=1), member="a")
     (tmp_path / "members").mkdir()
     (tmp_path / "out").rename(tmp_path / "members" / "a-0")
-    made = pretrained("partial", {"kind": "member", "member": "a"}, frozen_stages=2, batch_size=1)
+    made = pretrained("partial_finetune", {"kind": "member", "member": "a"}, freeze_stages=2, batch_size=1)
     with pytest.raises(InputError, match="train.recipes.m: batch_size 1 make parts of 1 pictures, of which batch norm"):
         run(tmp_path, packs, made, others={"a": recipe()})
     assert not (tmp_path / "out").exists()
@@ -357,7 +364,7 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> No
     # macro F1 and accuracy of a network that does not move stay as they are in the first epoch or two
     made = recipe(
         epochs=40,
-        stopping={"metric": "val_macro_f1", "patience": 2},
+        early_stopping={"monitor": "val_macro_f1", "patience": 2},
         optimizer=still,
         schedule={"kind": "constant"},
         model={"kind": "mlp", "hidden_sizes": [4]},
@@ -371,7 +378,7 @@ def test_a_plateau_lowers_the_rate(tmp_path: Path) -> None:
     packs = small_packs(tmp_path / "packs")
     made = recipe(
         epochs=6,
-        stopping={"metric": "val_accuracy", "patience": 40},
+        early_stopping={"monitor": "val_accuracy", "patience": 40},
         optimizer={**SGD, "learning_rate": 1e-12},
         schedule={"kind": "plateau", "factor": 0.1, "patience": 2},
         model={"kind": "mlp", "hidden_sizes": [4]},
@@ -395,7 +402,7 @@ def test_a_loss_that_is_no_number_stops_with_epoch_batch_rate_and_remedy(tmp_pat
     "changes",
     [
         {"optimizer": SGD, "ema_decay": 0.9, "schedule": {"kind": "plateau", "factor": 0.5, "patience": 1}},
-        {"tuning": "two_stage", "head_epochs": 2, "head_learning_rate": 0.01, "precision": "float16"},
+        {"tuning": "linear_then_finetune", "head_epochs": 2, "head_learning_rate": 0.01, "precision": "float16"},
     ],
     ids=["ema and plateau", "two stages in half precision"],
 )
@@ -496,12 +503,12 @@ def file_weights(root: Path, packs: Path) -> dict[str, str]:
 def test_frozen_stages_do_not_move_and_the_others_do(tmp_path: Path) -> None:
     packs = small_packs(tmp_path / "packs")
     weights = file_weights(tmp_path, packs)
-    run(tmp_path, packs, pretrained("partial", weights, frozen_stages=2))
+    run(tmp_path, packs, pretrained("partial_finetune", weights, freeze_stages=2))
     before = safetensors.torch.load_file(tmp_path / "weights.safetensors")
     after = safetensors.torch.load_file(model(tmp_path))
     from pipelines.train.models import build_network, stages
 
-    built = build_network("small_cnn", num_classes=3, image_size=16, stem="standard", colour="rgb", dropout=0.1)
+    built = build_network("small_cnn", num_classes=3, image_size=16, stem="standard", in_chans=3, dropout=0.1)
     names = {id(tensor): name for name, tensor in built.state_dict(keep_vars=True).items()}
     groups = [
         [names[id(t)] for m in modules for t in m.state_dict(keep_vars=True).values()]
@@ -524,7 +531,7 @@ def test_the_head_learns_first_then_all(tmp_path: Path, monkeypatch: pytest.Monk
         return plain(state, *others, **named)
 
     monkeypatch.setattr(epochs, "train_epoch", spied)
-    run(tmp_path, packs, pretrained("two_stage", weights, epochs=4, head_epochs=2, head_learning_rate=0.01))
+    run(tmp_path, packs, pretrained("linear_then_finetune", weights, epochs=4, head_epochs=2, head_learning_rate=0.01))
     assert learning[0] == learning[1] == 2  # weight and bias of the head
     assert learning[2] == learning[3] > 20
     rates = [row["learning_rate"] for row in history(tmp_path)]
@@ -537,7 +544,7 @@ def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
     weights = file_weights(tmp_path, packs)
     before = safetensors.torch.load_file(tmp_path / "weights.safetensors")
     for frozen in (True, False):
-        run(tmp_path, packs, pretrained("full", weights, freeze_norms=frozen))
+        run(tmp_path, packs, pretrained("finetune", weights, freeze_norms=frozen))
         after = safetensors.torch.load_file(model(tmp_path))
         statistics = [name for name in before if "running_mean" in name]
         assert statistics
@@ -549,7 +556,7 @@ def test_a_student_begins_with_the_weights_of_a_member(tmp_path: Path) -> None:
     first = recipe(epochs=6)
     run(tmp_path / "first", packs, first, member="first")
     shutil.copytree(tmp_path / "first" / "out", tmp_path / "members" / "first-0")
-    slow = pretrained("full", {"kind": "member", "member": "first"}, optimizer={**SGD, "learning_rate": 1e-9})
+    slow = pretrained("finetune", {"kind": "member", "member": "first"}, optimizer={**SGD, "learning_rate": 1e-9})
     run(tmp_path, packs, slow, others={"first": first})
     before, after = (safetensors.torch.load_file(model(root)) for root in (tmp_path / "first", tmp_path))
     assert all(torch.allclose(before[n], after[n], atol=1e-5) for n in before if n.endswith("weight"))
@@ -558,7 +565,7 @@ def test_a_student_begins_with_the_weights_of_a_member(tmp_path: Path) -> None:
 # teachers and pseudo-labels -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("see", ["plain", "augmented"])
+@pytest.mark.parametrize("see", ["original", "augmented"])
 def test_a_student_learns_from_its_teachers_alone(tmp_path: Path, see: str) -> None:
     """The student's own labels are weighed 0: what it knows it has from the teachers, one of them frozen."""
     packs = small_packs(tmp_path / "packs", size=32, num_train=48)
@@ -569,7 +576,7 @@ def test_a_student_learns_from_its_teachers_alone(tmp_path: Path, see: str) -> N
     student = recipe(
         model={"kind": "mlp", "hidden_sizes": [32]},
         epochs=8,
-        distillation={"teachers": ["cnn", "lite"], "temperature": 2.0, "weight": 1.0, "see": see},
+        distillation={"teachers": ["cnn", "lite"], "temperature": 2.0, "weight": 1.0, "teacher_input": see},
     )
     artifact = run(tmp_path, packs, student, others=others)
     assert artifact.val_accuracy == 1.0
@@ -583,7 +590,7 @@ def test_teachers_of_other_classes_are_refused(tmp_path: Path) -> None:
     for name in ("index", "copies", "unlabelled"):
         write_table(pq.read_table(packs / f"{name}.parquet"), packs / f"{name}.parquet", classes=["a", "b", "c"])
     assert table.num_rows == 30
-    distillation = {"teachers": ["cnn"], "temperature": 2.0, "weight": 0.5, "see": "plain"}
+    distillation = {"teachers": ["cnn"], "temperature": 2.0, "weight": 0.5, "teacher_input": "original"}
     with pytest.raises(InputError, match="tells r, g, b apart, not a, b, c: run `dvc repro train`"):
         run(tmp_path, packs, recipe(distillation=distillation), others={"cnn": recipe()})
 
@@ -724,7 +731,9 @@ def test_each_of_two_processes_has_two_pictures_where_batch_norms_learn(tmp_path
 def test_two_processes_train_to_the_result_of_one(tmp_path: Path) -> None:
     """A network without batch norm, so that only rounding may differ."""
     packs = small_packs(tmp_path / "packs", num_train=20)
-    made = recipe(model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD, epochs=3, balance="weights")
+    made = recipe(
+        model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD, epochs=3, class_balance="loss_weights"
+    )
     run(tmp_path, packs, made)
     alone = history(tmp_path)
     said = two_processes(tmp_path / "both", packs, made)
@@ -745,7 +754,7 @@ def test_layers_without_repeatable_arithmetic_are_said(tmp_path: Path, monkeypat
         raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation")
 
     monkeypatch.setattr(epochs, "train_epoch", irregular)
-    with pytest.raises(TrainingError, match=r"no repeatable arithmetic on cpu .* set train.fast: true"):
+    with pytest.raises(TrainingError, match=r"no repeatable arithmetic on cpu .* set train.deterministic: false"):
         run(tmp_path, small_packs(tmp_path / "packs"))
 
 

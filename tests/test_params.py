@@ -16,10 +16,12 @@ from ruamel.yaml.error import YAMLError
 from pipelines.core.errors import ParamsError
 from pipelines.params import Params, load, load_params
 from pipelines.params.base import Section, path_below
+from pipelines.params.mistakes import RENAMED_KEYS, RENAMED_VALUES, renamed
 from pipelines.params.schema import _subclasses, params_schema
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+RECIPES = ("linear_probe", "finetune", "scratch")
 
 
 def mistake(tmp_path: Path, old: str, new: str) -> str:
@@ -57,9 +59,13 @@ def test_params_are_frozen() -> None:
         (
             "learning_rate: 0.01",
             "learning_rate: -1.0",
-            "resnet18_scratch.optimizer.learning_rate = -1.0: input should be",
+            "scratch.optimizer.learning_rate = -1.0: input should be",
         ),
-        ("fit: letterbox", "fit: pad", "augment.fit = \"pad\": input should be 'letterbox', 'crop' or 'stretch'"),
+        (
+            "resize_mode: letterbox",
+            "resize_mode: pad",
+            "augment.resize_mode = \"pad\": input should be 'letterbox', 'center_crop'",
+        ),
         (
             "  leak_repeats: 5",
             "  leak_repeats: 5\n  suspect_confidence: 0.6",
@@ -74,14 +80,14 @@ def test_params_are_frozen() -> None:
             "ingest.sources[0].kind = \"foldr\": input tag 'foldr' found using 'kind' does not",
         ),
         ("kind: sample", "kind: Folder", "did you mean 'folder'?"),
-        ("tuning: frozen", "tuning: frzen", 'train.recipes.lite0_frozen.tuning = "frzen": input tag'),
-        ("fit: letterbox", "fit: letterbxo", "did you mean 'letterbox'?"),
-        ("- mirror", "- miror", "train.recipes.lite0_frozen.views[1] = \"miror\": input should be 'plain', 'mirror'"),
+        ("tuning: linear_probe", "tuning: linear_prob", 'train.recipes.linear_probe.tuning = "linear_prob": input tag'),
+        ("resize_mode: letterbox", "resize_mode: letterbxo", "did you mean 'letterbox'?"),
+        ("- hflip", "- hflp", "train.recipes.linear_probe.tta[1] = \"hflp\": input should be 'original', 'hflip'"),
         ("  formats:\n    allowed: null", "  formats:\n    allowed:\n      - JPG", "did you mean 'JPEG'?"),
         (
             "model: resnet18",
             "model: resnet81",
-            "resnet18_scratch.model = \"resnet81\": is none of the 83 that are known here; did you mean 'resnet18'?",
+            "scratch.model = \"resnet81\": is none of the 83 that are known here; did you mean 'resnet18'?",
         ),
         ("weights: imagenet", "weights:\n        kind: fil", "weights.kind = \"fil\": input tag 'fil' found using"),
         (
@@ -90,13 +96,13 @@ def test_params_are_frozen() -> None:
             "report.gallery: required key is missing; add it: this key has no default",
         ),
         (
-            "    - lite0_frozen\n",
+            "    - linear_probe\n",
             "    - vgg19\n",
-            "train: members names 'vgg19', which is not among recipes (lite0_frozen",
+            "train: members names 'vgg19', which is not among recipes (linear_probe",
         ),
         (
-            "    - lite0_frozen\n",
-            "    - lite0_frozen\n    - lite0_frozen\n",
+            "    - linear_probe\n",
+            "    - linear_probe\n    - linear_probe\n",
             "members and students names something twice",
         ),
         ("  folds:\n    - 0\n", "  folds:\n    - 3\n", "train.folds names fold 3, but split.folds is 1"),
@@ -283,6 +289,84 @@ def test_every_path_of_params_is_of_one_type_and_read_by_one_function() -> None:
         assert not found, f"{file}: {found[0] if found else ''}: use path_below"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "  deterministic: true",
+            "  fast: false",
+            "train.fast: this key is now called deterministic; write `deterministic: true`",
+        ),
+        (
+            "tta:\n        - original\n        - hflip",
+            "views:\n        - plain\n        - mirror",
+            'train.recipes.linear_probe.views: this key is now called tta; write `tta: ["original", "hflip"]`',
+        ),
+        (
+            "- hflip",
+            "- mirror",
+            'train.recipes.linear_probe.tta[1] = "mirror": this value is now called hflip; write hflip',
+        ),
+        (
+            "method: stratified",
+            "method: exact",
+            'split.method = "exact": this value is now called stratified; write stratified',
+        ),
+        (
+            "tuning: finetune",
+            "tuning: full",
+            'train.recipes.finetune.tuning = "full": this value is now called finetune; write finetune',
+        ),
+        (
+            "div_factor: 25.0",
+            "start: 0.04",
+            "train.recipes.finetune.schedule.start: this key is now called div_factor; write `div_factor: 25.0`",
+        ),
+        (
+            "in_chans: 3",
+            "colour: grey",
+            "train.recipes.finetune.colour: this key is now called in_chans; write `in_chans: 1`",
+        ),
+        (
+            "      mixup: 0.0\n      cutmix: 0.0\n      mixup_prob: 1.0",
+            "      mixing: null",
+            "train.recipes.finetune.mixing: this key is now mixup, cutmix and mixup_prob of the recipe itself: move",
+        ),
+    ],
+)
+def test_an_old_name_is_one_mistake_that_names_the_new_one(tmp_path: Path, old: str, new: str, says: str) -> None:
+    message = mistake(tmp_path, old, new)
+    assert message.startswith(f"params.yaml: {says}")
+    assert "\n" not in message
+
+
+def test_a_recipe_may_have_the_name_that_a_recipe_had(tmp_path: Path) -> None:
+    says = 'params.yaml: train.members[0] = "lite0_frozen": this value is now called linear_probe; write linear_probe\n'
+    assert says in mistake(tmp_path, "    - linear_probe", "    - lite0_frozen")
+    raw = {"train": {"members": ["lite0_full", "lite0_frozen"], "recipes": {"lite0_full": {}}}}
+    assert list(renamed(raw)) == ["train.members[1]"]
+
+
+@pytest.mark.parametrize("old", sorted({*RENAMED_KEYS, *RENAMED_VALUES}))
+def test_every_old_name_is_told_with_one_that_exists(old: str) -> None:
+    """A new name in the table that no model has would send people from one mistake to the next."""
+    properties = json.dumps(params_schema())
+    *above, key = old.replace("*", "mine").split(".")
+    names = [key] if old in RENAMED_KEYS else []
+    values = RENAMED_VALUES.get(old, {})
+    for value in [*values, *["anything"] * (not values)]:
+        raw: Any = {key: value}
+        for name in reversed(above):
+            raw = {name: raw}
+        line = renamed(raw)[old.replace("*", "mine")]
+        new = RENAMED_KEYS.get(old)
+        assert f"now {new} of" in line or f"now called {new or values[value]};" in line
+    for name in RENAMED_KEYS[old].replace(" and ", ", ").split(", ") if names else []:
+        assert f'"{name}": ' in properties
+    for value in values.values():
+        assert isinstance(value, bool) or value in RECIPES or json.dumps(value) in properties
+
+
 def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
     message = mistake(tmp_path, "seed: 42\n      images_per_class: 60", "sed: 42\n      images_per_class: -1")
     assert message.count("params.yaml: ") == 3  # sed is unknown, seed is missing, -1 is too small
@@ -296,7 +380,7 @@ def test_fractions_that_leave_nothing_to_train_on_are_refused(tmp_path: Path) ->
 
 def test_a_recipe_larger_than_the_pack_is_refused(tmp_path: Path) -> None:
     message = mistake(tmp_path, "augment:\n  image_size: 224", "augment:\n  image_size: 64")
-    assert "train.recipes.lite0_frozen.image_size 224 is larger than augment.image_size 64" in message
+    assert "train.recipes.linear_probe.image_size 224 is larger than augment.image_size 64" in message
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
@@ -314,7 +398,7 @@ def test_an_empty_file_names_every_section(tmp_path: Path) -> None:
 def test_1e_minus_4_is_a_number_as_it_is_to_dvc(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(TEXT.replace("learning_rate: 0.01", "learning_rate: 1e-4", 1))
-    recipe = load_params(path).train.recipes["resnet18_scratch"]
+    recipe = load_params(path).train.recipes["scratch"]
     assert recipe.model_dump()["optimizer"]["learning_rate"] == 1e-4
 
 
@@ -368,8 +452,8 @@ def test_params_yaml_is_in_block_style_because_experiments_rewrite_flow_lists() 
         ("  group_by: null", "  group_by: patient", "split.group_by is 'patient', which no entry of ingest.sources has:"
          " if it is a column of a table, set group_column: patient there; or name one of url_host, page_host, page"),
         ("  group_by: null", "  group_by: factors.pose", "split.group_by is 'factors.pose', which no entry of"),
-        ("  method: exact", "  method: given", "but no entry of ingest.sources says which picture is in which subset: "
-         "set subset_from: first_folder where"),
+        ("  method: stratified", "  method: predefined", "but no entry of ingest.sources says which picture is in "
+         "which subset: set subset_from: first_folder where"),
     ],
 )  # fmt: skip
 def test_what_split_asks_of_the_sources_is_looked_for_before_they_are_read(
@@ -390,7 +474,7 @@ def test_split_may_name_what_a_source_has() -> None:
         {"group_by": "patient"},
         {"group_by": "factors.pose"},
         {"group_by": "creator"},
-        {"method": "given"},
+        {"method": "predefined"},
     ):
         Params.model_validate_json(json.dumps(raw | {"split": raw["split"] | changes}))
     table["group_column"] = "source"

@@ -88,7 +88,7 @@ def test_a_preset_says_what_it_needs_and_how_to_use_it(name: str) -> None:
 def test_a_rule_on_given_subsets_goes_with_a_split_that_reads_them(name: str) -> None:
     params = load_params(ROOT / "presets" / name / "params.yaml")
     asked = params.validate_.max_unassigned_fraction.limit is not None
-    assert asked == (params.split.method == "given")
+    assert asked == (params.split.method == "predefined")
 
 
 def named_labels(folder: Path, table: str) -> None:

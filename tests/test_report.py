@@ -77,7 +77,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def guitars(tmp_path_factory: pytest.TempPathFactory) -> Fabricated:
-    made = fabricate(tmp_path_factory.mktemp("guitars"), GUITARS, members=("lite0_frozen", "resnet18_scratch"))
+    made = fabricate(tmp_path_factory.mktemp("guitars"), GUITARS, members=("linear_probe", "scratch"))
     made.report(title="Guitars & more")
     return made
 
@@ -372,7 +372,7 @@ def test_quality_says_how_many_and_in_which_class(tmp_path: Path) -> None:
 
 def test_a_missing_input_is_named_with_the_remedy(tmp_path: Path) -> None:
     made = fabricate(tmp_path, ["a", "b"], per_class=5)
-    (tmp_path / "data" / "train" / "lite0_frozen-0" / "history.csv").unlink()
+    (tmp_path / "data" / "train" / "linear_probe-0" / "history.csv").unlink()
     with pytest.raises(InputError, match=r"history.csv does not exist: run the stage that writes it"):
         made.report()
 
@@ -482,7 +482,7 @@ def test_members_are_told_alone_and_together(page: Page, guitars: Fabricated) ->
         "| lite0\\_frozen",
         "| resnet18\\_scratch",
     ]
-    assert rows[3][2] == percent(metrics["members"]["lite0_frozen"]["accuracy"]["value"])
+    assert rows[3][2] == percent(metrics["members"]["linear_probe"]["accuracy"]["value"])
     assert rows[3][-1] == f"{percent(0.5)} |"
 
 
@@ -625,7 +625,7 @@ def test_a_leak_that_was_kept_stands_on_the_first_screen_and_in_the_summary(tmp_
         "across_by_kind": {"near": 1},
         "examples": [],
     }
-    text = changed_audit(made, method="given", given=given, pairs=pairs, worst_class=None)
+    text = changed_audit(made, method="predefined", given=given, pairs=pairs, worst_class=None)
     assert "1 pair of copies lies across the given split and was left there" in text
     assert "unseen in training" not in text
     assert "stands on both sides of the split" not in text
@@ -679,9 +679,9 @@ def pair(kind: str, verdict: str, image_a: str = "a") -> Row:
 
 def test_pairs_are_told_apart_by_what_became_of_them() -> None:
     found = find_duplicates(
-        [pair("near", "copy"), pair("exact", "copy"), pair("exact", "copy"), pair("recut", "keep"),
-         pair("alike", "keep"), pair("alike", "keep", "copy of c"), pair("alike", "keep", "elsewhere"),
-         pair("near", "conflict"), pair("near", "drop"), pair("alike", "apart")],
+        [pair("near", "copy"), pair("exact", "copy"), pair("exact", "copy"), pair("recrop", "keep"),
+         pair("similar", "keep"), pair("similar", "keep", "copy of c"), pair("similar", "keep", "elsewhere"),
+         pair("near", "conflict"), pair("near", "drop"), pair("similar", "apart")],
         {"a": "a", "b": "a", "c": "c", "elsewhere": "elsewhere"},
     )  # fmt: skip
     assert found.copies_by_kind == "2 of equal bytes and 1 nearly equal"
@@ -900,7 +900,7 @@ def test_leaks_of_a_given_split_stand_in_the_summary_and_in_what_to_fix(tmp_path
     made = fabricate(tmp_path, ["a", "b"], per_class=5)
     given = {"leaks": "keep_test", "unassigned": "refuse", "num_groups": 2, "num_files": 5}
     given |= {"across": {"test and train": 2}, "classes": {"a": 2}, "examples": []}
-    text = changed_audit(made, method="given", given=given)
+    text = changed_audit(made, method="predefined", given=given)
     leak = "2 groups lie across the given subsets (2 between test and train; classes a); the test set was left whole"
     assert f"Mend the given split: 2 groups lie across it {leak}" in text
     summary = (made.root / "data" / "report" / "summary.md").read_text()

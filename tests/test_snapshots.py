@@ -356,7 +356,7 @@ def test_going_back_to_an_old_snapshot_over_an_unchanged_folder_gives_its_bytes(
     [
         {"min_side": 41},
         {"max_pixels": 2000},
-        {"crop": {"kind": "centre"}},
+        {"crop": {"kind": "center"}},
         {"max_file_bytes": 10},
         {"shard_bytes": 4096},
     ],

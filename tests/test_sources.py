@@ -66,7 +66,7 @@ def test_sources_of_every_kind_meet_in_one_manifest(tmp_path: Path) -> None:
         server.add("/search", lambda hit: openverse_page(found) if hit.query["page"] == ["1"] else openverse_page([]))
         put(tmp_path / "urls.txt", f"{server.url('/5.jpg')} bird\n{server.url('/missing.jpg')} bird\n".encode())
         sources = [FOLDER, ARCHIVE, TABLE, URLS, crawl(server), SAMPLE]
-        settings = params(sources=sources, download=DOWNLOAD | {"open_hosts": ["127.0.0.1"]})
+        settings = params(sources=sources, download=DOWNLOAD | {"private_hosts": ["127.0.0.1"]})
         result = run(tmp_path, settings)
     assert Counter(row["source"] for row in result.rows) == {
         "0-folder": 1, "1-archive": 1, "2-table": 1, "3-urls": 1, "4-crawl": 2, "5-sample": 13,
@@ -117,7 +117,7 @@ def test_real_pictures_over_http_are_those_of_the_folder(tmp_path: Path, archive
             table.writerow(["url", "label"])
             table.writerows((server.url("/" + quote(name)), name.split("/")[-2]) for name in names)
         source = URLS | {"path": "urls.csv", "format": "csv"}
-        open_host = {"download": DOWNLOAD | {"open_hosts": ["127.0.0.1"]}}
+        open_host = {"download": DOWNLOAD | {"private_hosts": ["127.0.0.1"]}}
         urls = run(tmp_path, params(sources=[source], **open_host, **limits, snapshot="2"), out="urls")
     wanted_rows, wanted_rejects = comparable(folder)
     rows, rejects = comparable(urls)

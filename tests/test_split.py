@@ -29,7 +29,7 @@ from pipelines.split.units import read_pictures, seeded_hashes
 
 PARAMS = SplitParams(
     seed=42,
-    method="exact",
+    method="stratified",
     val_fraction=0.2,
     test_fraction=0.2,
     folds=1,
@@ -193,7 +193,7 @@ def test_two_rows_of_one_image_and_label_are_one_picture() -> None:
 
 
 def test_an_image_under_two_labels_lies_on_one_side() -> None:
-    """dedupe.conflicts: keep leaves both rows; they are one group."""
+    """dedupe.label_conflicts: keep leaves both rows; they are one group."""
     _, found = run(
         [*singles(cat=6, dog=6), *(Picture(f"both{i}", label) for label in ("cat", "dog") for i in range(3))]
     )
@@ -463,7 +463,7 @@ def test_an_image_under_two_labels_that_become_one_is_one_picture() -> None:
 
 def test_merging_also_takes_what_chance_left_without_a_subset() -> None:
     pictures = singles(cat=400, dog=400, **{f"rare{k}": 4 for k in range(40)})
-    artifact, found = run(pictures, method="stable", rare_classes="merge", merged_label="other")
+    artifact, found = run(pictures, method="hash", rare_classes="merge", merged_label="other")
     assert artifact.merged
     assert all(min(counts.values()) > 0 for counts in per_class(found).values())
 
@@ -597,7 +597,7 @@ def test_pictures_without_a_label_are_no_class_and_in_no_subset() -> None:
     assert [row["image_id"] for row in without] == sorted(row["image_id"] for row in without)
 
 
-@pytest.mark.parametrize(("method", "folds"), [("exact", 1), ("exact", 3), ("stable", 1)])
+@pytest.mark.parametrize(("method", "folds"), [("stratified", 1), ("stratified", 3), ("hash", 1)])
 def test_pictures_without_a_label_move_no_other_picture(method: str, folds: int) -> None:
     _, alone = run(singles(cat=30, dog=30), unlabelled="none", method=method, folds=folds)
     _, beside = run([*singles(cat=30, dog=30), *unlabelled(9)], unlabelled="none", method=method, folds=folds)
@@ -691,11 +691,11 @@ def test_nothing_but_pictures_without_a_label_is_refused() -> None:
 def given_run(
     pictures: list[tuple[Picture, str]], **changes: Any
 ) -> tuple[SplitArtifact, dict[str, set[str]], dict[str, Any], list[dict[str, str]]]:
-    """method given: the artifact, the subsets of each image by its name, audit.json and leaks.csv."""
+    """method predefined: the artifact, the subsets of each image by its name, audit.json and leaks.csv."""
     files = [picture for picture, _ in pictures]
     more = {"given_subset": [subset for _, subset in pictures]}
     with TemporaryDirectory() as folder:
-        artifact, found = run(files, more, folder=Path(folder), method="given", **changes)
+        artifact, found = run(files, more, folder=Path(folder), method="predefined", **changes)
         audit = json.loads(artifact.audit.read_text())
         with (artifact.audit.parent / "leaks.csv").open(newline="") as file:
             leaks = list(csv.DictReader(file))
@@ -746,7 +746,7 @@ def leaky() -> list[tuple[Picture, str]]:
         *official(val=3),
         (Picture("kept", "cat", "kept", "keep"), "train"),
         (Picture("twin", "cat", "kept", "copy", best="kept"), "test"),
-        (Picture("alike", "dog", "dog-train0", "keep"), "test"),
+        (Picture("similar", "dog", "dog-train0", "keep"), "test"),
     ]
 
 
@@ -754,7 +754,7 @@ def test_keep_test_leaves_the_test_set_whole() -> None:
     """The copy that was given for testing takes the place of the file that dedupe kept."""
     artifact, subsets, audit, leaks = given_run(leaky())
     assert subsets["twin"] == {"test"}
-    assert subsets["alike"] == {"test"}
+    assert subsets["similar"] == {"test"}
     assert "kept" not in subsets
     assert "dog-train0" not in subsets
     assert artifact.num_leaks == 2
@@ -773,13 +773,13 @@ def test_keep_train_takes_the_copies_out_of_the_test_set() -> None:
     _, subsets, _, _ = given_run(leaky(), leaks="keep_train")
     assert subsets["kept"] == {"train"}
     assert subsets["dog-train0"] == {"train"}
-    assert not {"twin", "alike"} & set(subsets)
+    assert not {"twin", "similar"} & set(subsets)
 
 
 def test_keep_leaves_the_leak_and_everything_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     artifact, subsets, audit, _ = given_run(leaky(), leaks="keep")
     assert (subsets["kept"], subsets["twin"]) == ({"train"}, {"test"})
-    assert (subsets["dog-train0"], subsets["alike"]) == ({"train"}, {"test"})
+    assert (subsets["dog-train0"], subsets["similar"]) == ({"train"}, {"test"})
     assert audit["pairs"]["across"] == artifact.pairs_across == 2
     assert {pair["side_a"] for pair in audit["pairs"]["examples"]} <= {"train", "test"}
     assert str(artifact).endswith("; 2 PAIRS LIE ACROSS")
@@ -801,10 +801,10 @@ def test_a_copy_that_takes_its_pictures_place_brings_its_own_pairs(tmp_path: Pat
     at = table.schema.get_field_index("given_subset")
     table = table.set_column(at, "given_subset", pa.array([subset for _, subset in pictures]))
     write_table(table, tmp_path / "manifest.parquet")
-    pairs = [(sha("kept"), sha("twin"), "near", "copy"), (sha("third"), sha("twin"), "alike", "keep")]
+    pairs = [(sha("kept"), sha("twin"), "near", "copy"), (sha("third"), sha("twin"), "similar", "keep")]
     write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind", "verdict"), pairs)
     artifact = split(
-        PARAMS.model_copy(update={"method": "given"}),
+        PARAMS.model_copy(update={"method": "predefined"}),
         manifest=tmp_path / "manifest.parquet",
         duplicates=tmp_path / "duplicates.csv",
         out_dir=tmp_path / "split",
@@ -914,7 +914,7 @@ def test_the_audit_reads_pairs_and_not_groups(tmp_path: Path) -> None:
     """A pair of dedupe that no group joins is found, whatever its kind, and stops the stage."""
     write_table(deduped(singles(cat=30, dog=30)), tmp_path / "manifest.parquet")
     header = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
-    everyone = [(sha("cat0"), sha(f"cat{i}"), "a\n,b", '"', "cat", "cat", "alike", "0.9", "keep") for i in range(30)]
+    everyone = [(sha("cat0"), sha(f"cat{i}"), "a\n,b", '"', "cat", "cat", "similar", "0.9", "keep") for i in range(30)]
     write_csv(tmp_path / "duplicates.csv", header, everyone)
     with pytest.raises(InputError, match=r"pairs of .*duplicates.csv lie on two sides .*of kind alike: this is a mis"):
         split(
@@ -939,15 +939,15 @@ def test_the_audit_counts_folds_as_sides_and_looks_past_strangers(tmp_path: Path
         schema=SPLITS,
     )
     pairs = [
-        ("a", "b", "near", "copy"), ("a", "c", "near", "copy"), ("b", "d", "alike", "keep"),
+        ("a", "b", "near", "copy"), ("a", "c", "near", "copy"), ("b", "d", "similar", "keep"),
         ("c", "e", "exact", "copy"),
-        ("a", "z", "exact", "copy"), ("b", "c", "alike", "apart"),
+        ("a", "z", "exact", "copy"), ("b", "c", "similar", "apart"),
     ]  # fmt: skip
     write_csv(tmp_path / "duplicates.csv", ("image_a", "image_b", "kind", "verdict"), pairs)
     found = audit_pairs(tmp_path / "duplicates.csv", table)
     assert (found.looked_at, found.together, found.across, found.left_out) == (5, 1, 3, 1)
     assert found.apart == 1  # it lies across too, and may
-    assert found.across_by_kind == {"alike": 1, "exact": 1, "near": 1}
+    assert found.across_by_kind == {"similar": 1, "exact": 1, "near": 1}
     assert {(p["side_a"], p["side_b"]) for p in found.examples} >= {("train 0", "train 1")}
 
 
@@ -1055,7 +1055,7 @@ def test_a_straddling_group_would_stop_the_stage(tmp_path: Path) -> None:
 def test_stable_meets_the_fractions_on_average() -> None:
     """4,000 pictures: standard deviation 0.6 %; groups of three are no more likely to be tested on than single ones."""
     pictures = singles(cat=2000) + [Picture(f"d{i}", "dog", f"d{i // 3 * 3}") for i in range(2100)]
-    _, found = run(pictures, method="stable")
+    _, found = run(pictures, method="hash")
     for counts in per_class(found).values():
         total = sum(counts.values())
         assert counts["test"] / total == pytest.approx(0.2, abs=0.05)
@@ -1063,7 +1063,7 @@ def test_stable_meets_the_fractions_on_average() -> None:
 
 
 def test_stable_gives_folds_too() -> None:
-    artifact, found = run(singles(cat=1000, dog=1000), method="stable", folds=4)
+    artifact, found = run(singles(cat=1000, dog=1000), method="hash", folds=4)
     assert all(count == pytest.approx(400, abs=80) for count in artifact.folds)
     assert {row["fold"] for row in found if row["subset"] == "test"} == {-1}
 
@@ -1071,16 +1071,16 @@ def test_stable_gives_folds_too() -> None:
 def test_stable_says_which_subset_chance_left_empty() -> None:
     """With 4 pictures a class some subset is soon empty: refused with what helps, not split badly."""
     with pytest.raises(InputError) as caught:
-        run(singles(**{f"class{k}": 4 for k in range(20)}), method="stable")
+        run(singles(**{f"class{k}": 4 for k in range(20)}), method="hash")
     assert "4 pictures in 4 groups, needs 3 groups; none of them falls into " in str(caught.value)
-    assert "set split.method: exact; or try another split.seed" in str(caught.value)
+    assert "set split.method: stratified; or try another split.seed" in str(caught.value)
 
 
 def test_a_new_copy_moves_an_old_picture_only_by_taking_the_lead() -> None:
     old = singles(cat=300, dog=300)
-    before = sides(run(old, method="stable")[1])
+    before = sides(run(old, method="hash")[1])
     copies = [Picture(f"new{i}", "cat", f"cat{i}", "copy") for i in range(300)]
-    after = sides(run(old + copies, method="stable")[1])
+    after = sides(run(old + copies, method="hash")[1])
     priority, _ = seeded_hashes(42, [sha(f"cat{i}") for i in range(300)] + [sha(f"new{i}") for i in range(300)])
     leads = priority[300:] < priority[:300]
     moved = np.array([before[sha(f"cat{i}")] != after[sha(f"cat{i}")] for i in range(300)])
@@ -1092,8 +1092,8 @@ def test_a_new_copy_moves_an_old_picture_only_by_taking_the_lead() -> None:
 def test_a_person_who_gains_pictures_stays() -> None:
     old = [Picture(f"{label}{p}", label, source=f"p{p}") for label in ("cat", "dog") for p in range(60)]
     new = [Picture(f"new{p}-{i}", "cat", source=f"p{p}") for p in range(60) for i in range(5)]
-    before = sides(run(old, method="stable", group_by="source")[1])
-    after = sides(run(old + new, method="stable", group_by="source")[1])
+    before = sides(run(old, method="hash", group_by="source")[1])
+    after = sides(run(old + new, method="hash", group_by="source")[1])
     assert all(after[image] == side for image, side in before.items())
 
 
@@ -1118,7 +1118,7 @@ def drawn(items: list[tuple[int, str, int, int]]) -> list[Picture]:
 @given(
     pictures_strategy,
     st.randoms(use_true_random=False),
-    st.sampled_from(["exact", "stable"]),
+    st.sampled_from(["stratified", "hash"]),
     st.sampled_from([None, "source"]),
     st.sampled_from([1, 3]),
 )
@@ -1228,7 +1228,7 @@ def test_where_nothing_is_linked_every_class_is_within_one_picture_of_its_share(
 @given(pictures_strategy, st.lists(st.integers(100, 160), unique=True, max_size=40))
 def test_growth_never_moves_an_old_picture(items: list[tuple[int, str, int, int]], new: list[int]) -> None:
     old = drawn(items)
-    changes: dict[str, Any] = {"method": "stable", "rare_classes": "train_only"}
+    changes: dict[str, Any] = {"method": "hash", "rare_classes": "train_only"}
     before, grown = run(old, **changes), run(old + [Picture(f"n{n}", "cat") for n in new], **changes)
     if before[0].train_only == grown[0].train_only:
         assert sides(grown[1]).items() >= sides(before[1]).items()

@@ -546,7 +546,7 @@ def test_a_table_of_urls_is_fetched_and_every_row_is_accounted_for(tmp_path: Pat
         put(tmp_path / "a.csv", "\n".join(rows).encode())
         own = settings(
             image_column="url", image_is="url", creator_column="by", subset_column="set", box=BOX,
-            download=DOWNLOAD | {"open_hosts": ["127.0.0.1"]},
+            download=DOWNLOAD | {"private_hosts": ["127.0.0.1"]},
         )  # fmt: skip
         result = run(tmp_path, own)
         again = run(tmp_path, own, out="again")

@@ -25,7 +25,7 @@ from pipelines.train.trackers.sheet import LINE, SIDE, listing, sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("dvclive", "wandb", "mlflow", "tensorboard")
-SETTINGS = {"model": "nin", "optimizer": {"kind": "sgd", "learning_rate": 0.5}, "views": ["plain"], "mixing": None}
+SETTINGS = {"model": "nin", "optimizer": {"kind": "sgd", "learning_rate": 0.5}, "tta": ["original"], "mixup": 0.0}
 FIGURES = {"val_loss": 0.5, "val_accuracy": 0.75}
 
 
@@ -201,7 +201,7 @@ def test_mlflow_keeps_settings_result_state_and_pictures(kind: str, tmp_path: Pa
     assert (good.info.run_name, good.info.status, broken.info.status) == ("m-0", "FINISHED", "FAILED")
     assert good.data.params == {
         **{"model": "nin", "optimizer.kind": "sgd", "optimizer.learning_rate": "0.5"},
-        **{"views": '["plain"]', "mixing": "None"},
+        **{"tta": '["original"]', "mixup": "0.0"},
     }
     assert good.data.metrics == {"best_epoch": 1.0, "val_accuracy": 0.75, "val_loss": 1.0}
     files = client_of(tmp_path).list_artifacts(good.info.run_id, "wrong")

@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
-from train_inputs import SGD, pretrained
+from train_inputs import SCRATCH, SGD, pretrained
 
 from pipelines.core.errors import InputError
 from pipelines.params.optimizers import Adam, AdamW, Constant, Cosine, OneCycle, Plateau, Sgd, Step
-from pipelines.params.recipes import CrossEntropy, Focal, Mixing, PartialRecipe, TwoStageRecipe
+from pipelines.params.recipes import CrossEntropy, Focal, LinearThenFinetuneRecipe, PartialFinetuneRecipe, ScratchRecipe
 from pipelines.train.averaging import Average
 from pipelines.train.judging import figures
 from pipelines.train.losses import class_weights, distillation_losses, losses
@@ -42,14 +42,14 @@ def test_a_constant_rate_stays_and_a_plateau_leaves_falling_to_results(schedule:
 
 
 def test_steps_fall_by_a_factor_every_so_many_epochs() -> None:
-    found = curve(Step(kind="step", every_epochs=3, factor=0.1))
+    found = curve(Step(kind="step", step_size=3, gamma=0.1))
     assert found[0] == found[29] == 1.0
     assert found[30] == found[59] == pytest.approx(0.1)
     assert found[99] == pytest.approx(0.001)
 
 
 def test_a_cosine_falls_from_all_to_its_end() -> None:
-    found = curve(Cosine(kind="cosine", end=0.2))
+    found = curve(Cosine(kind="cosine", min_lr_ratio=0.2))
     assert found[0] == 1.0
     assert found[50] == pytest.approx(0.6)  # half way between 1 and 0.2
     assert 0.2 < found[99] < 0.201
@@ -57,7 +57,7 @@ def test_a_cosine_falls_from_all_to_its_end() -> None:
 
 
 def test_one_cycle_rises_to_its_top_then_falls_to_almost_nothing() -> None:
-    found = curve(OneCycle(kind="one_cycle", rise=0.3, start=0.04), Span(101, 10, 0))
+    found = curve(OneCycle(kind="one_cycle", pct_start=0.3, div_factor=25.0), Span(101, 10, 0))
     assert found[0] == pytest.approx(0.04)
     assert found[30] == pytest.approx(1.0)
     assert found[100] == pytest.approx(1e-4)
@@ -77,11 +77,14 @@ def test_one_cycle_is_the_one_of_torch() -> None:
         theirs.step()
     # theirs ends its rise a step earlier where the share does not fall on one
     assert (
-        np.abs(np.array(curve(OneCycle(kind="one_cycle", rise=0.3, start=0.04), Span(50, 10, 0))) - rates).max() < 0.06
+        np.abs(
+            np.array(curve(OneCycle(kind="one_cycle", pct_start=0.3, div_factor=25.0), Span(50, 10, 0))) - rates
+        ).max()
+        < 0.06
     )
 
 
-@pytest.mark.parametrize("schedule", [Constant(kind="constant"), Cosine(kind="cosine", end=0.0)])
+@pytest.mark.parametrize("schedule", [Constant(kind="constant"), Cosine(kind="cosine", min_lr_ratio=0.0)])
 def test_any_schedule_warms_up_in_a_straight_line(schedule: Any) -> None:
     found = curve(schedule, Span(100, 10, 9))
     assert found[:9] == pytest.approx([0.1 * (i + 1) for i in range(9)])
@@ -89,7 +92,10 @@ def test_any_schedule_warms_up_in_a_straight_line(schedule: Any) -> None:
 
 
 def test_a_single_step_has_a_rate() -> None:
-    for schedule in (Cosine(kind="cosine", end=0.0), OneCycle(kind="one_cycle", rise=0.3, start=0.04)):
+    for schedule in (
+        Cosine(kind="cosine", min_lr_ratio=0.0),
+        OneCycle(kind="one_cycle", pct_start=0.3, div_factor=25.0),
+    ):
         assert 0.0 < factor_at(0, schedule, Span(1, 1, 0)) <= 1.0
 
 
@@ -259,8 +265,8 @@ def test_no_pictures_have_no_figures() -> None:
 # mixing -------------------------------------------------------------------------------------
 
 
-def mixing(**changes: float) -> Mixing:
-    return Mixing.model_validate({"mixup": 0.0, "cutmix": 0.0, "probability": 1.0, **changes})
+def mixing(**changes: float) -> ScratchRecipe:
+    return ScratchRecipe.model_validate_json(json.dumps({**SCRATCH, **changes}))
 
 
 def pictures(count: int) -> torch.Tensor:
@@ -287,10 +293,10 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_pixels() -> None:
 
 def test_mixing_with_probability_0_changes_nothing_and_draws_do_not_depend_on_the_batch() -> None:
     images = pictures(5)
-    mixed, share = mix(images, draw_mixture(mixing(mixup=0.4, probability=0.0), seed=1, epoch=1, pictures=KEYS[:5]))
+    mixed, share = mix(images, draw_mixture(mixing(mixup=0.4, mixup_prob=0.0), seed=1, epoch=1, pictures=KEYS[:5]))
     assert torch.equal(mixed, images)
     assert not share.any()
-    both = mixing(mixup=0.4, cutmix=1.0, probability=0.5)
+    both = mixing(mixup=0.4, cutmix=1.0, mixup_prob=0.5)
     whole = draw_mixture(both, seed=1, epoch=1, pictures=KEYS)
     part = draw_mixture(both, seed=1, epoch=1, pictures=KEYS[7:9])
     assert np.array_equal(whole.share[7:9], part.share)
@@ -382,9 +388,11 @@ def test_an_average_restored_goes_on_as_it_would_have() -> None:
 
 
 def test_two_stages_are_two_phases() -> None:
-    recipe = TwoStageRecipe.model_validate_json(
+    recipe = LinearThenFinetuneRecipe.model_validate_json(
         json.dumps(
-            pretrained("two_stage", "imagenet", model="resnet18", epochs=10, head_epochs=3, head_learning_rate=0.5)
+            pretrained(
+                "linear_then_finetune", "imagenet", model="resnet18", epochs=10, head_epochs=3, head_learning_rate=0.5
+            )
         )
     )
     head, whole = phases_of(recipe, num_stages=6, where="r")
@@ -393,10 +401,10 @@ def test_two_stages_are_two_phases() -> None:
 
 
 def test_the_head_is_never_frozen() -> None:
-    recipe = PartialRecipe.model_validate_json(
-        json.dumps(pretrained("partial", "imagenet", model="resnet18", frozen_stages=6))
+    recipe = PartialFinetuneRecipe.model_validate_json(
+        json.dumps(pretrained("partial_finetune", "imagenet", model="resnet18", freeze_stages=6))
     )
-    with pytest.raises(InputError, match=r"r.frozen_stages is 6, but its network has 6 stages.*at most 5"):
+    with pytest.raises(InputError, match=r"r.freeze_stages is 6, but its network has 6 stages.*at most 5"):
         phases_of(recipe, num_stages=6, where="r")
 
 

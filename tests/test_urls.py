@@ -38,11 +38,11 @@ def section(name: str = "list.txt", **changes: Any) -> dict[str, Any]:
         "connections_per_host": 4,
         "delay_seconds": 0.0,
         "timeout_seconds": 2.0,
-        "tries": 2,
+        "max_attempts": 2,
         "max_wait_seconds": 1.0,
         "max_redirects": 5,
         "robots": "obey",
-        "open_hosts": ["127.0.0.1"],
+        "private_hosts": ["127.0.0.1"],
     }
     whole: dict[str, Any] = {
         "snapshot": "1",

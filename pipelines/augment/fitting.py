@@ -9,7 +9,7 @@ from PIL import Image
 from pipelines.core.crops import Crop
 from pipelines.images.decoding import Pixels, Reduced
 
-Fit = Literal["letterbox", "crop", "stretch"]
+Fit = Literal["letterbox", "center_crop", "squash"]
 
 GREY = 128
 """of the borders of a letterbox"""
@@ -33,13 +33,13 @@ def place(width: int, height: int, *, crop: Crop, fit: Fit, image_size: int) -> 
 
     Args:
         crop: the part that counts.
-        fit: letterbox keeps all of it and its shape, between grey borders; crop keeps its shape and loses what
-            stands out on the longer side; stretch keeps all of it and loses its shape.
+        fit: letterbox keeps all of it and its shape, between grey borders; center_crop keeps its shape and loses what
+            stands out on the longer side; squash keeps all of it and loses its shape.
         image_size: S, pixels.
     """
     left, right = _whole_pixels(crop.left, crop.right, width)
     top, bottom = _whole_pixels(crop.top, crop.bottom, height)
-    if fit == "crop":
+    if fit == "center_crop":
         left, top, right, bottom = _middle_square(left, top, right, bottom)
     size = (image_size, image_size)
     if fit == "letterbox":

@@ -50,7 +50,7 @@ def write_pack(
 
 def _chunks(params: AugmentParams, rows: Sequence[Row], ingest_dir: Path) -> list[_Chunk]:
     return [
-        _Chunk(ingest_dir, tuple(rows[start : start + CHUNK_IMAGES]), params.fit, params.image_size)
+        _Chunk(ingest_dir, tuple(rows[start : start + CHUNK_IMAGES]), params.resize_mode, params.image_size)
         for start in range(0, len(rows), CHUNK_IMAGES)
     ]
 

@@ -94,7 +94,7 @@ def augment(
     copied = [train[i]._replace(subset=COPIES) for i in plan.source.tolist()]
     _write_index(copied, plan.copy.tolist(), number, out_dir / f"{COPIES}.parquet")
     # what a person's own picture needs to become like these
-    write_json(out_dir / "pack.json", {"image_size": params.image_size, "fit": params.fit})
+    write_json(out_dir / "pack.json", {"image_size": params.image_size, "resize_mode": params.resize_mode})
 
     from pipelines.augment.preview import write_preview  # imports torch, since it runs what training runs
 

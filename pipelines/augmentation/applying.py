@@ -29,7 +29,7 @@ CPU_NUMBERS = 2**20
 GPU_NUMBERS = 2**26
 """on anything else: 256 MB, a bound for what the changes need beside the pictures"""
 
-MIRRORS = frozenset({"flip", "flip_vertical"})
+MIRRORS = frozenset({"hflip", "vflip"})
 
 COLOUR_OPS: dict[Op, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     Op.BRIGHTNESS: brighten,
@@ -113,7 +113,7 @@ def _worn(images: torch.Tensor, draws: Draws, policy: AugmentPolicy) -> torch.Te
         images = add_noise(images, draws.noise, draws.noise_place)
     if policy.jpeg:
         images = change_some(images, draws.jpeg > 0, lambda part, rows: save_as_jpeg(part, draws.jpeg[rows]))
-    if policy.erase:
+    if policy.random_erasing:
         images = _erase(images, draws)
     return images
 

@@ -56,7 +56,7 @@ def lookup(draws: Draws, *, height: int, width: int) -> Matrices:
         draws.crop_width, zeros, (draws.crop_left + draws.crop_width / 2 - 0.5) * width,
         zeros, draws.crop_height, (draws.crop_top + draws.crop_height / 2 - 0.5) * height,
     )  # fmt: skip
-    mirror = _matrices(1.0 - 2.0 * draws.flip, zeros, zeros, zeros, 1.0 - 2.0 * draws.flip_vertical, zeros)
+    mirror = _matrices(1.0 - 2.0 * draws.hflip, zeros, zeros, zeros, 1.0 - 2.0 * draws.vflip, zeros)
     shear_x = _matrices(ones, np.tan(np.radians(draws.shear_x)), zeros, zeros, ones, zeros)
     shear_y = _matrices(ones, zeros, zeros, np.tan(np.radians(draws.shear_y)), ones, zeros)
     result = crop @ mirror @ _turn(draws.angle, draws.zoom) @ shear_x @ shear_y

@@ -33,7 +33,7 @@ class Draws:
     """What happens to B pictures; every array is (B,) but for those that say otherwise.
 
     Args:
-        flip, flip_vertical: bool, mirrored or not.
+        hflip, vflip: bool, mirrored or not.
         angle: degrees, counter-clockwise.
         shift_x, shift_y: fraction of the side, to the right and down.
         zoom: factor of size; 1 leaves it.
@@ -55,8 +55,8 @@ class Draws:
             (draws/auto.py).
     """
 
-    flip: Flags
-    flip_vertical: Flags
+    hflip: Flags
+    vflip: Flags
     angle: Floats
     shift_x: Floats
     shift_y: Floats
@@ -86,7 +86,7 @@ class Draws:
     auto_value: Floats
 
     def __len__(self) -> int:
-        return len(self.flip)
+        return len(self.hflip)
 
     def part(self, first: int, last: int) -> "Draws":
         """Of the pictures first, first + 1, ..., last - 1."""
@@ -103,18 +103,18 @@ def draw(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Keys) -> Dra
     erase_width, erase_height = _rectangle(
         _between(ERASE_AREAS, number[streams.ERASE_AREA]), ERASE_ASPECTS, number[streams.ERASE_ASPECT]
     )
-    erased = number[streams.ERASE] < policy.erase
-    crop_width, crop_height = _crop(policy.crop, number[streams.CROP_AREA], number[streams.CROP_ASPECT])
+    erased = number[streams.ERASE] < policy.random_erasing
+    crop_width, crop_height = _crop(policy.random_resized_crop, number[streams.CROP_AREA], number[streams.CROP_ASPECT])
     blur, jpeg = policy.blur, policy.jpeg
-    auto_op, auto_value = draw_auto(policy.auto, seed=seed, epoch=epoch, pictures=pictures)
+    auto_op, auto_value = draw_auto(policy.auto_augment, seed=seed, epoch=epoch, pictures=pictures)
     return Draws(
-        flip=number[streams.FLIP] < policy.flip,
-        flip_vertical=number[streams.FLIP_VERTICAL] < policy.flip_vertical,
-        angle=either_way(policy.rotation, streams.ROTATION),
-        shift_x=either_way(policy.shift, streams.SHIFT_X),
-        shift_y=either_way(policy.shift, streams.SHIFT_Y),
+        hflip=number[streams.FLIP] < policy.hflip,
+        vflip=number[streams.FLIP_VERTICAL] < policy.vflip,
+        angle=either_way(policy.degrees, streams.ROTATION),
+        shift_x=either_way(policy.translate, streams.SHIFT_X),
+        shift_y=either_way(policy.translate, streams.SHIFT_Y),
         # as often larger as smaller
-        zoom=np.exp(either_way(float(np.log1p(policy.zoom)), streams.ZOOM)),
+        zoom=np.exp(either_way(float(np.log1p(policy.scale)), streams.ZOOM)),
         shear_x=either_way(policy.shear, streams.SHEAR_X),
         shear_y=either_way(policy.shear, streams.SHEAR_Y),
         corners=policy.perspective * number[streams.CORNERS : streams.CORNERS + 8].T,

@@ -62,14 +62,14 @@ def read_reference(params: ReferenceParams, *, root: Path, stack: ExitStack) -> 
         return Reference(params, pictures, table["label"].to_pylist(), table["source_path"].to_pylist())
     if not path.is_dir():
         raise InputError(
-            f"dedupe.against {params.name!r}: {params.path} is no file and no folder; give a manifest.parquet that "
-            "ingest wrote, or a folder of pictures, as a path from params.yaml"
+            f"dedupe.reference_sets {params.name!r}: {params.path} is no file and no folder; give a manifest.parquet "
+            "that ingest wrote, or a folder of pictures, as a path from params.yaml"
         )
     reference = _read_folder(params, path)
     if not reference.path:
         raise InputError(
-            f"dedupe.against {params.name!r}: none of the {count(reference.num_skipped, 'file')} below {params.path} "
-            "is a picture; correct the path, or take the entry out"
+            f"dedupe.reference_sets {params.name!r}: none of the {count(reference.num_skipped, 'file')} below "
+            f"{params.path} is a picture; correct the path, or take the entry out"
         )
     return reference
 

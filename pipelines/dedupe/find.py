@@ -181,7 +181,7 @@ def _near(
         seen,
         limit=limit,
         mirror=params.mirror,
-        turns=params.turns,
+        turns=params.rotations,
         large=large,
         foreign=np.arange(len(seen)) >= len(own),
     )

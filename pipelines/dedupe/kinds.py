@@ -2,12 +2,12 @@
 
     near    one is made from the other: resized, saved again, brightened, cut by up to 12 %, mirrored, marked in a
             corner, framed
-    recut   the same photograph, but each shows something that the other does not, or one was stretched: both were made
+    recrop  the same photograph, but each shows something that the other does not, or one was stretched: both were made
             from a third picture
-    alike   thumbnails agree and detail or colours do not, be it in one place: the next guitar of a shop, the same one
+    similar thumbnails agree and detail or colours do not, be it in one place: the next guitar of a shop, the same one
             with another pickup or in another finish, a burst of photographs
 
-Copies are dropped by default. For recut and alike pairs both images are kept, in the same split: dropping a picture
+Copies are dropped by default. For recrop and similar pairs both images are kept, in the same split: dropping a picture
 asks for more certainty than keeping two on one side.
 """
 
@@ -22,7 +22,7 @@ from pipelines.dedupe.hashes import SIDE
 from pipelines.dedupe.near import NearPairs
 from pipelines.dedupe.verify import Floats
 
-NOTHING, NEAR, RECUT, ALIKE = "", "near", "recut", "alike"
+NOTHING, NEAR, RECROP, SIMILAR = "", "near", "recrop", "similar"
 
 Truths = npt.NDArray[np.bool_]
 
@@ -56,7 +56,7 @@ _GREY, _GREY_SCORE = 1.5, 0.99  # all grey copies; without the score +2 copies
 # were made from a third one grows with N, the chance that one is a copy does not
 _OF_LIMIT = 0.8  # precision among 62,500 of CIFAR-10
 # derived: a cut of up to 12 % of an axis; an edge that sticks out, share of a side; unequal zoom of the axes, logarithm
-_MAX_CUT, _MAX_OVERHANG, _MAX_STRETCH = 0.13, 0.2 / SIDE, 0.02  # beyond: recut, in place of near
+_MAX_CUT, _MAX_OVERHANG, _MAX_STRETCH = 0.13, 0.2 / SIDE, 0.02  # beyond: recrop, in place of near
 # two of 32 pixels off each side, a cut of 10 % rounded up, are 0.1335
 _SLACK_CUT = 0.02
 # where there are few pictures: half the certainty is enough
@@ -103,8 +103,8 @@ def kinds_of(pairs: NearPairs, closer: Closer, sizes: Sizes, *, limit: float, sl
     # another part, or another colour of a part, is another thing: the doubt keeps both, in one group
     same = similar & (~large | (by_most & closer.whole) | (by_rest & closer.marked))
     same &= colourless | (closer.recoloured <= _RECOLOURED)
-    copies = np.where(made_from_each_other(closer.warp, sizes, slack=slack), NEAR, RECUT)
-    found: npt.NDArray[np.str_] = np.where(same, copies, np.where(similar | (pairs.score >= limit), ALIKE, NOTHING))
+    copies = np.where(made_from_each_other(closer.warp, sizes, slack=slack), NEAR, RECROP)
+    found: npt.NDArray[np.str_] = np.where(same, copies, np.where(similar | (pairs.score >= limit), SIMILAR, NOTHING))
     return found
 
 

@@ -18,10 +18,10 @@ HEADER = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind"
 DECISIONS_HEADER = Decision._fields
 
 # both pictures of such pairs stay: in one group, but where a chain of them would grow too wide
-_LOOK_ALIKES = ("alike", "embedding")
+_LOOK_ALIKES = ("similar", "embedding")
 # pairs that say that two classes were made of one set of photographs, and how many say so: equal files under two
 # labels are conflicts, not another cut
-_CHANGED, _MANY = ("near", "recut", "alike"), 3
+_CHANGED, _MANY = ("near", "recrop", "similar"), 3
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def csv_rows(
         recuts: drop or keep, of the params.
         unlabelled: the label of pictures that have none; it is at odds with no other.
     """
-    stay = _LOOK_ALIKES if recuts == "drop" else (*_LOOK_ALIKES, "recut")
+    stay = _LOOK_ALIKES if recuts == "drop" else (*_LOOK_ALIKES, "recrop")
     found: list[tuple[str, ...]] = []
     for pair in pairs:
         first, second = sorted(
@@ -144,10 +144,10 @@ def shared_photographs(duplicates: Path, num_images: Mapping[str, int]) -> list[
                 kinds[one, other][row["kind"]] += 1
     return [
         f"the classes {one!r} and {other!r} share photographs: {found.total()} pairs ({found['near']} near, "
-        f"{found['recut']} cut differently, {found['alike']} alike) among the {num_images[one]:,} and "
+        f"{found['recrop']} cut differently, {found['similar']} alike) among the {num_images[one]:,} and "
         f"{num_images[other]:,} files. There are probably more: copies cut by more than 12 % of a side are not found. "
         "If both came from one collection, make them one class, or look further with dedupe.embeddings: "
         "{min_cosine: 0.9, num_threads: 2}"
         for (one, other), found in sorted(kinds.items())
-        if found.total() >= _MANY and found["near"] + found["recut"] > 0
+        if found.total() >= _MANY and found["near"] + found["recrop"] > 0
     ]

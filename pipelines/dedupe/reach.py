@@ -19,7 +19,7 @@ from pipelines.dedupe.rows import Rows, first_rows
 COPY_OF = " (copy of "
 """stands in a note that a decision on a copy left"""
 
-_SAME = ("near", "recut")
+_SAME = ("near", "recrop")
 _Links = list[tuple[int, int]]
 _Stars = dict[int, list[int]]
 

@@ -20,7 +20,7 @@ from pipelines.images.shards import ShardReader
 from pipelines.params.dedupe import DedupeParams
 
 # a picture of a reference set that is only a look-alike is listed, and nothing is dropped for it
-_SAME = ("exact", "near", "recut")
+_SAME = ("exact", "near", "recrop")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def dedupe(
     standing = list(first_rows(rows, dropped=True).values())
     with ExitStack() as stack:
         shards = stack.enter_context(ShardReader(ingest_dir))
-        references = [read_reference(one, root=root, stack=stack) for one in params.against]
+        references = [read_reference(one, root=root, stack=stack) for one in params.reference_sets]
         foreign, place = joined(references)
         pictures = pictures_of(manifest, thumbnails, shards)
         found = find(params, rows, standing, pictures, foreign)
@@ -115,7 +115,7 @@ def dedupe(
             from pipelines.dedupe.embeddings import add_embedding_pairs
 
             add_embedding_pairs(params.embeddings, rows, standing, pictures, found, cache=cache / "dedupe")
-    rows, found = reach(rows, standing, found, copies=params.copies, recuts=params.recuts, unlabelled=unlabelled)
+    rows, found = reach(rows, standing, found, copies=params.duplicates, recuts=params.recrops, unlabelled=unlabelled)
     first_row = first_rows(rows)
     standing = list(first_row.values())
     foreign_rows = []
@@ -146,7 +146,7 @@ def dedupe(
     reasons = {standing[item]: reason for item, reason in gone.items()}
     write_table(deduped(manifest, rows, verdicts, reasons), out_dir / "manifest.parquet")
     write_csv(
-        out_dir / "duplicates.csv", HEADER, csv_rows(rows, pairs, foreign_rows, verdicts, params.recuts, unlabelled)
+        out_dir / "duplicates.csv", HEADER, csv_rows(rows, pairs, foreign_rows, verdicts, params.recrops, unlabelled)
     )
     taken = decision_rows(decisions, rows)
     write_csv(out_dir / "decisions.csv", DECISIONS_HEADER, taken)
@@ -164,7 +164,7 @@ def _in_reference_sets(foreign: list[ForeignRow], standing: list[int], found: Fo
         if one.drops:
             reason_of.setdefault(found.nodes[item_of[one.pair.row]], f"in {one.name}: {one.path}")
     direct = dict(reason_of)
-    for kind in ("near", "recut"):
+    for kind in ("near", "recrop"):
         for first, second in found.edges.get(kind, ()):
             for node, other in ((first, second), (second, first)):
                 if node in direct:
@@ -187,7 +187,7 @@ def _verdicts(
         kind: [(node_of[one], node_of[other]) for one, other in pairs if one in node_of and other in node_of]
         for kind, pairs in found.edges.items()
     }
-    near, recut = edges.get("near", []), edges.get("recut", [])
+    near, recut = edges.get("near", []), edges.get("recrop", [])
     items = [
         Item(
             rows.image_id[row],
@@ -202,11 +202,11 @@ def _verdicts(
     judged = judge(
         items,
         [node_of[found.nodes[item]] for item in left],
-        near + recut if params.recuts == "drop" else near,
-        recuts=() if params.recuts == "drop" else recut,
-        alike=edges.get("alike", []) + edges.get("embedding", []),
-        drop_copies=params.copies == "drop",
-        hold_conflicts=params.conflicts == "hold",
+        near + recut if params.recrops == "drop" else near,
+        recuts=() if params.recrops == "drop" else recut,
+        alike=edges.get("similar", []) + edges.get("embedding", []),
+        drop_copies=params.duplicates == "drop",
+        hold_conflicts=params.label_conflicts == "hold",
     )
     verdicts = {(item.image_id, item.label): verdict for item, verdict in zip(items, judged, strict=True)}
     for item in gone:
@@ -260,7 +260,7 @@ def _artifact(
         num_reached=sum(COPY_OF in note for note in rows.note),
         num_copies=found["copy"],
         num_together=sum(
-            pair.kind in ("recut", "alike", "embedding") and _together(verdicts[pair.first], verdicts[pair.second])
+            pair.kind in ("recrop", "similar", "embedding") and _together(verdicts[pair.first], verdicts[pair.second])
             for pair in pairs
         ),
     )

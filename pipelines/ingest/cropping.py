@@ -4,7 +4,7 @@ from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.errors import ImageError
 from pipelines.images.decoding import Sketch
 from pipelines.ingest.listing import Box
-from pipelines.params.ingest import CentreCrop, CropParams, FaceCrop
+from pipelines.params.ingest import CenterCrop, CropParams, FaceCrop
 
 
 def check_crop(params: CropParams) -> None:
@@ -21,7 +21,7 @@ def check_crop(params: CropParams) -> None:
 
 def asks_for_crop(params: CropParams) -> bool:
     """Whether pictures without a box of their own are cropped, so that `find_crop` must see each."""
-    return isinstance(params, CentreCrop | FaceCrop)
+    return isinstance(params, CenterCrop | FaceCrop)
 
 
 def find_crop(params: CropParams | None, data: bytes, sketch: Sketch, box: Box | None, *, max_pixels: int) -> Crop:
@@ -40,7 +40,7 @@ def find_crop(params: CropParams | None, data: bytes, sketch: Sketch, box: Box |
     """
     if box is not None:
         return _of_box(box, sketch)
-    if isinstance(params, CentreCrop):
+    if isinstance(params, CenterCrop):
         return _centre(sketch)
     if isinstance(params, FaceCrop):
         return _of_face(params, data, sketch, max_pixels)
@@ -74,14 +74,14 @@ def _of_face(params: FaceCrop, data: bytes, sketch: Sketch, max_pixels: int) -> 
         if face.confidence >= params.min_confidence and min(face.width, face.height) >= params.min_side
     ]
     if not faces:
-        if params.none == "reject":
+        if params.if_no_face == "reject":
             raise ImageError(
                 "no-face", f"none of at least {params.min_side} px and confidence {params.min_confidence:g}"
             )
-        return _centre(sketch) if params.none == "centre" else WHOLE
-    if len(faces) > 1 and params.several != "largest":
-        if params.several == "reject":
-            raise ImageError("several-faces", f"{len(faces)} faces; ingest.crop.several is reject")
+        return _centre(sketch) if params.if_no_face == "center" else WHOLE
+    if len(faces) > 1 and params.if_several != "largest":
+        if params.if_several == "reject":
+            raise ImageError("several-faces", f"{len(faces)} faces; ingest.crop.if_several is reject")
         return WHOLE
     face = faces[0]
     longer = max(face.width, face.height)

@@ -39,26 +39,26 @@ class TrivialAugment(Section):
 class AugmentPolicy(Section):
     """Random changes, drawn anew for each picture and epoch.
 
-    Zero switches a change off; of crop it is 1, and of blur, jpeg and auto null.
+    Zero switches a change off; of random_resized_crop it is 1, and of blur, jpeg and auto_augment null.
     """
 
-    flip: Fraction
+    hflip: Fraction
     """probability of a mirror image, left for right"""
-    flip_vertical: Fraction
+    vflip: Fraction
     """probability of one upside down"""
-    rotation: Annotated[float, Field(ge=0.0, le=180.0)]
+    degrees: Annotated[float, Field(ge=0.0, le=180.0)]
     """largest turn either way, degrees"""
-    shift: Annotated[float, Field(ge=0.0, le=0.5)]
+    translate: Annotated[float, Field(ge=0.0, le=0.5)]
     """largest shift either way, fraction of the side"""
-    zoom: Annotated[float, Field(ge=0.0, le=0.9)]
+    scale: Annotated[float, Field(ge=0.0, le=0.9)]
     """largest change of size either way, fraction"""
     shear: Annotated[float, Field(ge=0.0, le=60.0)]
     """largest slant either way of each side, degrees"""
     perspective: Annotated[float, Field(ge=0.0, le=0.6)]
     """largest move of each corner towards the middle, fraction of the way there; above 2/3 a picture may fold over"""
-    crop: Annotated[float, Field(gt=0.0, le=1.0)]
+    random_resized_crop: Annotated[float, Field(gt=0.0, le=1.0)]
     """smallest part that is cut out and made as large as the whole, share of the area; its shape is 3:4 to 4:3"""
-    erase: Fraction
+    random_erasing: Fraction
     """probability that a rectangle of 2 to 20 % of the picture is greyed out"""
     brightness: Fraction
     """largest change of brightness either way, fraction"""
@@ -75,11 +75,11 @@ class AugmentPolicy(Section):
     """saved as a JPEG and read again"""
     scribble: Fraction
     """probability of one to three strokes of a pen"""
-    auto: Annotated[RandAugment | TrivialAugment, Field(discriminator="kind")] | None
+    auto_augment: Annotated[RandAugment | TrivialAugment, Field(discriminator="kind")] | None
 
 
 OFF: Mapping[str, float | None] = {
-    name: None if name in ("blur", "jpeg", "auto") else 1.0 if name == "crop" else 0.0
+    name: None if name in ("blur", "jpeg", "auto_augment") else 1.0 if name == "random_resized_crop" else 0.0
     for name in AugmentPolicy.model_fields
 }
 """the values that switch the changes of a policy off"""
@@ -102,7 +102,7 @@ class CopyParams(Section):
 class AugmentParams(Section):
     image_size: Annotated[int, Field(ge=8, le=2048)]
     """side of the packed square pictures, pixels: the largest at which any recipe trains"""
-    fit: Literal["letterbox", "crop", "stretch"]
+    resize_mode: Literal["letterbox", "center_crop", "squash"]
     """how a picture becomes square: grey borders, its middle, or squeezed"""
     seed: Seed
     """of the draws of copies and of the preview; training draws from train.seed"""

@@ -33,24 +33,26 @@ class DedupeParams(Section):
     """look for near copies too, not only for equal files and equal pixels"""
     mirror: bool
     """a mirrored picture is a near copy"""
-    turns: bool
+    rotations: bool
     """a picture turned by 90, 180 or 270 degrees is a near copy, with `mirror` in all eight orientations; costs a
     quarter more time"""
     min_score: Annotated[float, Field(ge=0.5, le=1.0)]
     """how alike two thumbnails must be to count as near copies: correlation after alignment; rises by itself with N"""
-    copies: Literal["drop", "keep"]
+    duplicates: Literal["drop", "keep"]
     """drop: the best picture of a group stays; keep: all stay, and the group is never split"""
-    recuts: Literal["drop", "keep"]
-    """the same photograph cut differently, so that neither holds all of the other: as copies"""
-    conflicts: Literal["hold", "keep"]
+    recrops: Literal["drop", "keep"]
+    """the same photograph cut differently, so that neither holds all of the other: as duplicates"""
+    label_conflicts: Literal["hold", "keep"]
     """a picture under two labels: hold out until data/decisions/ settles it, or keep both"""
     embeddings: EmbeddingParams | None
-    against: tuple[ReferenceParams, ...]
+    reference_sets: tuple[ReferenceParams, ...]
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [reference.name for reference in self.against]
+        names = [reference.name for reference in self.reference_sets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"dedupe.against names {', '.join(twice)} more than once; give each set a name of its own")
+            raise ValueError(
+                f"dedupe.reference_sets names {', '.join(twice)} more than once; give each set a name of its own"
+            )
         return self

@@ -20,14 +20,14 @@ class DownloadParams(Section):
     """between two requests to one host; robots.txt may ask for more"""
     timeout_seconds: PositiveFloat
     """for one try, from connecting to the last byte"""
-    tries: Annotated[int, Field(ge=1, le=20)]
+    max_attempts: Annotated[int, Field(ge=1, le=20)]
     """of one URL, where a later one may succeed: 408, 429, 5xx, a broken connection"""
     max_wait_seconds: PositiveFloat
     """longest pause before another try; a Retry-After beyond it ends the tries"""
     max_redirects: Annotated[int, Field(ge=0, le=20)]
     robots: Literal["obey", "ignore"]
     """robots.txt of each host, and X-Robots-Tag: noai of an answer; ignore them only for hosts whose owner agreed"""
-    open_hosts: tuple[Annotated[str, Field(pattern=r"^[^\s/@?#]+$")], ...]
+    private_hosts: tuple[Annotated[str, Field(pattern=r"^[^\s/@?#]+$")], ...]
     """hosts, as URLs name them (host or host:port), that may lie in private, loopback or link-local networks; all
     others there are refused"""
 
@@ -39,10 +39,10 @@ class NoCrop(Section):
     kind: Literal["none"]
 
 
-class CentreCrop(Section):
+class CenterCrop(Section):
     """The largest centred square."""
 
-    kind: Literal["centre"]
+    kind: Literal["center"]
 
 
 class FileCrop(Section):
@@ -63,13 +63,13 @@ class FaceCrop(Section):
     """faces with a shorter side do not count, pixels"""
     min_confidence: Fraction
     """of the detector that it is a face: below 0.5 anything, from 0.85 on few false ones, faces rarely get 0.95"""
-    none: Literal["whole", "centre", "reject"]
+    if_no_face: Literal["whole", "center", "reject"]
     """pictures without a face that counts"""
-    several: Literal["largest", "whole", "reject"]
+    if_several: Literal["largest", "whole", "reject"]
     """pictures with several faces that count"""
 
 
-CropParams = Annotated[NoCrop | CentreCrop | FileCrop | FaceCrop, Field(discriminator="kind")]
+CropParams = Annotated[NoCrop | CenterCrop | FileCrop | FaceCrop, Field(discriminator="kind")]
 
 
 class IngestParams(Section):

@@ -16,7 +16,7 @@ from pipelines.params.base import Section
 from pipelines.params.dedupe import DedupeParams
 from pipelines.params.evaluate import EvaluateParams
 from pipelines.params.ingest import IngestParams
-from pipelines.params.recipes import FrozenRecipe
+from pipelines.params.recipes import LinearProbeRecipe
 from pipelines.params.report import ReportParams
 from pipelines.params.retrain import RetrainParams
 from pipelines.params.split import SplitParams
@@ -59,7 +59,7 @@ class Params(Section):
                     f"{where}.image_size {recipe.image_size} is larger than augment.image_size "
                     f"{self.augment.image_size}: packed pictures are never enlarged; raise augment.image_size"
                 )
-            if not isinstance(recipe, FrozenRecipe) and recipe.augmentation not in self.augment.policies:
+            if not isinstance(recipe, LinearProbeRecipe) and recipe.augmentation not in self.augment.policies:
                 raise ValueError(
                     f"{where}.augmentation {recipe.augmentation!r} is not among augment.policies "
                     f"({', '.join(self.augment.policies)}); name one of these or add it"
@@ -70,12 +70,12 @@ class Params(Section):
     def mirroring(self) -> list[str]:
         """What to change so that training mirrors no picture, where left and right tell classes apart."""
         members = {name: self.train.recipes[name] for name in self.train.all_members}
-        policies = {recipe.augmentation for recipe in members.values() if not isinstance(recipe, FrozenRecipe)}
+        policies = {recipe.augmentation for recipe in members.values() if not isinstance(recipe, LinearProbeRecipe)}
         policies |= {self.augment.copies.policy} if self.augment.copies else set()
-        flips = [name for name, policy in self.augment.policies.items() if name in policies and policy.flip > 0]
-        views = [name for name, recipe in members.items() if any("mirror" in view for view in recipe.views)]
-        return [f"augment.policies.{name}.flip: 0" for name in flips] + [
-            f"train.recipes.{name}.views: without mirror" for name in views
+        flips = [name for name, policy in self.augment.policies.items() if name in policies and policy.hflip > 0]
+        views = [name for name, recipe in members.items() if any("hflip" in view for view in recipe.tta)]
+        return [f"augment.policies.{name}.hflip: 0" for name in flips] + [
+            f"train.recipes.{name}.tta: without hflip" for name in views
         ]
 
 

@@ -43,16 +43,16 @@ class Constant(Section):
 
 class Step(Section):
     kind: Literal["step"]
-    every_epochs: PositiveInt
-    factor: Factor
+    step_size: PositiveInt
+    gamma: Factor
     """by which the learning rate is multiplied after each such span"""
 
 
 class Cosine(Section):
-    """Half a cosine, down to `end` at the last step."""
+    """Half a cosine, down to `min_lr_ratio` at the last step."""
 
     kind: Literal["cosine"]
-    end: Annotated[float, Field(ge=0.0, lt=1.0)]
+    min_lr_ratio: Annotated[float, Field(ge=0.0, lt=1.0)]
     """share of the learning rate that is left at the end"""
 
 
@@ -60,14 +60,14 @@ class OneCycle(Section):
     """Smith and Topin 2018: up along half a cosine, then down to almost nothing."""
 
     kind: Literal["one_cycle"]
-    rise: Factor
+    pct_start: Factor
     """share of the steps that go up; 0.3 is usual"""
-    start: Factor
-    """share of the learning rate to begin with; 0.04 is usual"""
+    div_factor: Annotated[float, Field(gt=1.0)]
+    """the first step has the learning rate divided by this; 25 is usual"""
 
 
 class Plateau(Section):
-    """Lower whenever the stopping metric has not improved."""
+    """Lower whenever the metric of early_stopping has not improved."""
 
     kind: Literal["plateau"]
     factor: Factor

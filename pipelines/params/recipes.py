@@ -8,12 +8,12 @@ from pipelines.params.base import Count, Fraction, Name, PathText, PositiveFloat
 from pipelines.params.networks import Mlp, Network, NetworkName, Weights, has_batch_norm
 from pipelines.params.optimizers import Optimizer, Schedule
 
-View = Literal["plain", "mirror", "zoom", "zoom_mirror", "turn_left", "turn_right"]
-"""plain: as packed; zoom: its middle 87.5 %; turned by 10 degrees"""
+TtaView = Literal["original", "hflip", "center_crop", "center_crop_hflip", "turn_left", "turn_right"]
+"""original: as packed; hflip: mirrored; center_crop: its middle 87.5 %; turned by 10 degrees"""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 """of the arithmetic; auto: the fastest that is safe for network and device, recorded with the member"""
-Colour = Literal["rgb", "grey"]
-"""grey: one channel of luma, for pictures whose colour says nothing"""
+InChans = Literal[1, 3]
+"""channels of the input; 1: luma, for pictures whose colour says nothing"""
 Target = Name
 """label, or one of the label columns of a table that were joined to it (gender, status)"""
 
@@ -22,7 +22,7 @@ class LogisticHead(Section):
     """Multinomial logistic regression on cached features, fitted by L-BFGS to the optimum."""
 
     kind: Literal["logistic_regression"]
-    inverse_strengths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    Cs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """values of C to try; the one with the best validation loss is kept"""
 
 
@@ -37,16 +37,16 @@ class SgdHead(Section):
     batch_size: PositiveInt
 
 
-class FrozenRecipe(Section):
+class LinearProbeRecipe(Section):
     """A pretrained backbone as it is; only a head is fitted, on features computed once."""
 
-    tuning: Literal["frozen"]
+    tuning: Literal["linear_probe"]
     model: NetworkName
     weights: Weights
     image_size: Annotated[int, Field(ge=32, le=1024)]
     """side of the pictures the backbone sees, pixels"""
     target: Target
-    views: Annotated[tuple[View, ...], Field(min_length=1)]
+    tta: Annotated[tuple[TtaView, ...], Field(min_length=1)]
     """of each picture: the head learns from all, a prediction is their mean"""
     precision: Precision
     head: Annotated[LogisticHead | SgdHead, Field(discriminator="kind")]
@@ -68,20 +68,8 @@ class Focal(Section):
 Loss = Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
 
 
-class Mixing(Section):
-    """Pictures of a batch mixed in pairs, and their labels with them."""
-
-    mixup: Annotated[float, Field(ge=0.0, le=10.0)]
-    """alpha of Mixup (Zhang et al. 2018), the weighted mean of two pictures; 0 is off, 0.2 is usual"""
-    cutmix: Annotated[float, Field(ge=0.0, le=10.0)]
-    """alpha of CutMix (Yun et al. 2019), a rectangle of another picture; 0 is off, 1.0 is usual. With both, each
-    batch takes one of them"""
-    probability: Fraction
-    """of a batch to be mixed"""
-
-
-class Stopping(Section):
-    metric: Literal["val_loss", "val_accuracy", "val_macro_f1"]
+class EarlyStopping(Section):
+    monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"]
     """by which an epoch is the best so far; its weights are kept"""
     patience: PositiveInt
     """epochs without a better one before training stops"""
@@ -96,7 +84,7 @@ class Distillation(Section):
     """softens both sides' probabilities; 2 to 5 is usual"""
     weight: Fraction
     """of the teachers' loss; the labels' loss gets the rest"""
-    see: Literal["augmented", "plain"]
+    teacher_input: Literal["augmented", "original"]
     """what teachers look at: the same augmented pictures, at each step; or each picture once, as it is"""
 
 
@@ -117,16 +105,22 @@ class TrainedRecipe(Section):
 
     image_size: Annotated[int, Field(ge=8, le=1024)]
     """side of the pictures the network sees, pixels"""
-    colour: Colour
-    stem: Literal["standard", "small"]
-    """first layers: as published, or for pictures up to about 64 px, at full resolution and up to 16 times the work"""
+    in_chans: InChans
+    stem: Literal["standard", "cifar"]
+    """first layers: as published; or, for pictures up to about 64 px, at full resolution and up to 16 times the work"""
     target: Target
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
     """before the last layer; of an mlp and of nin, after every hidden one"""
     augmentation: Name
     """one of augment.policies"""
-    mixing: Mixing | None
-    balance: Literal["none", "weights", "sampling"]
+    mixup: Annotated[float, Field(ge=0.0, le=10.0)]
+    """alpha of Mixup (Zhang et al. 2018), the weighted mean of two pictures and their labels; 0 is off, 0.2 is usual"""
+    cutmix: Annotated[float, Field(ge=0.0, le=10.0)]
+    """alpha of CutMix (Yun et al. 2019), a rectangle of another picture; 0 is off, 1.0 is usual. With both, each
+    picture gets one of them"""
+    mixup_prob: Fraction
+    """probability that a picture is mixed, where mixup or cutmix is on"""
+    class_balance: Literal["none", "loss_weights", "oversampling"]
     """of rare classes: nothing; their loss counts more; or they are drawn more often (each class as often as any)"""
     loss: Loss
     optimizer: Optimizer
@@ -136,34 +130,41 @@ class TrainedRecipe(Section):
     epochs: PositiveInt
     batch_size: PositiveInt
     """pictures of one step of the optimiser; a lone last picture, which batch norm cannot take, joins another step"""
-    accumulate: PositiveInt
+    grad_accum_steps: PositiveInt
     """parts that a batch is computed in, to save memory; doubled by itself where memory runs out. Where batch norms
     learn or pictures are mixed, each holds two or more"""
-    max_gradient_norm: PositiveFloat | None
+    clip_grad_norm: PositiveFloat | None
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None
     """per step: validate and keep an exponential moving average of the weights; 0.999 is usual"""
-    stopping: Stopping
+    early_stopping: EarlyStopping
     precision: Precision
     compile: bool
     """torch.compile: pays from minutes of training on a GPU on, costs about one to begin with; slower on most CPUs"""
-    views: Annotated[tuple[View, ...], Field(min_length=1)]
+    tta: Annotated[tuple[TtaView, ...], Field(min_length=1)]
     """test-time augmentation: a prediction is the mean over these"""
     distillation: Distillation | None
     pseudo_labels: PseudoLabels | None
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
-        if self.mixing and self.mixing.mixup == 0.0 and self.mixing.cutmix == 0.0:
-            raise ValueError("mixing has mixup 0 and cutmix 0, so it does nothing: give one of them, or mixing: null")
-        if self.accumulate > self.batch_size:
-            raise ValueError(f"accumulate {self.accumulate} parts of batch_size {self.batch_size}: make it smaller")
+        if self.grad_accum_steps > self.batch_size:
+            raise ValueError(
+                f"grad_accum_steps {self.grad_accum_steps} parts of batch_size {self.batch_size}: make it smaller"
+            )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs {self.warmup_epochs} leave nothing of {self.epochs} epochs; make it smaller"
             )
-        if self.loss.kind == "focal" and self.mixing:
-            raise ValueError("loss focal counts easy pictures less, which mixed ones are not: set mixing: null")
+        if self.loss.kind == "focal" and self.mixes:
+            raise ValueError(
+                "loss focal counts easy pictures less, which mixed ones are not: set mixup and cutmix to 0"
+            )
         return self
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures are mixed in pairs."""
+        return (self.mixup > 0.0 or self.cutmix > 0.0) and self.mixup_prob > 0.0
 
 
 class ScratchRecipe(TrainedRecipe):
@@ -194,24 +195,24 @@ class _PretrainedRecipe(TrainedRecipe):
         return self
 
 
-class FullRecipe(_PretrainedRecipe):
+class FinetuneRecipe(_PretrainedRecipe):
     """Every weight goes on learning."""
 
-    tuning: Literal["full"]
+    tuning: Literal["finetune"]
 
 
-class PartialRecipe(_PretrainedRecipe):
+class PartialFinetuneRecipe(_PretrainedRecipe):
     """The first stages stay as they came; their batch norms too."""
 
-    tuning: Literal["partial"]
-    frozen_stages: PositiveInt
+    tuning: Literal["partial_finetune"]
+    freeze_stages: PositiveInt
     """how many, counted from the picture; the head is the last stage and is never frozen"""
 
 
-class TwoStageRecipe(_PretrainedRecipe):
+class LinearThenFinetuneRecipe(_PretrainedRecipe):
     """First the head alone, then all of it."""
 
-    tuning: Literal["two_stage"]
+    tuning: Literal["linear_then_finetune"]
     head_epochs: PositiveInt
     """of `epochs`, those for the head alone; the schedule covers the rest"""
     head_learning_rate: PositiveFloat
@@ -226,18 +227,18 @@ class TwoStageRecipe(_PretrainedRecipe):
         return self
 
 
-PretrainedRecipe = FullRecipe | PartialRecipe | TwoStageRecipe
-NetworkRecipe = ScratchRecipe | FullRecipe | PartialRecipe | TwoStageRecipe
-Recipe = Annotated[FrozenRecipe | NetworkRecipe, Field(discriminator="tuning")]
+PretrainedRecipe = FinetuneRecipe | PartialFinetuneRecipe | LinearThenFinetuneRecipe
+NetworkRecipe = ScratchRecipe | FinetuneRecipe | PartialFinetuneRecipe | LinearThenFinetuneRecipe
+Recipe = Annotated[LinearProbeRecipe | NetworkRecipe, Field(discriminator="tuning")]
 
 
-def needs(recipe: FrozenRecipe | NetworkRecipe) -> tuple[str, ...]:
+def needs(recipe: LinearProbeRecipe | NetworkRecipe) -> tuple[str, ...]:
     """The members that must be trained before a recipe: those it starts from or learns from."""
     found: list[str] = []
     weights = getattr(recipe, "weights", None)
     if weights is not None and weights != "imagenet" and weights.kind == "member":
         found.append(weights.member)
-    if not isinstance(recipe, FrozenRecipe) and recipe.distillation:
+    if not isinstance(recipe, LinearProbeRecipe) and recipe.distillation:
         found += recipe.distillation.teachers
     return tuple(dict.fromkeys(found))
 
@@ -248,7 +249,7 @@ def smallest_part(recipe: NetworkRecipe, *, learns_norms: bool) -> int:
     Args:
         learns_norms: whether any batch norm of the network learns.
     """
-    return 2 if learns_norms or recipe.mixing else 1
+    return 2 if learns_norms or recipe.mixes else 1
 
 
 def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bool | None = None) -> str:
@@ -260,13 +261,13 @@ def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bo
             know what the frozen stages of a partial one hold.
     """
     if learns_norms is None:
-        frozen = isinstance(recipe, PartialRecipe) or getattr(recipe, "freeze_norms", False)
+        frozen = isinstance(recipe, PartialFinetuneRecipe) or getattr(recipe, "freeze_norms", False)
         learns_norms = has_batch_norm(recipe.model) and not frozen
     least = smallest_part(recipe, learns_norms=learns_norms)
-    parts = recipe.accumulate * num_devices
+    parts = recipe.grad_accum_steps * num_devices
     if recipe.batch_size >= parts * least:
         return ""
-    among = f", accumulate {recipe.accumulate} and train.num_devices {num_devices}" if parts > 1 else ""
+    among = f", grad_accum_steps {recipe.grad_accum_steps} and train.num_devices {num_devices}" if parts > 1 else ""
     why = f"batch_size {recipe.batch_size}{among} make parts of {recipe.batch_size // parts} pictures"
     remedy = f"raise batch_size to {parts * least}{' or make fewer parts' if parts > 1 else ''}"
     if learns_norms:
@@ -274,4 +275,8 @@ def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bo
         if not isinstance(recipe, ScratchRecipe):
             others = f"set freeze_norms: true, or {others}"
         return f"{why}, of which batch norm needs 2: {remedy}, or {others}"
-    return f"{why}, of which mixing needs 2: {remedy}, or set mixing: null" if recipe.mixing else f"{why}: {remedy}"
+    return (
+        f"{why}, of which mixing needs 2: {remedy}, or set mixup and cutmix to 0"
+        if recipe.mixes
+        else f"{why}: {remedy}"
+    )

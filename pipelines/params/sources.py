@@ -74,7 +74,7 @@ class FolderSource(Section):
     """which part of path/a/b/x.jpg is the label: a, b, or a/b"""
     subset_from: SubsetFrom = None
     """first_folder: the folders train, val and test (training, valid, validation, dev, testing too) hold the class
-    folders, from which label_from then counts; for split.method: given"""
+    folders, from which label_from then counts; for split.method: predefined"""
     symlinks: Symlinks
     """skip: counted as rejects; follow: read, but never out of the folder and never in a circle; follow_anywhere: also
     out of the folder, as into the caches of DVC and git-annex"""
@@ -140,7 +140,7 @@ class TableSource(Section):
     joined_by: Text
     """what stands between the values of several label columns: male×warrior"""
     subset_column: Text | None
-    """says train, val or test (training, valid, validation, dev, testing too); for split.method: given"""
+    """says train, val or test (training, valid, validation, dev, testing too); for split.method: predefined"""
     subset_from: Literal["file_name"] | None = None
     """the same from the names of a table's parts: train-00000-of-00004.parquet, test/0000.parquet"""
     group_column: Text | None = None
@@ -210,7 +210,7 @@ class TorchvisionSource(Section):
     """where its files lie or are downloaded to, relative to params.yaml or absolute"""
     splits: Annotated[tuple[Text, ...], Field(min_length=1)]
     """which parts to read, by torchvision's names (train, test, val, trainval, …), of EMNIST such as letters-train, of
-    a data set without parts: all; kept for split.method: given"""
+    a data set without parts: all; kept for split.method: predefined"""
     options: dict[Literal["size", "small", "partition", "annotation_level", "image_set", "folds"], str | int | bool]
     """what else the class is told: size: 160px for Imagenette, annotation_level: family for FGVCAircraft; or
     {}"""

@@ -18,14 +18,14 @@ FACTOR = "factors."
 
 class SplitParams(Section):
     seed: Seed
-    method: Literal["exact", "stable", "given"]
-    """exact: best stratification of a fixed set; stable: by hash, so that growth never moves an old picture; given: as
-    the source says (its column given_subset)"""
+    method: Literal["stratified", "hash", "predefined"]
+    """stratified: best stratification of a fixed set; hash: by hash, so that growth never moves an old picture;
+    predefined: as the source says (its column given_subset)"""
     val_fraction: Share
-    """of all pictures kept; with `given`, of the pictures given for training, and only where none is given for
+    """of all pictures kept; with `predefined`, of the pictures given for training, and only where none is given for
     validation; unused when folds > 1"""
     test_fraction: Share
-    """of all pictures kept; with `given`, of the pictures without a given subset, under `unassigned: stratify`"""
+    """of all pictures kept; with `predefined`, of the pictures without a given subset, under `unassigned: stratify`"""
     folds: PositiveInt
     """1: one validation set; k > 1: stratified group k-fold over everything but the test set"""
     rare_classes: Literal["refuse", "train_only", "merge"]
@@ -38,10 +38,10 @@ class SplitParams(Section):
     (page_url, creator, query), url_host or page_host, the group_column of a table, or factors.<name> of its label
     columns"""
     unassigned: Literal["refuse", "train", "stratify"]
-    """of method given, for pictures that the source gives no subset: stop, train on them, or divide them by the
+    """of method predefined, for pictures that the source gives no subset: stop, train on them, or divide them by the
     fractions. One whose copy has a subset goes where the copy goes"""
     leaks: Literal["keep_test", "keep_train", "refuse", "keep"]
-    """of method given, for copies that lie in two of its subsets: keep_test leaves the test set whole and takes their
+    """of method predefined, for copies in two of its subsets: keep_test leaves the test set whole and takes their
     copies out of validation and training; keep_train the reverse; refuse stops; keep leaves the leak, and every result
     says so"""
     unlabelled: str | None
@@ -78,15 +78,19 @@ class SplitParams(Section):
         """Whether what this section asks of the sources is there: told before they are read, not after.
 
         Raises:
-            ValueError: no source has what group_by names, or, of method given, any subset.
+            ValueError: no source has what group_by names, or, of method predefined, any subset.
         """
         tables = [source for source in sources if isinstance(source, TableSource)]
         subsets = [getattr(one, key, None) for one in sources for key in ("subset_column", "subset_from")]
-        if self.method == "given" and not any(subsets) and not any(source.kind == "torchvision" for source in sources):
+        if (
+            self.method == "predefined"
+            and not any(subsets)
+            and not any(source.kind == "torchvision" for source in sources)
+        ):
             raise ValueError(
-                "split.method is given, but no entry of ingest.sources says which picture is in which subset: set "
+                "split.method is predefined, but no entry of ingest.sources says which picture is in which subset: set "
                 "subset_from: first_folder where the folders train, val and test hold the class folders, or "
-                "subset_column of a table; or set split.method: exact"
+                "subset_column of a table; or set split.method: stratified"
             )
         name, groups = self.group_by, sorted({table.group_column for table in tables if table.group_column})
         factors = sorted({FACTOR + column for table in tables for column in table.label_columns})

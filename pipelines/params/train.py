@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipelines.params.base import Count, Name, PositiveInt, Section, Seed
-from pipelines.params.recipes import FrozenRecipe, NetworkRecipe, Recipe, needs, too_small_parts
+from pipelines.params.recipes import LinearProbeRecipe, NetworkRecipe, Recipe, needs, too_small_parts
 
 Tracker = Literal["dvclive", "wandb", "mlflow", "tensorboard"]
 
@@ -17,9 +17,9 @@ class TrainParams(Section):
     device: Literal["auto", "cpu", "cuda", "mps"]
     num_devices: PositiveInt
     """GPUs (or processes on the CPU) that train one member together, started by torchrun"""
-    fast: bool
-    """on a GPU, let kernels choose the fastest arithmetic: a repeated run differs in the last digits; recorded"""
-    resident_bytes: Count
+    deterministic: bool
+    """false: on a GPU, kernels choose the fastest arithmetic; a repeated run differs in the last digits; recorded"""
+    max_device_cache_bytes: Count
     """packs up to this size lie in the device's memory; larger ones are streamed from the disk while it computes. No
     result depends on it"""
     trackers: tuple[Tracker, ...]
@@ -58,7 +58,7 @@ class TrainParams(Section):
     @model_validator(mode="after")
     def _parts_are_large_enough(self) -> Self:
         for name, recipe in self.recipes.items():
-            if not isinstance(recipe, FrozenRecipe) and (
+            if not isinstance(recipe, LinearProbeRecipe) and (
                 wrong := too_small_parts(recipe, num_devices=self.num_devices)
             ):
                 raise ValueError(f"recipes.{name}: {wrong}")
@@ -88,4 +88,4 @@ class TrainParams(Section):
         return self
 
 
-__all__ = ["FrozenRecipe", "NetworkRecipe", "Recipe", "TrainParams", "needs"]
+__all__ = ["LinearProbeRecipe", "NetworkRecipe", "Recipe", "TrainParams", "needs"]

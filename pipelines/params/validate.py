@@ -96,7 +96,7 @@ class ValidateParams(Section):
     provenance: Switch
     """whether every picture kept must have a url or a page_url"""
     max_unassigned_fraction: FractionRule
-    """pictures whose source names no subset (train, val, test), of the pictures kept; for split.method: given"""
+    """pictures whose source names no subset (train, val, test), of the pictures kept; for split.method: predefined"""
     max_source_association: FractionRule
     """how far the source gives the label away: Cramér's V, corrected for chance; 0: not at all, 1: wholly. A model may
     then learn the source's looks in the place of the class"""

@@ -110,8 +110,16 @@ def _fault(rule: dict[str, Any]) -> str:
 def _untried(inputs: Inputs, train: TrainParams) -> list[Action]:
     """A recipe that tunes the whole network, listed but not run, where all that ran is frozen."""
     wrong = 1.0 - (inputs.metrics["accuracy"]["value"] or 0.0)
-    tuned = [name for name, recipe in train.recipes.items() if recipe.tuning in ("full", "partial", "two_stage")]
-    if any(train.recipes[name].tuning != "frozen" for name in train.all_members) or wrong < WORTH_TUNING or not tuned:
+    tuned = [
+        name
+        for name, recipe in train.recipes.items()
+        if recipe.tuning in ("finetune", "partial_finetune", "linear_then_finetune")
+    ]
+    if (
+        any(train.recipes[name].tuning != "linear_probe" for name in train.all_members)
+        or wrong < WORTH_TUNING
+        or not tuned
+    ):
         return []
     return [
         Action(
@@ -245,7 +253,7 @@ def _overfit(inputs: Inputs, train: TrainParams) -> list[Action]:
     """Of frozen members nothing is said: they have no augmentation, and validation chose their regularisation."""
     gaps = []
     for (member, _), history in inputs.histories.items():
-        if train.recipes[member].tuning == "frozen" or not history.get("val_loss"):
+        if train.recipes[member].tuning == "linear_probe" or not history.get("val_loss"):
             continue
         best = int(np.nanargmin(history["val_loss"])) if not np.isnan(history["val_loss"]).all() else -1
         gap = history["train_accuracy"][best] - history["val_accuracy"][best]

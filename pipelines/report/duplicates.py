@@ -12,9 +12,9 @@ MEANINGS = {
     "exact": "of equal bytes",
     "pixels": "of equal pixels",
     "near": "nearly equal",
-    "recut": "one photograph cut differently",
+    "recrop": "one photograph cut differently",
     "embedding": "alike to a network",
-    "alike": "alike but for detail or colour",
+    "similar": "alike but for detail or colour",
 }
 _IN = " in "
 """dedupe's kinds of pairs with a reference set: "near in last month\""""
@@ -22,7 +22,7 @@ _IN = " in "
 
 @dataclass(frozen=True)
 class Reference:
-    """What a reference set of dedupe.against shares with these pictures.
+    """What a reference set of dedupe.reference_sets shares with these pictures.
 
     Args:
         name: of the set.

@@ -108,7 +108,7 @@ class Twins:
 
 def twins(rows: list[Row], limit: int, pictures: Pictures) -> list[Twins]:
     """The first `limit` pairs of duplicates.csv, the least alike of near ones first: these are worth a look."""
-    order = {"embedding": 0, "alike": 1, "recut": 2, "near": 3, "pixels": 4, "exact": 5}
+    order = {"embedding": 0, "similar": 1, "recrop": 2, "near": 3, "pixels": 4, "exact": 5}
     rows = sorted(rows, key=lambda r: (order.get(r["kind"], 6), float(r["score"] or 1), r["image_a"], r["image_b"]))
     rows = rows[:limit]
     thumbnails = pictures.originals(row[side] for row in rows for side in ("image_a", "image_b"))

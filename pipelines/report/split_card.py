@@ -13,10 +13,10 @@ UNSEEN = " A copy edited too heavily for dedupe to find is not seen here."
 NAMED = 10
 """classes that a sentence lists before it only counts the rest"""
 METHODS = {
-    "exact": "Every class was divided by the fractions as evenly as whole groups of copies allow.",
-    "stable": "Each group of copies was placed by its own hash, so that new pictures never move old ones; the "
+    "stratified": "Every class was divided by the fractions as evenly as whole groups of copies allow.",
+    "hash": "Each group of copies was placed by its own hash, so that new pictures never move old ones; the "
     "fractions are met on average.",
-    "given": "The source's own subsets were taken.",
+    "predefined": "The source's own subsets were taken.",
 }
 RULES = {
     "keep_test": "the test set was left whole, and their copies taken out of training and validation",

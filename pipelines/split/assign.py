@@ -44,7 +44,7 @@ def assign(pictures: Pictures, bins: Bins, params: SplitParams, given: Given | N
     another class, which is then rare too. Under `merge` rare classes become one, which must not be rare itself.
 
     Args:
-        given: what the source says, for method given; the rare classes of a given split are those that lack a bin.
+        given: what the source says, for method predefined; the rare classes of a given split are those that lack a bin.
 
     Raises:
         InputError: one class only, all pictures in one unit, or rare classes that the rule does not allow.
@@ -97,7 +97,7 @@ def _attempts(
         else:
             forced = np.zeros(len(pictures.units), dtype=bool)
             forced[counts[0][rare[counts[1]]]] = True
-            method = exact_bins if params.method == "exact" else stable_bins
+            method = exact_bins if params.method == "stratified" else stable_bins
             bin_of_unit = method(pictures, counts, bins.fractions, forced, params.seed)
             bin_of = np.where(forced, ALWAYS_TRAIN, bin_of_unit)[pictures.unit_of]
         empty = ~bins.reached(bin_of, pictures.label_of, num_labels) & ~rare[:, None]

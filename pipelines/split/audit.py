@@ -1,7 +1,8 @@
 """The leak audit: does any pair of copies stand on two sides of what was written, and how near is it to what was asked?
 
 An independent check. It knows nothing of groups and units: it reads dedupe's pairs, and looks up where the two images
-of each ended. A split that is sound has none across; under `method: given` with `leaks: keep` the count is the finding.
+of each ended. A split that is sound has none across; under `method: predefined` with `leaks: keep` the count is the
+finding.
 """
 
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def achieved(pictures: Pictures, bins: Bins, bin_of: Ints, rare: tuple[str, ...]
     Args:
         bin_of: (N,) the bin of each picture.
         rare: labels that no fraction is asked of.
-        asked: whether fractions decided at all; method given asks for none.
+        asked: whether fractions decided at all; method predefined asks for none.
     """
     num_labels, total = len(pictures.labels), len(bin_of)
     # one more column, at the end, for ALWAYS_TRAIN = -1

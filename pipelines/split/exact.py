@@ -1,4 +1,4 @@
-"""`method: exact`: the best stratification of a fixed set of pictures, with units as they are.
+"""`method: stratified`: the best stratification of a fixed set of pictures, with units as they are.
 
 Every class has a whole-number target in every bin, within one picture of its ideal. Lumps (units of several pictures)
 go first, the one that weighs most in a class first; single pictures then fill what is missing, exactly. Near the idea

@@ -1,4 +1,4 @@
-"""`method: given`: the source's own subsets decide, and what lies across them is found and resolved.
+"""`method: predefined`: the source's own subsets decide, and what lies across them is found and resolved.
 
 A data set's own split is often leaky: copies of test pictures among the training pictures. dedupe looks at pictures,
 not at subsets, so the file that it keeps may be the one given for training while its copy was given for testing. Here
@@ -61,9 +61,9 @@ def read_given(manifest: Path, duplicates: Path, params: SplitParams) -> tuple[P
     code = given_codes(files["given_subset"])
     if (code == NONE).all():
         raise InputError(
-            f"split.method is given, but no file of {manifest} that takes part has a given subset: in ingest.sources "
-            "set subset_from: first_folder (folders train, val and test above the class folders) or the table's "
-            "subset_column, choose a source that has subsets, or set split.method: exact"
+            f"split.method is predefined, but no file of {manifest} that takes part has a given subset: in "
+            "ingest.sources set subset_from: first_folder (folders train, val and test above the class folders) or the "
+            "table's subset_column, choose a source that has subsets, or set split.method: stratified"
         )
     leaks = find_leaks(table, linked)
     if leaks.num_groups and params.leaks == "refuse":
@@ -77,8 +77,8 @@ def read_given(manifest: Path, duplicates: Path, params: SplitParams) -> tuple[P
         _refuse_unassigned(table, side)
     if not (side == TEST).any() and not ((side == NONE).any() and params.unassigned == "stratify"):
         raise InputError(
-            f"split.method is given, but no picture that takes part is given for testing ({_counted(side)}): "
-            "let the source call a subset test, or set split.method: exact"
+            f"split.method is predefined, but no picture that takes part is given for testing ({_counted(side)}): "
+            "let the source call a subset test, or set split.method: stratified"
         )
     return linked.pictures(table, may_repeat=params.leaks == "keep"), Given(side, leaks)
 
@@ -139,7 +139,7 @@ def refuse_untrained(pictures: Pictures, bin_of: Ints, bins: Bins) -> None:
         raise InputError(
             f"the given split has no training picture of {', '.join(without[:20])}"
             + (f" and {count(len(without) - 20, 'more class', 'more classes')}" if len(without) > 20 else "")
-            + ": add some, drop the class in data/decisions/drop.csv, or set split.method: exact"
+            + ": add some, drop the class in data/decisions/drop.csv, or set split.method: stratified"
         )
 
 

@@ -97,7 +97,7 @@ def refuse_rare(
     for index in np.flatnonzero(rare):
         have = f"{count(num_images[index], 'picture')} in {count(num_units[index], 'group')}"
         lacks = ""
-        if num_units[index] >= bins.num_bins or params.method == "given":
+        if num_units[index] >= bins.num_bins or params.method == "predefined":
             missing = [name for name, is_empty in zip(bins.named, empty[index], strict=True) if is_empty]
             lacks = f"; none of them falls into {' or '.join(missing)}"
         lines.append(f"{pictures.labels[index]!r}: {have}, needs {bins.num_bins} groups{lacks}")
@@ -114,10 +114,10 @@ def refuse_rare(
 def _remedies(bins: Bins, params: SplitParams, *, by_chance: bool) -> list[str]:
     found = ["add pictures", "merge the label into another one in data/decisions/relabel.csv"]
     found += ["lower split.folds"] if bins.folds > 1 else []
-    if params.method == "given":
-        found += ["set split.method: exact, which divides all pictures anew"]
+    if params.method == "predefined":
+        found += ["set split.method: stratified, which divides all pictures anew"]
     elif by_chance:
-        found += ["set split.method: exact"] if params.method == "stable" else ["choose another split.group_by"]
+        found += ["set split.method: stratified"] if params.method == "hash" else ["choose another split.group_by"]
         found += ["try another split.seed"]
     if params.rare_classes == "refuse":
         found += ["set split.rare_classes: merge, and name split.merged_label"]

@@ -1,4 +1,4 @@
-"""`method: stable`: each unit's own hash decides, so that growth never moves an old picture.
+"""`method: hash`: each unit's own hash decides, so that growth never moves an old picture.
 
 No picture's bin depends on any picture outside its unit. The price is that fractions are met on average only: a class
 of n units gets n·f ± sqrt(n·f·(1 - f)) of them into a bin of fraction f.

@@ -97,14 +97,14 @@ def split(params: SplitParams, *, manifest: Path, duplicates: Path, out_dir: Pat
     Args:
         manifest: dedupe's table, DEDUPED.
         duplicates: dedupe's pairs: what the audit looks up.
-        out_dir: emptied; gets splits.parquet, audit.json and, under method given, leaks.csv.
+        out_dir: emptied; gets splits.parquet, audit.json and, under method predefined, leaks.csv.
 
     Raises:
         InputError: nothing to split, one class only, all pictures in one group, a class that is too rare, or a given
             split against the rules.
     """
     given: Given | None = None
-    if params.method == "given":
+    if params.method == "predefined":
         pictures, given = read_given(manifest, duplicates, params)
     else:
         pictures = read_pictures(manifest, params.group_by, unlabelled=params.unlabelled)

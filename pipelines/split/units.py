@@ -33,7 +33,7 @@ class Pictures:
         group_of: (N,) number of the duplicate group.
         unit_of: (N,) index into units.
         units: U names: the smallest group id of each unit, sorted.
-        keys: per member of a unit, what `stable` hashes: the value of group_by, or the image_id where there is none.
+        keys: per member of a unit, what `hash` hashes: the value of group_by, or the image_id where there is none.
         unit_of_key: index into units of each of `keys`.
         may_repeat: whether an (image_id, label) may stand twice, on two sides of a given split.
     """
@@ -260,7 +260,7 @@ def _joined(edges: Ints, num_groups: int) -> Ints:
 
 
 def _keys(files: pa.Table, values: Ints | None, units: Ints) -> tuple[list[str], Ints]:
-    """The names that `stable` hashes and the unit of each: a person who gains pictures stays one name."""
+    """The names that method `hash` hashes and the unit of each: a person who gains pictures stays one name."""
     names = files["image_id"]
     if values is not None:
         # the prefix keeps a value apart from an image_id that spells the same

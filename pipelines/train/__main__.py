@@ -12,7 +12,7 @@ from pipelines.train import TrainArtifact, train
 def run(params: Params, layout: Layout, *, member: str, fold: int) -> TrainArtifact | str:
     recipe = params.train.recipes.get(member)
     # a frozen network's features are computed once, into one cache, by one process
-    together = recipe is not None and recipe.tuning != "frozen" and params.train.num_devices > 1
+    together = recipe is not None and recipe.tuning != "linear_probe" and params.train.num_devices > 1
     if together and not is_launched():
         from pipelines.train.processes import launch
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from pipelines.core.progress import progress
 from pipelines.params.optimizers import Plateau
-from pipelines.params.recipes import NetworkRecipe, View
+from pipelines.params.recipes import NetworkRecipe, TtaView
 from pipelines.train.checkpoints import Checkpoint
 from pipelines.train.feeding import feed_of
 from pipelines.train.job import Job
@@ -70,11 +70,11 @@ def train_epochs(run: Run, parts: Parts, lesson: Lesson, job: Job, checkpoint: C
         job.rows.val,
         image_size=recipe.image_size,
         device=job.device,
-        resident_bytes=job.params.resident_bytes,
+        max_device_cache_bytes=job.params.max_device_cache_bytes,
     )
     epoch_steps = num_steps(lesson)
     trained = _prepared(run.module, recipe, job)
-    plain: tuple[View, ...] = ("plain",)
+    plain: tuple[TtaView, ...] = ("original",)
     with progress(
         f"train: {job.title}", recipe.epochs * num_train, unit="pictures", done=run.epoch * num_train
     ) as advance:
@@ -112,11 +112,12 @@ def train_epochs(run: Run, parts: Parts, lesson: Lesson, job: Job, checkpoint: C
             result = figures(found, val_labels)
             run.note(
                 (run.epoch, train_loss, result.loss, train_accuracy, result.accuracy, result.macro_f1, rate),
-                recipe.stopping,
+                recipe.early_stopping,
             )
             _lower(run, recipe)
             told = figures_of(run.history[-1])
-            advance(0, note=f"loss {train_loss:.4f}, {recipe.stopping.metric} {told[recipe.stopping.metric]:.4f}")
+            monitor = recipe.early_stopping.monitor
+            advance(0, note=f"loss {train_loss:.4f}, {monitor} {told[monitor]:.4f}")
             tracker.epoch(
                 run.epoch,
                 told,
@@ -194,7 +195,7 @@ class _Rates:
 def _is_over(run: Run, parts: Parts) -> bool:
     """Whether there was no better epoch for too long, not counting epochs of the head alone."""
     since = run.epoch - max(run.best_epoch, parts.first_whole_epoch - 1)
-    return since >= parts.recipe.stopping.patience
+    return since >= parts.recipe.early_stopping.patience
 
 
 def _lower(run: Run, recipe: NetworkRecipe) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 from pipelines.augmentation.packs import PackReader, Rows
 from pipelines.core.errors import TrainingError
 from pipelines.core.files import code_digest, whole_file
-from pipelines.params.recipes import View
+from pipelines.params.recipes import TtaView
 from pipelines.train.feeding import StreamedFeed
 from pipelines.train.models import ModelSpec
 from pipelines.train.pictures import normalise, to_float
@@ -46,7 +46,7 @@ class FeatureKey:
     model: str
     weights: str
     """sha256 of where they come from"""
-    view: View
+    view: TtaView
     image_size: int
     precision: Arithmetic
     device: str

@@ -113,18 +113,20 @@ class StreamedFeed:
             ready.put(error)
 
 
-def feed_of(reader: PackReader, rows: Rows, *, image_size: int, device: torch.device, resident_bytes: int) -> Feed:
+def feed_of(
+    reader: PackReader, rows: Rows, *, image_size: int, device: torch.device, max_device_cache_bytes: int
+) -> Feed:
     """Resident where the pictures fit, on a CPU straight from packs of the wanted size; else streamed.
 
     Args:
         rows: (N,) of the reader's index.
         image_size: s, to which pictures are resized once.
-        resident_bytes: what they may take on the device.
+        max_device_cache_bytes: what they may take on the device.
     """
     size = len(rows) * image_size * image_size * 3
     if device.type == "cuda":
-        resident_bytes = min(resident_bytes, int(torch.cuda.mem_get_info(device)[0] * FREE_SHARE))
-    if size > resident_bytes:
+        max_device_cache_bytes = min(max_device_cache_bytes, int(torch.cuda.mem_get_info(device)[0] * FREE_SHARE))
+    if size > max_device_cache_bytes:
         return StreamedFeed(reader, rows, image_size=image_size, device=device)
     if device.type == "cpu" and image_size == reader.image_size:
         return PackFeed(reader, rows)

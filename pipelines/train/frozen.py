@@ -1,4 +1,4 @@
-"""Recipes of tuning `frozen`: a pretrained backbone as it is, a head fitted on its cached features."""
+"""Recipes of tuning `linear_probe`: a pretrained backbone as it is, a head fitted on its cached features."""
 
 import os
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipelines.augmentation.packs import Rows
 from pipelines.augmentation.random import picture_keys
 from pipelines.core.errors import InputError
 from pipelines.core.progress import progress
-from pipelines.params.recipes import FrozenRecipe, LogisticHead, Precision, SgdHead
+from pipelines.params.recipes import LinearProbeRecipe, LogisticHead, Precision, SgdHead
 from pipelines.train.features import BATCH, FeatureKey, Stored, cached_features, hash_pictures, processor_name
 from pipelines.train.head import LinearHead, fit_heads
 from pipelines.train.job import Job
@@ -62,7 +62,7 @@ class FittedHead:
     history: list[tuple[float, ...]]
 
 
-def train_frozen(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outcome:
+def train_frozen(recipe: LinearProbeRecipe, job: Job, *, probed: Rows) -> Outcome:
     """Compute or recall features, fit a head on the training pictures, choose it by the validation loss.
 
     Args:
@@ -96,7 +96,7 @@ def train_frozen(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outcome:
     return Outcome(
         tensors=_prefixed("backbone", backbone.tensors) | _prefixed("head", fitted.head.state_dict()),
         info={
-            "views": list(recipe.views),
+            "tta": list(recipe.tta),
             "precision": backbone.precision,
             "weights": backbone.digest,
             **fitted.info,
@@ -106,7 +106,7 @@ def train_frozen(recipe: FrozenRecipe, job: Job, *, probed: Rows) -> Outcome:
         val=probabilities(val),
         test=probabilities(test),
         unlabelled=probabilities(unlabelled),
-        features=feature_table(job.reader.index, every[shown], [stored.read(shown) for stored in views], recipe.views),
+        features=feature_table(job.reader.index, every[shown], [stored.read(shown) for stored in views], recipe.tta),
     )
 
 
@@ -129,7 +129,7 @@ def choose_feature_precision(wanted: Precision, device: torch.device) -> Arithme
     return "bfloat16" if device.type == "cpu" and has_bfloat16() else "float32"
 
 
-def _load_backbone(recipe: FrozenRecipe, job: Job) -> Backbone:
+def _load_backbone(recipe: LinearProbeRecipe, job: Job) -> Backbone:
     module, num_features = build_backbone(recipe.model, image_size=recipe.image_size)
     digest = load_weights(
         module,
@@ -148,12 +148,12 @@ def _load_backbone(recipe: FrozenRecipe, job: Job) -> Backbone:
     )
 
 
-def _features(recipe: FrozenRecipe, backbone: Backbone, rows: Rows, job: Job) -> list[Stored]:
+def _features(recipe: LinearProbeRecipe, backbone: Backbone, rows: Rows, job: Job) -> list[Stored]:
     """Of the pictures in `rows`, in their order; one a view."""
     hashes = hash_pictures(job.reader, rows)
     found = []
-    with progress("train: features", len(rows) * len(recipe.views), unit="views") as advance:
-        for name in recipe.views:
+    with progress("train: features", len(rows) * len(recipe.tta), unit="views") as advance:
+        for name in recipe.tta:
             key = FeatureKey(
                 model=recipe.model,
                 weights=backbone.digest,
@@ -190,7 +190,7 @@ def _fit_logistic(params: LogisticHead, read: Read, known: Known) -> FittedHead:
         read(known.val),
         torch.from_numpy(known.val_labels),
         num_classes=known.num_classes,
-        inverse_strengths=params.inverse_strengths,
+        inverse_strengths=params.Cs,
     )
     best = min(fits, key=lambda fit: fit.val.loss)  # of equal ones the strongest regularisation
     history: list[tuple[float, ...]] = [
@@ -230,5 +230,5 @@ def _check_memory(num_values: int, where: str) -> None:
         raise InputError(
             f"{where}.head logistic_regression needs all features of the training pictures in memory, about "
             f"{num_values * LOGISTIC_BYTES / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB: take the head "
-            "sgd, which reads them batch by batch, or fewer views"
+            "sgd, which reads them batch by batch, or fewer views in tta"
         )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipelines.augmentation.packs import Rows
-from pipelines.params.recipes import Colour, View
+from pipelines.params.recipes import InChans, TtaView
 from pipelines.train.feeding import Feed
 from pipelines.train.models import ModelSpec
 from pipelines.train.pictures import to_float, to_input
@@ -25,12 +25,12 @@ class Eye:
     """How pictures reach a network.
 
     Args:
-        spec, colour: of its input.
+        spec, in_chans: of its input.
         precision, device: of its arithmetic.
     """
 
     spec: ModelSpec
-    colour: Colour
+    in_chans: InChans
     precision: Arithmetic
     device: torch.device
 
@@ -42,7 +42,7 @@ def probabilities(
     count: int,
     *,
     eye: Eye,
-    views: Sequence[View],
+    views: Sequence[TtaView],
     image_size: int,
     num_classes: int,
     processes: Processes,
@@ -64,7 +64,7 @@ def probabilities(
         seen = []
         for name in views:
             with arithmetic(eye.precision, eye.device):
-                logits = module(to_input(view(images, name), eye.spec, eye.colour))
+                logits = module(to_input(view(images, name), eye.spec, eye.in_chans))
             seen.append(logits.float().softmax(dim=1))
         # read once at the end, so that the device never waits
         kept.append(torch.stack(seen).mean(dim=0))

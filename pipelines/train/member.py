@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from pipelines.core.errors import InputError
-from pipelines.params.recipes import Colour, FrozenRecipe, NetworkRecipe, Recipe, View
+from pipelines.params.recipes import InChans, LinearProbeRecipe, NetworkRecipe, Recipe, TtaView
 from pipelines.train.head import LinearHead
 from pipelines.train.models import ModelSpec, build_backbone, build_network, fold_batch_norms
 from pipelines.train.pictures import resize, to_float, to_input
@@ -26,7 +26,7 @@ FORMAT = 2
 KEY = "miwake"
 """the one metadata key: safetensors writes several in random order"""
 PREDICT_BATCH = 32
-_RECIPE: TypeAdapter[FrozenRecipe | NetworkRecipe] = TypeAdapter(Recipe)
+_RECIPE: TypeAdapter[LinearProbeRecipe | NetworkRecipe] = TypeAdapter(Recipe)
 
 
 def save_member(tensors: dict[str, torch.Tensor], info: dict[str, Any]) -> bytes:
@@ -43,11 +43,11 @@ class Member:
     Args:
         module: what `to_input` gives, (B, C, s, s) normalised float, to (B, K) logits; differentiable, in eval mode,
             in float32.
-        spec, colour: how its input is normalised; C is 1 for grey.
+        spec, in_chans: how its input is normalised; its C.
         info: the file's metadata: member, fold, model, recipe, target, device, …
         classes: K labels, in order of the probabilities' columns.
         image_size: s, pixels.
-        views: what the probabilities are the mean over.
+        tta: what the probabilities are the mean over.
         precision: of `predict`'s arithmetic: what the member was trained and judged in where this device has it,
             else float32.
         device: where the module lies.
@@ -55,11 +55,11 @@ class Member:
 
     module: nn.Module
     spec: ModelSpec
-    colour: Colour
+    in_chans: InChans
     info: dict[str, Any]
     classes: list[str]
     image_size: int
-    views: tuple[View, ...]
+    tta: tuple[TtaView, ...]
     precision: Arithmetic
     device: torch.device
 
@@ -88,8 +88,8 @@ class Member:
         batch = torch.from_numpy(resize(pixels, self.image_size)).to(self.device)
         images = to_float(batch)
         seen = []
-        for name in self.views:
-            given = to_input(view(images, name), self.spec, self.colour).contiguous(memory_format=torch.channels_last)
+        for name in self.tta:
+            given = to_input(view(images, name), self.spec, self.in_chans).contiguous(memory_format=torch.channels_last)
             with arithmetic(self.precision, self.device):
                 logits = self.module(given)
             seen.append(logits.cpu().double().softmax(dim=1))
@@ -129,7 +129,7 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
         raise InputError(
             f"{path} was written by another version (its recipe differs): run `dvc repro train`"
         ) from error
-    if isinstance(recipe, FrozenRecipe):
+    if isinstance(recipe, LinearProbeRecipe):
         head = {name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")}
         body = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
         backbone, _ = build_backbone(recipe.model, image_size=recipe.image_size)
@@ -141,7 +141,7 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
             num_classes=len(classes),
             image_size=recipe.image_size,
             stem=recipe.stem,
-            colour=recipe.colour,
+            in_chans=recipe.in_chans,
             dropout=recipe.dropout,
         )
         module.load_state_dict(tensors, strict=True)
@@ -152,11 +152,11 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
     return Member(
         module=module,
         spec=ModelSpec(*(tuple(info["normalisation"][name]) for name in ("mean", "std"))),
-        colour="rgb" if isinstance(recipe, FrozenRecipe) else recipe.colour,
+        in_chans=3 if isinstance(recipe, LinearProbeRecipe) else recipe.in_chans,
         info=info,
         classes=classes,
         image_size=recipe.image_size,
-        views=tuple(info["views"]),
+        tta=tuple(info["tta"]),
         precision=_precision_here(info["precision"], place),
         device=place,
     )

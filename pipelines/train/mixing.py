@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipelines.augmentation.random import Floats, Keys, uniform
-from pipelines.params.recipes import Mixing
+from pipelines.params.recipes import NetworkRecipe
 
 MIXED, KIND, SHARE, CENTRE_X, CENTRE_Y = range(110, 115)
 """streams of random numbers, see pipelines.augmentation"""
@@ -31,24 +31,24 @@ class Mixture:
     bottom: Floats
 
 
-def draw_mixture(mixing: Mixing, *, seed: int, epoch: int, pictures: Keys) -> Mixture:
-    """Draw what `mixing` does to each of `pictures` in `epoch`."""
+def draw_mixture(recipe: NetworkRecipe, *, seed: int, epoch: int, pictures: Keys) -> Mixture:
+    """Draw what `recipe` mixes to each of `pictures` in `epoch`."""
     from scipy.special import betaincinv
 
     def numbers(stream: int) -> Floats:
         return uniform(seed, epoch, pictures, stream)
 
-    mixed = numbers(MIXED) < mixing.probability
+    mixed = numbers(MIXED) < recipe.mixup_prob
     # with both on, as often one as the other
-    cut = numbers(KIND) < (0.0 if mixing.cutmix == 0.0 else 1.0 if mixing.mixup == 0.0 else 0.5)
+    cut = numbers(KIND) < (0.0 if recipe.cutmix == 0.0 else 1.0 if recipe.mixup == 0.0 else 0.5)
     share = numbers(SHARE)
     blended = mixed & ~cut
     pasted = mixed & cut
     # by the inverse of its distribution, so that one number a picture is enough
-    alpha = mixing.mixup or 1.0
+    alpha = recipe.mixup or 1.0
     # min: which of the two is called the first does not matter, and the label of most of the picture comes first
     lam = np.asarray(betaincinv(alpha, alpha, share), np.float64)
-    area = np.asarray(betaincinv(mixing.cutmix or 1.0, mixing.cutmix or 1.0, share), np.float64)
+    area = np.asarray(betaincinv(recipe.cutmix or 1.0, recipe.cutmix or 1.0, share), np.float64)
     side = np.where(pasted, np.sqrt(area), 0.0)
     x, y = numbers(CENTRE_X), numbers(CENTRE_Y)
     return Mixture(

@@ -54,7 +54,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
     module, source = _network(recipe, job)
     eye = Eye(
         spec=spec_for(recipe.model, getattr(recipe, "weights", None)),
-        colour=recipe.colour,
+        in_chans=recipe.in_chans,
         precision=choose_precision(recipe.precision, device=device),
         device=device,
     )
@@ -66,7 +66,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
         parts.optimizer(1),
         gradient_scaler(eye.precision, device),
         None if recipe.ema_decay is None else Average(module, recipe.ema_decay),
-        recipe.accumulate,
+        recipe.grad_accum_steps,
     )
     checkpoint = _checkpoint(recipe, policy, job, examples, source, eye)
     if (state := checkpoint.load()) is not None:
@@ -82,7 +82,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
             examples.rows,
             image_size=max(recipe.image_size, teachers.image_size if teachers else 0),
             device=device,
-            resident_bytes=job.params.resident_bytes,
+            max_device_cache_bytes=job.params.max_device_cache_bytes,
         ),
         labels=torch.from_numpy(examples.labels).to(device),
         weights=lesson_weights(recipe, examples).to(device),
@@ -116,7 +116,7 @@ def _network(recipe: NetworkRecipe, job: Job) -> tuple[nn.Module, str]:
         num_classes=len(job.classes),
         image_size=recipe.image_size,
         stem=recipe.stem,
-        colour=recipe.colour,
+        in_chans=recipe.in_chans,
         dropout=recipe.dropout,
     )
     source = ""
@@ -180,7 +180,7 @@ def _checkpoint(
         "device": str(job.device),
         "num_threads": job.params.num_threads,
         "num_devices": job.processes.count,
-        "fast": job.params.fast,
+        "deterministic": job.params.deterministic,
         "precision": eye.precision,
         "weights": source,
         "teachers": [hashlib.sha256(path.read_bytes()).hexdigest() for path in job.model_paths(teachers)],
@@ -198,20 +198,24 @@ def _outcome(
     if run.best_epoch == 0:
         raise TrainingError(
             f"the validation loss is no number after any of {run.epoch} epochs: lower optimizer.learning_rate (a tenth "
-            "is a good try), raise warmup_epochs or batch_size, or set max_gradient_norm"
+            "is a good try), raise warmup_epochs or batch_size, or set clip_grad_norm"
         )
     run.judged.load_state_dict(run.best_weights)
 
     def predict(rows: np.ndarray) -> Probabilities:
         feed = feed_of(
-            job.reader, rows, image_size=recipe.image_size, device=job.device, resident_bytes=job.params.resident_bytes
+            job.reader,
+            rows,
+            image_size=recipe.image_size,
+            device=job.device,
+            max_device_cache_bytes=job.params.max_device_cache_bytes,
         )
         found = probabilities(
             run.judged,
             feed,
             len(rows),
             eye=eye,
-            views=recipe.views,
+            views=recipe.tta,
             image_size=recipe.image_size,
             num_classes=len(job.classes),
             processes=job.processes,
@@ -221,11 +225,11 @@ def _outcome(
     return Outcome(
         tensors=run.best_weights,
         info={
-            "views": list(recipe.views),
+            "tta": list(recipe.tta),
             "precision": eye.precision,
             "best_epoch": run.best_epoch,
             "epochs": run.epoch,
-            "accumulate": run.accumulate,
+            "grad_accum_steps": run.grad_accum_steps,
             "num_devices": job.processes.count,
             **info,
         },

@@ -7,7 +7,13 @@ from torch import nn
 
 from pipelines.core.errors import InputError
 from pipelines.params.optimizers import Constant, Schedule
-from pipelines.params.recipes import FullRecipe, NetworkRecipe, PartialRecipe, ScratchRecipe, TwoStageRecipe
+from pipelines.params.recipes import (
+    FinetuneRecipe,
+    LinearThenFinetuneRecipe,
+    NetworkRecipe,
+    PartialFinetuneRecipe,
+    ScratchRecipe,
+)
 
 Stages = Sequence[Sequence[nn.Module]]
 NORMS = (nn.modules.batchnorm._BatchNorm,)
@@ -48,16 +54,16 @@ def phases_of(recipe: NetworkRecipe, *, num_stages: int, where: str) -> list[Pha
     """
     rate = recipe.optimizer.learning_rate
     match recipe:
-        case ScratchRecipe() | FullRecipe():
+        case ScratchRecipe() | FinetuneRecipe():
             return [Phase(1, recipe.epochs, 0, rate, recipe.schedule, recipe.warmup_epochs)]
-        case PartialRecipe():
-            if recipe.frozen_stages >= num_stages:
+        case PartialFinetuneRecipe():
+            if recipe.freeze_stages >= num_stages:
                 raise InputError(
-                    f"{where}.frozen_stages is {recipe.frozen_stages}, but its network has {num_stages} stages, of "
+                    f"{where}.freeze_stages is {recipe.freeze_stages}, but its network has {num_stages} stages, of "
                     f"which the last is the head: freeze at most {num_stages - 1}"
                 )
-            return [Phase(1, recipe.epochs, recipe.frozen_stages, rate, recipe.schedule, recipe.warmup_epochs)]
-        case TwoStageRecipe():
+            return [Phase(1, recipe.epochs, recipe.freeze_stages, rate, recipe.schedule, recipe.warmup_epochs)]
+        case LinearThenFinetuneRecipe():
             head = recipe.head_epochs
             return [
                 Phase(1, head, num_stages - 1, recipe.head_learning_rate, Constant(kind="constant"), 0),

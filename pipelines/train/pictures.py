@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from pipelines.augmentation.packs import PackReader, Rows
-from pipelines.params.recipes import Colour
+from pipelines.params.recipes import InChans
 from pipelines.train.models import ModelSpec
 
 Pixels = npt.NDArray[np.uint8]
@@ -46,9 +46,9 @@ def normalise(images: torch.Tensor, mean: tuple[float, float, float], std: tuple
     return (images - torch.tensor(mean).to(images).view(shape)) / torch.tensor(std).to(images).view(shape)
 
 
-def to_input(images: torch.Tensor, spec: ModelSpec, colour: Colour) -> torch.Tensor:
+def to_input(images: torch.Tensor, spec: ModelSpec, in_chans: InChans) -> torch.Tensor:
     """What the network takes: (B, 3, S, S), or (B, 1, S, S) of luma for `grey`, normalised, from 0 to 255."""
-    if colour == "rgb":
+    if in_chans == 3:
         return normalise(images, spec.mean, spec.std)
     luma = LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
     # one channel, so one mean and one deviation for all three

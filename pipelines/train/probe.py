@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipelines.augmentation.packs import PackIndex, Rows
 from pipelines.core.tables import FEATURES
-from pipelines.params.recipes import View
+from pipelines.params.recipes import TtaView
 
 MAX_PICTURES = 20_000
 """of larger sets whole groups are drawn: 102 MB of features at most with Lite0. Evaluate looks for wrong labels among
@@ -35,15 +35,15 @@ def probe_rows(groups: Sequence[str]) -> Rows:
 
 
 def feature_table(
-    index: PackIndex, rows: Rows, features: Sequence[npt.NDArray[np.float16]], views: Sequence[View]
+    index: PackIndex, rows: Rows, features: Sequence[npt.NDArray[np.float16]], views: Sequence[TtaView]
 ) -> pa.Table:
     """The table FEATURES.
 
     Args:
         rows: n rows of the index.
-        features: (n, D) of these in each of `views`. Near copies are stood in for by the last view that is not plain.
+        features: (n, D) of these in each of `views`. Near copies are stood in for by the last view but the original.
     """
-    plain = views.index("plain") if "plain" in views else 0
+    plain = views.index("original") if "original" in views else 0
     edited = max((i for i in range(len(views)) if i != plain), default=plain)
     columns = {
         "image_id": pa.array(index.image_id[rows].tolist(), pa.string()),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.params.recipes import Stopping
+from pipelines.params.recipes import EarlyStopping
 from pipelines.train.averaging import Average
 from pipelines.train.optimizers import Optimizer
 
@@ -31,7 +31,7 @@ class Run:
         optimizer: of the phase that `epoch` is in.
         scaler: of gradients.
         average: of the weights, where the recipe wants one.
-        accumulate: parts that a batch is computed in.
+        grad_accum_steps: parts that a batch is computed in.
         lowered: factor that `plateau` has brought the learning rate down by.
         since_better: epochs without a better one, for `plateau`.
     """
@@ -40,7 +40,7 @@ class Run:
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     average: Average | None
-    accumulate: int
+    grad_accum_steps: int
     epoch: int = 0
     lowered: float = 1.0
     since_better: int = 0
@@ -54,11 +54,11 @@ class Run:
         """The network that validates and is kept."""
         return self.module if self.average is None else self.average.module
 
-    def note(self, line: tuple[float, ...], stopping: Stopping) -> bool:
+    def note(self, line: tuple[float, ...], stopping: EarlyStopping) -> bool:
         """Add an epoch's line of history; whether it is the best so far, of which the weights are then kept."""
         self.history.append(line)
         figures = dict(zip(HISTORY_HEADER, line, strict=True))
-        score = -figures["val_loss"] if stopping.metric == "val_loss" else figures[stopping.metric]
+        score = -figures["val_loss"] if stopping.monitor == "val_loss" else figures[stopping.monitor]
         # statistics of norms over a first few tiny batches may overflow; the next epochs mend that
         if not math.isfinite(figures["val_loss"]) or score <= self.best_score:
             self.since_better += 1
@@ -88,6 +88,6 @@ class Run:
 
 
 _PLAIN = (
-    *("accumulate", "epoch", "lowered", "since_better"),
+    *("grad_accum_steps", "epoch", "lowered", "since_better"),
     *("best_epoch", "best_score", "best_weights", "history"),
 )

@@ -41,13 +41,13 @@ def factor_at(step: int, schedule: Constant | Step | Cosine | OneCycle | Plateau
         case Constant() | Plateau():
             return 1.0
         case Step():
-            return float(schedule.factor ** (step // (schedule.every_epochs * span.epoch_steps)))
+            return float(schedule.gamma ** (step // (schedule.step_size * span.epoch_steps)))
         case Cosine():
-            return _between(1.0, schedule.end, step / num_steps)
+            return _between(1.0, schedule.min_lr_ratio, step / num_steps)
         case OneCycle():
-            top = schedule.rise * (num_steps - 1)
+            top = schedule.pct_start * (num_steps - 1)
             if step < top:
-                return _between(schedule.start, 1.0, step / top)
+                return _between(1.0 / schedule.div_factor, 1.0, step / top)
             return _between(1.0, ONE_CYCLE_END, (step - top) / max(1e-9, num_steps - 1 - top))
 
 

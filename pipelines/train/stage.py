@@ -13,7 +13,7 @@ from pipelines.core.errors import InputError, TrainingError, count
 from pipelines.core.files import empty_folder
 from pipelines.core.tables import PACK_INDEX, read_table
 from pipelines.params.augment import AugmentPolicy
-from pipelines.params.train import FrozenRecipe, Recipe, TrainParams
+from pipelines.params.train import LinearProbeRecipe, Recipe, TrainParams
 from pipelines.train.memory import keep_memory
 from pipelines.train.probe import probe_rows
 from pipelines.train.threads import wait_briefly
@@ -93,7 +93,7 @@ def train(
 
     keep_memory()
     device = choose_device(params.device)
-    set_up(device, seed=params.seed, num_threads=params.num_threads, fast=params.fast)
+    set_up(device, seed=params.seed, num_threads=params.num_threads, fast=not params.deterministic)
     with joined(device) as (processes, place):
         if processes.count not in (1, params.num_devices):
             raise InputError(
@@ -139,7 +139,7 @@ def load_member(path: Path, *, device: str = "cpu") -> "Member":
 
 
 def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "Job", augment_dir: Path) -> "Outcome":
-    if isinstance(recipe, FrozenRecipe):
+    if isinstance(recipe, LinearProbeRecipe):
         from pipelines.train.frozen import train_frozen
 
         groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
@@ -153,7 +153,7 @@ def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "Job", au
             raise
         raise TrainingError(
             f"{job.where}: a layer of its network has no repeatable arithmetic on {job.device} ({error}): set "
-            "train.fast: true, which is recorded with the member, or take another model"
+            "train.deterministic: false, which is recorded with the member, or take another model"
         ) from error
 
 
@@ -175,7 +175,7 @@ def _check(
             f"{where}.image_size {recipe.image_size} is larger than the packed pictures, {reader.image_size} px: "
             "they are never enlarged; raise augment.image_size"
         )
-    if not isinstance(recipe, FrozenRecipe) and recipe.augmentation not in policies:
+    if not isinstance(recipe, LinearProbeRecipe) and recipe.augmentation not in policies:
         raise InputError(
             f"{where}.augmentation {recipe.augmentation!r} is not among augment.policies ({', '.join(policies)})"
         )
@@ -218,6 +218,6 @@ def _describe(recipe: Recipe, job: "Job") -> dict[str, object]:
         "image_size": recipe.image_size,
         "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
         "device": job.device.type,
-        "fast": job.params.fast,
+        "deterministic": job.params.deterministic,
         "recipe": whole,
     }

@@ -70,7 +70,7 @@ class Lesson:
 def lesson_weights(recipe: NetworkRecipe, examples: Examples) -> torch.Tensor:
     """(N,) float32: what each picture's loss counts."""
     weights = torch.from_numpy(examples.weights)
-    if recipe.balance != "weights":
+    if recipe.class_balance != "loss_weights":
         return weights
     return weights * class_weights(examples.labels, len(examples.classes))[torch.from_numpy(examples.labels)]
 
@@ -121,7 +121,7 @@ def train_epoch(
 def _epoch_order(lesson: Lesson, epoch: int) -> tuple[Rows, Keys]:
     """(N,) positions among the examples, and the keys that each is drawn under."""
     examples = lesson.examples
-    if lesson.recipe.balance != "sampling":
+    if lesson.recipe.class_balance != "oversampling":
         return np.arange(len(examples)), examples.keys
     chosen = balanced(examples.labels, examples.keys, seed=lesson.seed, epoch=epoch)
     return chosen, turn_keys(examples.keys[chosen], count_turns(chosen))
@@ -140,17 +140,17 @@ def _step(
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
-            parts = lesson.num_parts(run.accumulate, batch_size=batch_size)
+            parts = lesson.num_parts(run.grad_accum_steps, batch_size=batch_size)
             more = lesson.num_parts(2 * parts, batch_size=batch_size)
             if more == parts or lesson.processes.count > 1:
                 raise TrainingError(
                     f"{lesson.eye.device} has no memory for {len(chosen)} pictures of {lesson.recipe.image_size} px in "
-                    f"{parts} parts: lower image_size or batch_size, raise accumulate, or take a smaller model"
+                    f"{parts} parts: lower image_size or batch_size, raise grad_accum_steps, or take a smaller model"
                 ) from error
-            run.accumulate = more
+            run.grad_accum_steps = more
             print(
                 f"epoch {run.epoch}: out of memory; batches of {lesson.recipe.batch_size} are computed in "
-                f"{run.accumulate} parts from here on",
+                f"{run.grad_accum_steps} parts from here on",
                 flush=True,
             )
         run.optimizer.zero_grad()
@@ -162,7 +162,7 @@ def _try_step(
     run: Run, trained: nn.Module, lesson: Lesson, pixels: torch.Tensor, chosen: Rows, keys: Keys, *, batch_size: int
 ) -> torch.Tensor:
     run.optimizer.zero_grad()
-    pieces = np.array_split(np.arange(len(chosen)), lesson.num_parts(run.accumulate, batch_size=batch_size))
+    pieces = np.array_split(np.arange(len(chosen)), lesson.num_parts(run.grad_accum_steps, batch_size=batch_size))
     sums = torch.zeros(3, dtype=torch.float64, device=pixels.device)
     for number, piece in enumerate(pieces):
         begin, end = int(piece[0]), int(piece[-1]) + 1
@@ -178,9 +178,9 @@ def _try_step(
             run.scaler.scale(loss * (lesson.processes.count / batch_size)).backward()  # type: ignore[no-untyped-call]
         sums += torch.stack([loss.detach().double(), right.double(), weights.sum().double()])
     run.optimizer.take_gradients()
-    if lesson.recipe.max_gradient_norm is not None:
+    if lesson.recipe.clip_grad_norm is not None:
         run.scaler.unscale_(run.optimizer.inner)
-        nn.utils.clip_grad_norm_(run.module.parameters(), lesson.recipe.max_gradient_norm)
+        nn.utils.clip_grad_norm_(run.module.parameters(), lesson.recipe.clip_grad_norm)
     run.scaler.step(run.optimizer.inner)
     run.scaler.update()
     if run.average is not None:
@@ -203,11 +203,11 @@ def _learn(
         taught = lesson.teachers.look(images) if plain is None else plain[positions]
     images = resize_on_device(images, recipe.image_size)
     share = None
-    if recipe.mixing is not None:
-        images, share = mix(images, draw_mixture(recipe.mixing, seed=lesson.seed, epoch=epoch, pictures=keys))
+    if recipe.mixes:
+        images, share = mix(images, draw_mixture(recipe, seed=lesson.seed, epoch=epoch, pictures=keys))
     quick = nullcontext() if recipe.compile else quick_convolutions(eye.precision, eye.device)
     with arithmetic(eye.precision, eye.device), quick:
-        logits = trained(to_input(images, eye.spec, eye.colour))
+        logits = trained(to_input(images, eye.spec, eye.in_chans))
     each = losses(logits, labels, recipe.loss)
     if share is not None:
         each = torch.lerp(each, losses(logits, labels.roll(-1), recipe.loss), share)
@@ -227,5 +227,5 @@ def _check_losses(totals: torch.Tensor, *, epoch: int, rates: list[float]) -> No
         raise TrainingError(
             f"the loss is {totals[batch].item()} in epoch {epoch}, batch {batch + 1} of {len(totals)}, at learning "
             f"rate {rates[batch]:g}: lower optimizer.learning_rate (a tenth is a good try), raise warmup_epochs, or "
-            "set max_gradient_norm"
+            "set clip_grad_norm"
         )

@@ -36,7 +36,7 @@ class Teachers:
         """(B, 3, S, S) float, 0 to 255, to (B, K) probabilities."""
         found = []
         for member in self.members:
-            seen = to_input(resize_on_device(images, member.image_size), member.spec, member.colour)
+            seen = to_input(resize_on_device(images, member.image_size), member.spec, member.in_chans)
             found.append(member.module(seen).float().softmax(dim=1))
         return torch.stack(found).mean(dim=0)
 
@@ -66,7 +66,7 @@ def load_teachers(
             raise InputError(
                 f"{path} tells {', '.join(member.classes)} apart, not {', '.join(classes)}: run `dvc repro train`"
             )
-    if params.see == "augmented":
+    if params.teacher_input == "augmented":
         return Teachers(members, None)
     chunk = 256
     plain = [torch.empty((0, len(classes)))]

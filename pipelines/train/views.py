@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from pipelines.augmentation.geometry import GREY
-from pipelines.params.recipes import View
+from pipelines.params.recipes import TtaView
 
 ZOOM = 0.875
 """share of the side that is left of a zoomed picture: the middle 224 of 256, as networks are usually tested"""
 TURN_DEGREES = 10.0
 
 
-def view(images: torch.Tensor, name: View) -> torch.Tensor:
+def view(images: torch.Tensor, name: TtaView) -> torch.Tensor:
     """See pictures as `name` says; `plain` gives them back as they are.
 
     A picture's view depends on no other picture of the batch. Like augmentation, this belongs before normalisation:
@@ -27,14 +27,14 @@ def view(images: torch.Tensor, name: View) -> torch.Tensor:
         (B, C, H, W) float, 0 to 255.
     """
     match name:
-        case "plain":
+        case "original":
             return images
-        case "mirror":
+        case "hflip":
             # one plane after the other: in channels_last the same takes seven times as long
             return images.contiguous().flip(-1)
-        case "zoom":
+        case "center_crop":
             return _sample(images, scale=ZOOM)
-        case "zoom_mirror":
+        case "center_crop_hflip":
             return _sample(images, scale=ZOOM, mirrored=True)
         case "turn_left":
             return _sample(images, degrees=TURN_DEGREES)

@@ -93,6 +93,6 @@ def _turned(pairs: Pairs, mirroring: Sequence[str]) -> str:
     if turned:
         found += (
             f"{turned:,} of {len(pairs):,} pairs are turned by 90, 180 or 270 degrees: where that tells classes apart, "
-            "set dedupe.turns: false; else "
+            "set dedupe.rotations: false; else "
         )
     return found

@@ -24,7 +24,7 @@ def near_copies(files: "pd.DataFrame", *, max_value: float) -> Judgement:
 def conflicts(files: "pd.DataFrame", *, max_value: float) -> Judgement:
     """Of all files, at most this fraction are of a picture that stands under two labels.
 
-    These are held back; with `dedupe.conflicts: keep` they are the equal files that have two labels.
+    These are held back; with `dedupe.label_conflicts: keep` they are the equal files that have two labels.
     """
     taking_part = files.loc[mask(files["verdict"] != "drop"), ["image_id", "label"]]
     copied = taking_part["image_id"].duplicated(keep=False)
@@ -72,7 +72,7 @@ def _is_object_of_texts(text: str) -> bool:
 
 
 def _copies(files: "pd.DataFrame") -> Mask:
-    # with `dedupe.copies: keep` a near copy is kept too; its group's best picture tells
+    # with `dedupe.duplicates: keep` a near copy is kept too; its group's best picture tells
     kept_copy = mask(files["verdict"] == "keep") & mask(files["best_id"] != files["image_id"])
     return mask(files["verdict"] == "copy") | kept_copy
 

@@ -128,18 +128,18 @@ def _without_password(url: str) -> str:
     return re.sub(r"(?<=//)[^/?#]*@", "…@", url)
 
 
-def check_addresses(target: Target, resolve: Resolve, open_hosts: Collection[str]) -> list[str]:
+def check_addresses(target: Target, resolve: Resolve, private_hosts: Collection[str]) -> list[str]:
     """The addresses to connect to for `target`, in the resolver's order, each once.
 
     Args:
         target: whose host is asked for.
         resolve: gives the addresses of a host; may raise OSError.
-        open_hosts: `host` or `host:port` that may lie anywhere.
+        private_hosts: `host` or `host:port` that may lie anywhere.
 
     Raises:
         ImageError: `unknown-host`, or `private-address` if the host, or one of its addresses, is not public.
     """
-    is_open = target.host in open_hosts or f"{target.host}:{target.port}" in open_hosts
+    is_open = target.host in private_hosts or f"{target.host}:{target.port}" in private_hosts
     if not is_open and (target.host == "localhost" or target.host.endswith(".localhost")):
         raise ImageError("private-address", _closed(target.host, target.host))
     try:
@@ -209,7 +209,7 @@ def system_resolve(host: str, port: int) -> list[str]:
 
 
 def open_host(entry: str) -> str:
-    """An entry of ingest.download.open_hosts in the form in which hosts are compared."""
+    """An entry of ingest.download.private_hosts in the form in which hosts are compared."""
     entry = entry.strip().lower()
     found = re.fullmatch(r"\[(.+)\](:[0-9]+)?|([^:]+)(:[0-9]+)?", entry)
     if found is None:  # an IPv6 address without brackets
@@ -220,7 +220,7 @@ def open_host(entry: str) -> str:
 
 def _closed(host: str, address: str) -> str:
     where = host if host == address else f"{host} is {address}:"
-    return f"{where} is not a public address; ingest.download.open_hosts may name hosts that are"[:400]
+    return f"{where} is not a public address; ingest.download.private_hosts may name hosts that are"[:400]
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

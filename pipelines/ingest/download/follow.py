@@ -67,7 +67,7 @@ class Follower:
         self.gate = Gate(params)
         self._params = params
         self._resolve = Lookups(resolve or system_resolve)
-        self._open_hosts = {open_host(entry) for entry in params.open_hosts}
+        self._open_hosts = {open_host(entry) for entry in params.private_hosts}
         headers = {"User-Agent": user_agent(params.contact), "Accept": "*/*", "Accept-Encoding": "identity"}
         self._transport = Transport(headers, params.connections_per_host, tls)
         self._robots = Robots(self._read_robots, self.gate.slow_down, params.max_wait_seconds)
@@ -196,7 +196,7 @@ def next_try(trouble: TroubleError, tries: int, params: DownloadParams) -> tuple
     Returns:
         Seconds to wait before it, None if there is to be none; and the detail for a record.
     """
-    if not trouble.again or tries + 1 >= params.tries:
+    if not trouble.again or tries + 1 >= params.max_attempts:
         return None, trouble.detail
     longest = params.max_wait_seconds
     asked_for = trouble.wait_seconds or 0.0

@@ -28,7 +28,7 @@ from pipelines.params.base import Section
 
 VERSION = 1
 # rules of ingest.download that decide what comes, not how fast
-_RULES = {"timeout_seconds", "tries", "max_wait_seconds", "max_redirects", "robots", "open_hosts"}
+_RULES = {"timeout_seconds", "max_attempts", "max_wait_seconds", "max_redirects", "robots", "private_hosts"}
 
 
 def downloads_folder(place: Place) -> Path:

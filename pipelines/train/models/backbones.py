@@ -38,7 +38,7 @@ def build_backbone(model: NetworkName, *, image_size: int) -> tuple[nn.Module, i
     """The network up to its head, with random weights: (B, 3, S, S) to (B, D); and D. Its own weights' names."""
     if model == "efficientnet_lite0":
         return EfficientNetLite0(0), NUM_FEATURES
-    module = build_network(model, num_classes=1, image_size=image_size, stem="standard", colour="rgb", dropout=0.0)
+    module = build_network(model, num_classes=1, image_size=image_size, stem="standard", in_chans=3, dropout=0.0)
     name = family_of(model).head
     head = cast("nn.Linear | nn.Conv2d", module.get_submodule(name))
     replace(module, name, nn.Identity())

@@ -8,14 +8,14 @@ from torch import nn
 from pipelines.core.errors import InputError
 from pipelines.features.lite0 import EfficientNetLite0
 from pipelines.params.networks import Mlp, Network, NetworkName
-from pipelines.params.recipes import Colour
+from pipelines.params.recipes import InChans
 from pipelines.train.models.families import Family, family_of
 from pipelines.train.models.layers import first_conv, make_grey, replace, with_dropout
 from pipelines.train.models.mlp import MlpNetwork
 from pipelines.train.models.nin import NetworkInNetwork
 from pipelines.train.models.small_cnn import SmallCnn
 
-Stem = Literal["standard", "small"]
+Stem = Literal["standard", "cifar"]
 
 BATCH_NORM_MOMENTUM = 0.1
 """Of every network, as of the resnets. The mnasnets' own 0.0003 is for a million steps: after 300 their statistics in
@@ -31,7 +31,7 @@ def min_image_size(model: Network, *, stem: Stem = "standard") -> int:
 
 
 def build_network(
-    model: Network, *, num_classes: int, image_size: int, stem: Stem, colour: Colour, dropout: float
+    model: Network, *, num_classes: int, image_size: int, stem: Stem, in_chans: InChans, dropout: float
 ) -> nn.Module:
     """(B, C, S, S) float, normalised, to (B, K) logits; random weights from torch's current generator.
 
@@ -40,20 +40,19 @@ def build_network(
         image_size: S.
         stem: first layers as published; or for small pictures, at full resolution (see `_make_small`). An mlp, nin
             and the vgg have but one.
-        colour: C is 3 for rgb, 1 for grey.
+        in_chans: C.
         dropout: probability before the last layer; where the published network drops out in several places before
             it (alexnet, vgg), in each of them; of an mlp after every hidden layer, of nin after its first two blocks.
 
     Raises:
         InputError: the network has no such stem, or cannot see pictures of this size.
     """
-    channels = 3 if colour == "rgb" else 1
     if isinstance(model, Mlp):
-        num_inputs = channels * image_size**2
+        num_inputs = in_chans * image_size**2
         return MlpNetwork(num_inputs, hidden_sizes=model.hidden_sizes, num_classes=num_classes, dropout=dropout)
     _check(model, image_size, stem)
     network = _build(model, num_classes, image_size, stem, dropout)
-    if colour == "grey":
+    if in_chans == 1:
         make_grey(first_conv(network)[1])
     return network
 
@@ -91,7 +90,7 @@ def _build(model: NetworkName, num_classes: int, image_size: int, stem: Stem, dr
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = BATCH_NORM_MOMENTUM
     family = family_of(model)
-    if stem == "small":
+    if stem == "cifar":
         _make_small(network, family)
     _set_dropout(network, family, dropout)
     return network

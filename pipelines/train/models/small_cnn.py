@@ -36,11 +36,11 @@ class SmallCnn(nn.Module):
     """(B, 3, S, S) to (B, K) logits.
 
     Args:
-        stem: the first convolution halves the resolution (standard) or keeps it (small); it has the same weights.
+        stem: the first convolution halves the resolution (standard) or keeps it (cifar); it has the same weights.
         dropout: probability before the last layer.
     """
 
-    def __init__(self, num_classes: int, *, stem: Literal["standard", "small"], dropout: float) -> None:
+    def __init__(self, num_classes: int, *, stem: Literal["standard", "cifar"], dropout: float) -> None:
         super().__init__()
         self.conv = _conv(3, WIDTHS[0], kernel=3, stride=2 if stem == "standard" else 1)
         self.bn = nn.BatchNorm2d(WIDTHS[0])
