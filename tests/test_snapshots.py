@@ -23,7 +23,7 @@ from pipelines.core import tables
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.images.shards import ShardReader
-from pipelines.ingest import base, changes, file_reader, ingest, inspection, output, snapshots
+from pipelines.ingest import changes, file_reader, incremental, ingest, inspection, output, snapshots
 from pipelines.ingest import stage as ingest_stage
 from pipelines.ingest.listing import Listing, Origin, Reject
 from pipelines.params.ingest import IngestParams
@@ -204,7 +204,7 @@ def test_many_generations_differ_from_one_run_in_nothing_but_the_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_group: int
 ) -> None:
     monkeypatch.setattr(tables, "ROW_GROUP", row_group)
-    monkeypatch.setattr(base, "ROW_GROUP", row_group)
+    monkeypatch.setattr(incremental, "ROW_GROUP", row_group)
     monkeypatch.setattr(output, "_BLOCK_ROWS", row_group)
     random = np.random.default_rng(0)
     for generation in range(8):

@@ -25,8 +25,7 @@ from pipelines.ingest import plan as ingest_plan
 from pipelines.ingest import run as ingest_run
 from pipelines.ingest.listing import Place
 from pipelines.ingest.sources import list_source
-from pipelines.ingest.torchvision_data.catalogue import ARRAYS, FILES
-from pipelines.ingest.torchvision_data.opening import given_subset
+from pipelines.ingest.torchvision_data.datasets import ARRAYS, FILES, given_subset
 from pipelines.parallel.pool import map_chunks
 from pipelines.params.ingest import IngestParams
 

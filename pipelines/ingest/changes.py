@@ -18,7 +18,7 @@ import pyarrow as pa
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import STAMP, UNKNOWN_STAMP, Place, listing_table
-from pipelines.ingest.snapshots import Finished, SourceState, find_finished, list_snapshots, source_key
+from pipelines.ingest.snapshots import FinishedRun, SourceState, find_finished, list_snapshots, source_key
 from pipelines.params.base import path_below
 from pipelines.params.ingest import IngestParams
 from pipelines.params.sources import ArchiveSource, FolderSource, TableSource, UrlsSource
@@ -61,14 +61,14 @@ def _some(paths: Sequence[str]) -> str:
 
 
 def compare(
-    record: Finished, tables: Sequence[pa.Table], sources: Sequence[SourceState], *, whole: bool = True
+    record: FinishedRun, tables: Sequence[pa.Table], sources: Sequence[SourceState], *, whole: bool = True
 ) -> Changes:
     """Compare what is listed now, `listing_table` of each source, with what a finished run met.
 
     Args:
         whole: these are all sources; otherwise, no more is said of those of the record that are none of them.
     """
-    from pipelines.ingest.matching import index_in, keys, numbers_of
+    from pipelines.ingest.incremental import index_in, keys, numbers_of
 
     changes = Changes()
     starts = np.cumsum([0, *(source.num_files for source in record.state.sources)])
@@ -120,7 +120,7 @@ def _paths(table: pa.Table, some: "np.ndarray[tuple[int], np.dtype[np.bool_]] | 
     return sorted(os.fsdecode(path) for path in rows.to_pylist())
 
 
-def refuse_other_files(record: Finished | None, tables: Sequence[pa.Table], sources: Sequence[SourceState]) -> None:
+def refuse_other_files(record: FinishedRun | None, tables: Sequence[pa.Table], sources: Sequence[SourceState]) -> None:
     """Stop before files are read under a name that has other ones.
 
     Raises:
@@ -133,7 +133,7 @@ def refuse_other_files(record: Finished | None, tables: Sequence[pa.Table], sour
 
 
 def refuse_other_pictures(
-    record: Finished | None, manifest: Path, *, made_by: str, params: IngestParams, cache: Path
+    record: FinishedRun | None, manifest: Path, *, made_by: str, params: IngestParams, cache: Path
 ) -> None:
     """Stop before pictures that were read replace those of the same name, where paths and sizes could not tell.
 
@@ -149,7 +149,7 @@ def refuse_other_pictures(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from pipelines.ingest.matching import keys
+    from pipelines.ingest.incremental import keys
 
     if record is not None:
         old_manifest = None if _is_drawn(record) else record.folder / "manifest.parquet"
@@ -198,7 +198,7 @@ def _locked(params: IngestParams, root: Path) -> tuple[Path | None, bool]:
     return (path if path.is_file() else None), all(section.get(key, value) == value for key, value in now.items())
 
 
-def _is_drawn(record: Finished) -> bool:
+def _is_drawn(record: FinishedRun) -> bool:
     return all(_kind(source) == "sample" for source in record.state.sources)
 
 

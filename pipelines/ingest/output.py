@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipelines.core.files import whole_file
 from pipelines.core.tables import MANIFEST, TableWriter
 from pipelines.images.decoding import THUMBNAIL_SIDE
-from pipelines.ingest.base import Base, Label, Places
+from pipelines.ingest.incremental import Places, PreviousLabel, PreviousRun
 from pipelines.ingest.inspection import ROW, Chunk, Inspected
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import UNKNOWN, Origin
@@ -108,21 +108,21 @@ class Output:
     Args:
         folder: where it goes.
         shard_bytes: of ingest.
-        base: what is taken over from an earlier run.
+        previous: what is taken over from an earlier run.
 
     Attributes:
         spool: a folder for the bytes of files until their label is complete; removed at the end.
         num_classes: labels written.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int, base: Base | None = None) -> None:
+    def __init__(self, folder: Path, shard_bytes: int, previous: PreviousRun | None = None) -> None:
         self.folder = folder
         self.num_classes = 0
         self._used_shards: set[str] = set()
-        self._base = base
+        self._previous = previous
         self._stack = ExitStack()
         self.spool = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="spool-", dir=folder)))
-        number = 1 + max(map(shard_number, base.finished.shards), default=-1) if base else 0
+        number = 1 + max(map(shard_number, previous.finished.shards), default=-1) if previous else 0
         self._shards = self._stack.enter_context(ShardWriter(folder, shard_bytes, number=number))
         self._thumbnails = self._stack.enter_context(whole_file(folder / "thumbnails.npy"))
         self._thumbnails.seek(_NPY_HEADER_BYTES)  # written last, when the number of rows is known
@@ -141,7 +141,7 @@ class Output:
         self._waiting.append((chunk, found))
 
     def finish(self) -> None:
-        """Write what is left, and what was only known now; link the base's shards that still hold a row."""
+        """Write what is left, and what was only known now; link the earlier run's shards that still hold a row."""
         if self._waiting:
             self._write_waiting()
         self._write_taken(below=None)
@@ -152,10 +152,10 @@ class Output:
             raise RuntimeError(f"numpy writes a header of {len(header.getvalue())} bytes, not {_NPY_HEADER_BYTES}")
         self._thumbnails.seek(0)
         self._thumbnails.write(header.getvalue())
-        if self._base is not None:
-            for name in self._base.finished.shards:
+        if self._previous is not None:
+            for name in self._previous.finished.shards:
                 if name in self._used_shards:
-                    link(self._base.finished.folder / name, self.folder / name)
+                    link(self._previous.finished.folder / name, self.folder / name)
 
     def _write_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -167,34 +167,34 @@ class Output:
 
     def _write_taken(self, *, below: str | None) -> None:
         """Write the labels before `below` of which nothing was inspected but rows are taken over."""
-        if self._base is not None:
-            for label in self._base.labels(below=below):
+        if self._previous is not None:
+            for label in self._previous.labels(below=below):
                 self._write_label(label, [])
 
     def _write_label(self, label: str, inspected: Sequence[tuple[Chunk, Inspected]]) -> None:
         """Sort the rows of one label, pack each content once, and forget them."""
         rows = LabelRows(inspected)
-        old = None if self._base is None else self._base.label(label)
+        old = None if self._previous is None else self._previous.label(label)
         table = rows.table(label, *self._pack(label, rows, old))
         order = np.arange(len(rows))
-        if self._base is not None and old is not None and len(old.taken):
+        if self._previous is not None and old is not None and len(old.taken):
             import pyarrow.compute as pc  # takes 0.06 s, which most runs can do without
 
-            table = pa.concat_tables([table, self._base.taken_rows(old)])
+            table = pa.concat_tables([table, self._previous.taken_rows(old)])
             by = [(name, "ascending") for name in ("image_id", "source", "source_path")]
             order = pc.sort_indices(table, by).to_numpy().astype(np.int64)
             table = table.take(pa.array(order))
         if not table.num_rows:
             return
-        if self._base is not None:
+        if self._previous is not None:
             self._used_shards |= set(table["shard"].unique().to_pylist())
         for start in range(0, len(order), _BLOCK_ROWS):
             self._write_thumbnails(rows, old, order[start : start + _BLOCK_ROWS])
         self._manifest.write(table.combine_chunks().to_batches()[0])
         self.num_classes += 1
 
-    def _pack(self, label: str, rows: LabelRows, old: Label | None) -> tuple[list[str], list[int]]:
-        """Pack what the base does not hold; the shard of each row, and its offset there."""
+    def _pack(self, label: str, rows: LabelRows, old: PreviousLabel | None) -> tuple[list[str], list[int]]:
+        """Pack what the earlier run does not hold; the shard of each row, and its offset there."""
         held = {} if old is None or not len(rows) else old.places([digest.hex() for digest in rows.digests])
         shards, offsets = [], []
         for row, digest in enumerate(rows.digests):
@@ -206,14 +206,14 @@ class Output:
             offsets.append(offset)
         return shards, offsets
 
-    def _write_thumbnails(self, rows: LabelRows, old: Label | None, block: Places) -> None:
+    def _write_thumbnails(self, rows: LabelRows, old: PreviousLabel | None, block: Places) -> None:
         """Write those of some rows: of `rows`, and beyond them of the ones that are taken over."""
         thumbnails = np.empty((len(block), _THUMBNAIL_BYTES), np.uint8)
         fresh = block < len(rows)
         for place in np.flatnonzero(fresh).tolist():
             thumbnails[place] = np.frombuffer(rows.thumbnail(int(block[place])), np.uint8)
-        if self._base is not None and old is not None and not fresh.all():
-            taken = self._base.thumbnails(old.start + old.taken[block[~fresh] - len(rows)])
+        if self._previous is not None and old is not None and not fresh.all():
+            taken = self._previous.thumbnails(old.start + old.taken[block[~fresh] - len(rows)])
             thumbnails[~fresh] = taken.reshape(-1, _THUMBNAIL_BYTES)
         self._thumbnails.write(thumbnails.data)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.ingest.base import Places
 from pipelines.ingest.cropping import asks_for_crop
 from pipelines.ingest.file_reader import FolderReader
+from pipelines.ingest.incremental import Places
 from pipelines.ingest.inspection import Chunk
 from pipelines.ingest.listing import Listing
 from pipelines.params.ingest import FaceCrop, IngestParams

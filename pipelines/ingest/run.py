@@ -13,19 +13,19 @@ import pyarrow as pa
 from pipelines.core.errors import InputError, count
 from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.progress import progress
-from pipelines.ingest.base import Base, DamagedBaseError, Match
 from pipelines.ingest.changes import refuse_other_files, refuse_other_pictures
+from pipelines.ingest.incremental import DamagedRunError, PreviousRun, TakenOver
 from pipelines.ingest.inspection import inspect_chunk
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import Listing, Refused, Reject, finished_table, listing_digest, listing_table
 from pipelines.ingest.output import Output
 from pipelines.ingest.plan import plan
 from pipelines.ingest.snapshots import (
-    Finished,
+    FinishedRun,
     SourceState,
     State,
-    find_base,
     find_finished,
+    find_previous,
     keep,
     link,
     made_by,
@@ -39,7 +39,7 @@ _RECORDS, _TRUTH = "sources.jsonl", "truth.csv"
 
 
 @dataclass(frozen=True)
-class Job:
+class IngestJob:
     """What a run works on.
 
     Args:
@@ -48,7 +48,7 @@ class Job:
         sources: name and key of each.
         digest: of all listings, where it was held against that of an earlier run; None where it is not known.
         made_by: see `snapshots.made_by`.
-        base: the run to start from.
+        previous: the run to start from.
         record: the run that had the name of this one's snapshot.
         workers: processes.
     """
@@ -58,17 +58,17 @@ class Job:
     sources: tuple[SourceState, ...]
     digest: str | None
     made_by: str
-    base: Finished | None
-    record: Finished | None
+    previous: FinishedRun | None
+    record: FinishedRun | None
     workers: int | None
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the base has all, from the same files."""
-        return self.base is not None and self.digest is not None and self.digest == self.base.state.listing
+        """Whether the earlier run has all, from the same files."""
+        return self.previous is not None and self.digest is not None and self.digest == self.previous.state.listing
 
 
-def make_job(params: IngestParams, listings: Sequence[Listing], *, cache: Path, workers: int | None) -> Job:
+def make_job(params: IngestParams, listings: Sequence[Listing], *, cache: Path, workers: int | None) -> IngestJob:
     """Compare what was listed with earlier runs.
 
     Raises:
@@ -79,24 +79,24 @@ def make_job(params: IngestParams, listings: Sequence[Listing], *, cache: Path, 
         for entry, listing in zip(params.sources, listings, strict=True)
     )
     code = made_by(params)
-    finished = find_base(cache, snapshot=params.snapshot, made_by=code)
+    finished = find_previous(cache, snapshot=params.snapshot, made_by=code)
     comparable = finished is not None and finished.state.sources == sources
     digest = listing_digest(_tables(listings), listings) if comparable else None
     record = find_finished(cache, params.snapshot)
-    job = Job(params, listings, sources, digest, code, finished, record, workers)
+    job = IngestJob(params, listings, sources, digest, code, finished, record, workers)
     if record is not None and not (job.is_unchanged and record.folder == getattr(finished, "folder", None)):
         refuse_other_files(record, _tables(listings), sources)
     return job
 
 
-def run(job: Job, *, cache: Path, out_dir: Path) -> State:
+def run(job: IngestJob, *, cache: Path, out_dir: Path) -> State:
     """Write everything into `out_dir`, which is empty, and leave it in the cache for later runs.
 
     Raises:
         InputError: the snapshot's name has other pictures; none of a source's files can be used.
     """
-    if job.base and job.is_unchanged:
-        return _take_over(job, job.base, cache=cache, out_dir=out_dir)
+    if job.previous and job.is_unchanged:
+        return _take_over(job, job.previous, cache=cache, out_dir=out_dir)
     state, listing = _read(job, out_dir=out_dir)
     refuse_other_pictures(job.record, out_dir / "manifest.parquet", made_by=job.made_by, params=job.params, cache=cache)
     keep(cache, state, out_dir=out_dir, listing=listing)
@@ -108,8 +108,8 @@ def _tables(listings: Sequence[Listing]) -> list[pa.Table]:
     return [listing_table(listing) for listing in listings]
 
 
-def _take_over(job: Job, finished: Finished, *, cache: Path, out_dir: Path) -> State:
-    """Link what the base has; its table of what was listed holds for this run too."""
+def _take_over(job: IngestJob, finished: FinishedRun, *, cache: Path, out_dir: Path) -> State:
+    """Link what the earlier run has; its table of what was listed holds for this run too."""
     for name in finished.state.files:
         if name not in (_RECORDS, _TRUTH, "listing.arrow"):
             link(finished.folder / name, out_dir / name)
@@ -121,36 +121,36 @@ def _take_over(job: Job, finished: Finished, *, cache: Path, out_dir: Path) -> S
     return state
 
 
-def _read(job: Job, *, out_dir: Path) -> tuple[State, pa.Table]:
-    """Read what the base does not have, without one all; the state, and the table of what was listed."""
-    finished = job.base
+def _read(job: IngestJob, *, out_dir: Path) -> tuple[State, pa.Table]:
+    """Read what the earlier run does not have, without one all; the state, and the table of what was listed."""
+    finished = job.previous
     if finished is not None:
-        from pipelines.ingest.matching import match_base
+        from pipelines.ingest.incremental import match_previous
 
         try:
-            base = match_base(finished, _tables(job.listings), job.sources)
-            _say(base)
-            return _inspect_and_write(job, base, out_dir=out_dir)
-        except DamagedBaseError as error:
+            previous = match_previous(finished, _tables(job.listings), job.sources)
+            _say(previous)
+            return _inspect_and_write(job, previous, out_dir=out_dir)
+        except DamagedRunError as error:
             print(f"ingest: {finished.folder} is damaged ({error}): every file is read anew", file=sys.stderr)
             empty_folder(out_dir)
     return _inspect_and_write(job, None, out_dir=out_dir)
 
 
-def _say(base: Base) -> None:
-    """One line on what became of the base's files; none where no source can tell changed files from others."""
-    snapshot = base.finished.state.snapshot
-    num_taken = sum(len(match.rows) + len(match.refused) for match in base.matches)
+def _say(previous: PreviousRun) -> None:
+    """One line on what became of the earlier run's files; none where no source can tell changed files from others."""
+    snapshot = previous.finished.state.snapshot
+    num_taken = sum(len(match.rows) + len(match.refused) for match in previous.matches)
     if num_taken:
-        num_left = sum(len(match.todo) for match in base.matches)
+        num_left = sum(len(match.todo) for match in previous.matches)
         print(f"ingest: {count(num_taken, 'file')} as in snapshot {snapshot}, {num_left:,} to read", file=sys.stderr)
 
 
-def _inspect_and_write(job: Job, base: Base | None, *, out_dir: Path) -> tuple[State, pa.Table]:
-    matches = _nothing_known(job) if base is None else base.matches
+def _inspect_and_write(job: IngestJob, previous: PreviousRun | None, *, out_dir: Path) -> tuple[State, pa.Table]:
+    matches = _nothing_known(job) if previous is None else previous.matches
     accepted = Counter({one.source: len(match.rows) for one, match in zip(job.listings, matches, strict=True)})
     refused = [dict(match.refused) for match in matches]
-    with Output(out_dir, job.params.shard_bytes, base) as output:
+    with Output(out_dir, job.params.shard_bytes, previous) as output:
         spool = None if dask_address() else output.spool
         work = plan(job.params, job.listings, [match.todo for match in matches], spool)
         with progress("ingest", work.num_files, unit="files") as advance:
@@ -179,8 +179,8 @@ def _inspect_and_write(job: Job, base: Base | None, *, out_dir: Path) -> tuple[S
     return state, listed
 
 
-def _nothing_known(job: Job) -> list[Match]:
-    return [Match(np.arange(len(one.paths)), np.zeros(0, np.int64), {}) for one in job.listings]
+def _nothing_known(job: IngestJob) -> list[TakenOver]:
+    return [TakenOver(np.arange(len(one.paths)), np.zeros(0, np.int64), {}) for one in job.listings]
 
 
 def _rejects(listings: Iterable[Listing], refused: Iterable[Refused]) -> list[Reject]:
@@ -194,7 +194,7 @@ def _rejects(listings: Iterable[Listing], refused: Iterable[Refused]) -> list[Re
     return sorted(found, key=lambda reject: (reject.source, reject.source_path, reject.label, reject.reason))
 
 
-def _write_sources(job: Job, out_dir: Path) -> None:
+def _write_sources(job: IngestJob, out_dir: Path) -> None:
     """sources.jsonl, where a source used the network, and truth.csv of a sample."""
     if any(listing.records is not None for listing in job.listings):
         records = [{"source": one.source, **record} for one in job.listings for record in one.records or []]

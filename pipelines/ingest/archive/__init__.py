@@ -22,11 +22,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.ingest.archive.members import FOLDER, Member
-from pipelines.ingest.archive.reading import ArchiveReader, Stamp, file_stamp, write_index
-from pipelines.ingest.archive.tars import scan_tar
-from pipelines.ingest.archive.unpacking import kind_of, plain_tar
-from pipelines.ingest.archive.zips import scan_zip
+from pipelines.ingest.archive.members import FOLDER, Member, scan_tar, scan_zip
+from pipelines.ingest.archive.reader import ArchiveReader, Stamp, file_stamp, kind_of, plain_tar, write_index
 from pipelines.ingest.folder import subset_origins
 from pipelines.ingest.labels import folder_label, is_subset, printable, refuse_subset_labels, shown_label
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Place, Reject

@@ -12,12 +12,10 @@ import numpy.typing as npt
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.files import whole_file
 from pipelines.ingest.archive.members import STORED, Member
-from pipelines.ingest.archive.reading import ArchiveReader, file_stamp, write_index
-from pipelines.ingest.archive.unpacking import unpacking_to
+from pipelines.ingest.archive.reader import ArchiveReader, file_stamp, unpacking_to, write_index
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import Listing, Origin, Place
-from pipelines.ingest.table.cells import text_of
-from pipelines.ingest.table.rows import LINE_BITS, TableRows
+from pipelines.ingest.table.rows import LINE_BITS, TableRows, text_of
 
 # rows at a time: pictures may be large
 _BATCH_ROWS = 64
