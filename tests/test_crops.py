@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.errors import ImageError, InputError
-from pipelines.images.decoding import sketch
+from pipelines.images.decoding import summarize
 from pipelines.ingest import ingest
 from pipelines.ingest.cropping import find_crop
 from pipelines.ingest.folder import list_folder
@@ -49,7 +49,7 @@ def blank(width: int, height: int) -> bytes:
 
 
 def crop_of(params: CropParams, data: bytes, box: Box | None = None) -> Crop:
-    return find_crop(params, data, sketch(data, max_pixels=LIMIT, min_side=1), box, max_pixels=LIMIT)
+    return find_crop(params, data, summarize(data, max_pixels=LIMIT, min_side=1), box, max_pixels=LIMIT)
 
 
 def in_pixels(crop: Crop, image: Image.Image) -> tuple[int, int, int, int]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import InputError
-from pipelines.images.shards import ShardReader
-from pipelines.ingest.packing import ShardWriter
+from pipelines.images.shards import ShardReader, ShardWriter
 
 
 def pack(folder: Path, label: str, contents: list[bytes], *, shard_bytes: int = 1 << 20) -> list[tuple[str, int, int]]:

@@ -552,7 +552,7 @@ def test_records_are_those_of_this_run(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_other_rejects_while_listing_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed(monkeypatch, tmp_path, stamps=STAMPS)
-    monkeypatch.setattr(inspection, "sketch", None)  # nothing is decoded
+    monkeypatch.setattr(inspection, "summarize", None)  # nothing is decoded
     files = {f"http://host/{index}": picture(index) for index in range(4)}
     listing = Listing(
         "0-folder", sorted(files), ["cat"] * 4, Stored(files, []), [Reject("0-folder", "x", "", "hidden", "y")],

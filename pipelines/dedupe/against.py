@@ -13,7 +13,7 @@ from pipelines.core.errors import ImageError, InputError, count
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.dedupe.hashes import SIDE
 from pipelines.dedupe.rows import Pictures, open_thumbnails, pictures_of
-from pipelines.images.decoding import Pixels, decode, sketch
+from pipelines.images.decoding import Pixels, decode, summarize
 from pipelines.images.shards import ShardReader
 from pipelines.params.base import path_below
 from pipelines.params.dedupe import ReferenceParams
@@ -86,7 +86,7 @@ def _read_folder(params: ReferenceParams, folder: Path) -> Reference:
             continue
         data = path.read_bytes()
         try:
-            drawn = sketch(data, max_pixels=_MAX_PIXELS, min_side=_MIN_SIDE)
+            drawn = summarize(data, max_pixels=_MAX_PIXELS, min_side=_MIN_SIDE)
         except ImageError:
             num_skipped += 1
             continue

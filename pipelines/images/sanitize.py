@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipelines.core.errors import ImageError
-from pipelines.images.exif import Directory, first_directory, read_directory, read_orientation
-from pipelines.images.tiff import refuse_previews
+from pipelines.images.tiff import TiffDirectory, first_directory, read_directory, read_orientation, refuse_previews
 
 # more frames or pages are not counted
 MAX_FRAMES = 10_000
@@ -30,7 +29,7 @@ _ORIENTATION = 0x0112
 _TIFF_BELOW = (34665, 34853, 40965)
 
 
-class Still(NamedTuple):
+class FirstFrame(NamedTuple):
     """A file cut down to its first picture."""
 
     data: bytes
@@ -39,7 +38,7 @@ class Still(NamedTuple):
     num_frames: int
 
 
-def png_still(data: bytes) -> Still:
+def first_frame_of_png(data: bytes) -> FirstFrame:
     """Without comments and animation; the first frame of an APNG is what a plain PNG reader sees.
 
     Raises:
@@ -73,7 +72,7 @@ def png_still(data: bytes) -> Still:
         cut = end > len(data)
     if not cut:
         kept.append(_PNG_END)
-    return Still(b"".join(kept), orientation, min(num_frames, MAX_FRAMES) if animated else 1)
+    return FirstFrame(b"".join(kept), orientation, min(num_frames, MAX_FRAMES) if animated else 1)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -92,7 +91,7 @@ def _number(data: bytes, position: int) -> int:
     return int.from_bytes(data[position : position + 4], "big")
 
 
-def gif_still(data: bytes) -> Still:
+def first_frame_of_gif(data: bytes) -> FirstFrame:
     """The screen, and the first picture with its control block.
 
     Raises:
@@ -119,7 +118,7 @@ def gif_still(data: bytes) -> Still:
         position = end
     if not first and not budget[0]:
         raise ImageError("broken", f"more than {_MAX_BLOCKS} blocks: made to exhaust the decoder")
-    return Still(screen + first + b";", 1, max(1, num_frames))
+    return FirstFrame(screen + first + b";", 1, max(1, num_frames))
 
 
 def _table_bytes(flags: bytes) -> int:
@@ -137,7 +136,7 @@ def _skip(data: bytes, position: int, budget: list[int]) -> int | None:
     return None
 
 
-def tiff_still(data: bytes) -> Still:
+def first_frame_of_tiff(data: bytes) -> FirstFrame:
     """Its pages counted and its first directory judged; the bytes stay as they are.
 
     Raises:
@@ -162,7 +161,7 @@ def tiff_still(data: bytes) -> Still:
         seen.add(following)
         following = more.next
     orientation = page.values.get(_ORIENTATION, 1)
-    return Still(data, orientation if 1 <= orientation <= 8 else 1, len(seen))
+    return FirstFrame(data, orientation if 1 <= orientation <= 8 else 1, len(seen))
 
 
 def check_boxes(data: bytes) -> None:
@@ -180,7 +179,7 @@ def check_boxes(data: bytes) -> None:
             raise ImageError("broken", f"the tags of its EXIF claim {page.num_bytes} bytes of {len(data)}")
 
 
-def _below(data: bytes, page: Directory) -> Iterator[Directory]:
+def _below(data: bytes, page: TiffDirectory) -> Iterator[TiffDirectory]:
     for tag in _TIFF_BELOW:
         directory = read_directory(data, page.values.get(tag, 0))
         if directory is not None:

@@ -2,7 +2,7 @@
 
 from pipelines.core.crops import WHOLE, Crop
 from pipelines.core.errors import ImageError
-from pipelines.images.decoding import Sketch
+from pipelines.images.decoding import ImageSummary
 from pipelines.ingest.listing import Box
 from pipelines.params.ingest import CenterCrop, CropParams, FaceCrop
 
@@ -24,13 +24,15 @@ def asks_for_crop(params: CropParams) -> bool:
     return isinstance(params, CenterCrop | FaceCrop)
 
 
-def find_crop(params: CropParams | None, data: bytes, sketch: Sketch, box: Box | None, *, max_pixels: int) -> Crop:
+def find_crop(
+    params: CropParams | None, data: bytes, summary: ImageSummary, box: Box | None, *, max_pixels: int
+) -> Crop:
     """The crop of one picture, as fractions; its sides lie on whole pixels unless a source gave them.
 
     Args:
         params: `ingest.crop`; None leaves the picture whole.
         data: the file.
-        sketch: what is known of it.
+        summary: what is known of it.
         box: the part that its source names; goes before `params`.
         max_pixels: of ingest.
 
@@ -39,38 +41,38 @@ def find_crop(params: CropParams | None, data: bytes, sketch: Sketch, box: Box |
             reject such pictures.
     """
     if box is not None:
-        return _of_box(box, sketch)
+        return _of_box(box, summary)
     if isinstance(params, CenterCrop):
-        return _centre(sketch)
+        return _centre(summary)
     if isinstance(params, FaceCrop):
-        return _of_face(params, data, sketch, max_pixels)
+        return _of_face(params, data, summary, max_pixels)
     return WHOLE
 
 
-def _of_box(box: Box, sketch: Sketch) -> Crop:
-    width, height = (sketch.width, sketch.height) if box.in_pixels else (1, 1)
+def _of_box(box: Box, summary: ImageSummary) -> Crop:
+    width, height = (summary.width, summary.height) if box.in_pixels else (1, 1)
     crop = Crop(box.left / width, box.top / height, box.right / width, box.bottom / height)
     if not (0.0 <= crop.left < crop.right <= 1.0 and 0.0 <= crop.top < crop.bottom <= 1.0):
         raise ImageError(
             "bad-box",
             f"{box.left:g}, {box.top:g}, {box.right:g}, {box.bottom:g} "
-            f"{'pixels' if box.in_pixels else 'of the sides'} is empty or leaves the picture of {sketch.width} x "
-            f"{sketch.height}",
+            f"{'pixels' if box.in_pixels else 'of the sides'} is empty or leaves the picture of {summary.width} x "
+            f"{summary.height}",
         )
     return crop
 
 
-def _centre(sketch: Sketch) -> Crop:
-    side = min(sketch.width, sketch.height)
-    return _around(sketch.width / 2, sketch.height / 2, side, side, sketch)
+def _centre(summary: ImageSummary) -> Crop:
+    side = min(summary.width, summary.height)
+    return _around(summary.width / 2, summary.height / 2, side, side, summary)
 
 
-def _of_face(params: FaceCrop, data: bytes, sketch: Sketch, max_pixels: int) -> Crop:
+def _of_face(params: FaceCrop, data: bytes, summary: ImageSummary, max_pixels: int) -> Crop:
     from pipelines.ingest.faces import find_faces
 
     faces = [
         face
-        for face in find_faces(data, sketch, max_pixels=max_pixels)
+        for face in find_faces(data, summary, max_pixels=max_pixels)
         if face.confidence >= params.min_confidence and min(face.width, face.height) >= params.min_side
     ]
     if not faces:
@@ -78,7 +80,7 @@ def _of_face(params: FaceCrop, data: bytes, sketch: Sketch, max_pixels: int) -> 
             raise ImageError(
                 "no-face", f"none of at least {params.min_side} px and confidence {params.min_confidence:g}"
             )
-        return _centre(sketch) if params.if_no_face == "center" else WHOLE
+        return _centre(summary) if params.if_no_face == "center" else WHOLE
     if len(faces) > 1 and params.if_several != "largest":
         if params.if_several == "reject":
             raise ImageError("several-faces", f"{len(faces)} faces; ingest.crop.if_several is reject")
@@ -86,15 +88,15 @@ def _of_face(params: FaceCrop, data: bytes, sketch: Sketch, max_pixels: int) -> 
     face = faces[0]
     longer = max(face.width, face.height)
     # the margin gives way before the square does, and the square before a part of the face
-    side = max(longer, min(longer * (1 + 2 * params.margin), sketch.width, sketch.height))
-    return _around(face.left + face.width / 2, face.top + face.height / 2, side, side, sketch)
+    side = max(longer, min(longer * (1 + 2 * params.margin), summary.width, summary.height))
+    return _around(face.left + face.width / 2, face.top + face.height / 2, side, side, summary)
 
 
-def _around(x: float, y: float, width: float, height: float, sketch: Sketch) -> Crop:
+def _around(x: float, y: float, width: float, height: float, summary: ImageSummary) -> Crop:
     """A box of this size with this middle (pixels), pushed into the picture, and cut where it is too large."""
-    left, right = _span(x, width, sketch.width)
-    top, bottom = _span(y, height, sketch.height)
-    return Crop(left / sketch.width, top / sketch.height, right / sketch.width, bottom / sketch.height)
+    left, right = _span(x, width, summary.width)
+    top, bottom = _span(y, height, summary.height)
+    return Crop(left / summary.width, top / summary.height, right / summary.width, bottom / summary.height)
 
 
 def _span(middle: float, length: float, side: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ import numpy as np
 import simplejpeg
 
 from pipelines.core.errors import InputError
-from pipelines.images.decoding import Pixels, Sketch, decode, upright
+from pipelines.images.decoding import ImageSummary, Pixels, decode, upright
 
 LOOK_SIDE = 320
 """Pictures are looked at with this longer side, pixels: 8 ms each. Faces from about 1/13 of that side on get a
@@ -74,21 +74,21 @@ def _detector() -> _Detector:
     return detector
 
 
-def find_faces(data: bytes, sketch: Sketch, *, max_pixels: int) -> list[Face]:
+def find_faces(data: bytes, summary: ImageSummary, *, max_pixels: int) -> list[Face]:
     """The faces in a picture, the largest first.
 
     Args:
         data: the file.
-        sketch: what is known of it.
+        summary: what is known of it.
         max_pixels: of ingest.
 
     Raises:
-        ImageError: as `decode`; a file that has a sketch decodes.
+        ImageError: as `decode`; a file that has a summary decodes.
         InputError: the extra is missing.
     """
-    pixels = _small(data, sketch, max_pixels)
+    pixels = _small(data, summary, max_pixels)
     height, width = pixels.shape[:2]
-    scale_x, scale_y = sketch.width / width, sketch.height / height
+    scale_x, scale_y = summary.width / width, summary.height / height
     found = [
         Face(left * scale_x, top * scale_y, wide * scale_x, high * scale_y, confidence / 100)
         for left, top, wide, high, confidence in _detector()(width, height, pixels.tobytes())
@@ -97,9 +97,9 @@ def find_faces(data: bytes, sketch: Sketch, *, max_pixels: int) -> list[Face]:
     return sorted(found, key=lambda face: (-face.width * face.height, face))
 
 
-def _small(data: bytes, sketch: Sketch, max_pixels: int) -> Pixels:
+def _small(data: bytes, summary: ImageSummary, max_pixels: int) -> Pixels:
     """(H, W, 3) uint8, upright, the longer side at most LOOK_SIDE."""
-    pixels = _scaled_jpeg(data, sketch)
+    pixels = _scaled_jpeg(data, summary)
     if pixels is None:
         pixels = decode(data, max_pixels=max_pixels).pixels
     longer = max(pixels.shape[:2])
@@ -112,14 +112,14 @@ def _small(data: bytes, sketch: Sketch, max_pixels: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
 
 
-def _scaled_jpeg(data: bytes, sketch: Sketch) -> Pixels | None:
+def _scaled_jpeg(data: bytes, summary: ImageSummary) -> Pixels | None:
     """A JPEG decoded at n/8 of its size, upright; None for what simplejpeg does not read."""
-    if sketch.format != "JPEG" or max(sketch.width, sketch.height) < 2 * LOOK_SIDE:
+    if summary.format != "JPEG" or max(summary.width, summary.height) < 2 * LOOK_SIDE:
         return None
-    wide, high = (sketch.width, sketch.height) if sketch.orientation < 5 else (sketch.height, sketch.width)
+    wide, high = (summary.width, summary.height) if summary.orientation < 5 else (summary.height, summary.width)
     share = LOOK_SIDE / max(wide, high)
     try:
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=int(high * share), min_width=int(wide * share))
     except ValueError:
         return None
-    return upright(pixels, sketch.orientation)
+    return upright(pixels, summary.orientation)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.core.errors import ImageError
-from pipelines.images.decoding import THUMBNAIL_SIDE, Pixels, Sketch, sketch
+from pipelines.images.decoding import THUMBNAIL_SIDE, ImageSummary, Pixels, summarize
 from pipelines.ingest.listing import Origin, Reader
 from pipelines.ingest.quality import Quality, quality, sharpness
 
@@ -117,7 +117,7 @@ def _inspect(
     for place, path in enumerate(chunk.paths):
         try:
             data = chunk.read(path)
-            summary = sketch(data, max_pixels=chunk.max_pixels, min_side=chunk.min_side)
+            summary = summarize(data, max_pixels=chunk.max_pixels, min_side=chunk.min_side)
             crop = _crop(chunk, place, data, summary)
         except ImageError as error:
             rejects.append((place, error.reason, error.detail))
@@ -126,7 +126,7 @@ def _inspect(
         row["size"] = len(data)
         for name in _SUMMARY:
             row[name] = getattr(summary, name)
-        row["sharpness"] = sharpness(summary.detail)
+        row["sharpness"] = sharpness(summary.downscaled)
         for name, value in zip(CROP, crop, strict=True):
             row[name] = value
         thumbnails[len(places)] = summary.thumbnail
@@ -139,7 +139,7 @@ def _inspect(
     return np.array(places, np.int64), digests, rows, rejects
 
 
-def _crop(chunk: Chunk, place: int, data: bytes, summary: Sketch) -> Sequence[float]:
+def _crop(chunk: Chunk, place: int, data: bytes, summary: ImageSummary) -> Sequence[float]:
     """Left, top, right and bottom of the part that counts, as fractions."""
     box = None if chunk.origins is None else chunk.origins[place].box
     if chunk.crop is None and box is None:

@@ -16,11 +16,11 @@ import pyarrow as pa
 from pipelines.core.files import whole_file
 from pipelines.core.tables import MANIFEST, TableWriter
 from pipelines.images.decoding import THUMBNAIL_SIDE
+from pipelines.images.shards import EXTENSIONS, ShardWriter, shard_number
 from pipelines.ingest.incremental import Places, PreviousLabel, PreviousRun
 from pipelines.ingest.inspection import ROW, Chunk, Inspected
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import UNKNOWN, Origin
-from pipelines.ingest.packing import EXTENSIONS, ShardWriter, shard_number
 from pipelines.ingest.snapshots import link
 
 # thumbnails that are gathered at a time

@@ -5,9 +5,9 @@ contrast    standard deviation of the thumbnail, grey levels; near 0: blank
 entropy     Shannon's, of the thumbnail's grey levels, bits, 0 to 8; low: a few flat areas
 sharpness   variance of the Laplacian (the four neighbours less four times the middle), the usual measure of focus
             (Pech-Pacheco and others 2000; LAP4 in Pertuz and others 2013), of the grey picture reduced until its
-            shorter side is from 128 to 255 pixels (`Sketch.detail`), grey levels squared. Photographs in focus have
-            some hundreds to thousands, blurred ones less than a tenth of that; smooth drawings are low too. Blur
-            narrower than 1/128 of the shorter side is not seen, nor would a network at 224 pixels see it.
+            shorter side is from 128 to 255 pixels (`ImageSummary.downscaled`), grey levels squared. Photographs in
+            focus have some hundreds to thousands, blurred ones less than a tenth of that; smooth drawings are low too.
+            Blur narrower than 1/128 of the shorter side is not seen, nor would a network at 224 pixels see it.
 
 Sums are of whole numbers, so that no processor rounds them its own way.
 """
