@@ -12,7 +12,7 @@ from augmented import ID, four_pictures, ingest_folder, pack, params, png
 from PIL import Image
 
 from pipelines.augment.fitting import SPARE, Fit, least_size, place, to_square
-from pipelines.core.crops import WHOLE, Crop
+from pipelines.core.decisions import WHOLE, Crop
 from pipelines.core.errors import DecisionError, ImageError, InputError
 from pipelines.core.tables import SPLITS, write_table
 from pipelines.images.decoding import ReducedImage, decode, decode_reduced

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipelines.core.crops import WHOLE, Crop
+from pipelines.core.decisions import WHOLE, Crop
 from pipelines.core.errors import ImageError, InputError
 from pipelines.images.decoding import summarize
 from pipelines.ingest import ingest

@@ -15,7 +15,7 @@ from test_ingest import picture, put, run
 
 from pipelines.augment import packing
 from pipelines.augment.places import Row
-from pipelines.core.crops import WHOLE
+from pipelines.core.decisions import WHOLE
 from pipelines.core.errors import ImageError, MiwakeError
 from pipelines.images.decoding import Pixels
 from pipelines.ingest import plan

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from pipelines.core.crops import Crop
+from pipelines.core.decisions import Crop
 from pipelines.images.decoding import Pixels, ReducedImage
 
 Fit = Literal["letterbox", "center_crop", "squash"]

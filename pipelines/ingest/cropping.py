@@ -1,6 +1,6 @@
 """Which part of a picture counts: what its source says of it, else what `ingest.crop` asks for."""
 
-from pipelines.core.crops import WHOLE, Crop
+from pipelines.core.decisions import WHOLE, Crop
 from pipelines.core.errors import ImageError
 from pipelines.images.decoding import ImageSummary
 from pipelines.ingest.listing import Box
