@@ -51,7 +51,7 @@ bench: dev ## the benchmarks that need no data of your own, tables and one JSON 
 	@python benchmarks/pipeline.py
 
 schema: env ## write params.schema.json anew, after a change of the params models
-	@python -m pipelines.params
+	@python -m pipelines.params.schema
 
 COMPILE := uv pip compile -q --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python 3.11
 lock: ## write requirements.lock and requirements-dev.lock anew from pyproject.toml (needs uv)

@@ -245,7 +245,7 @@ def _watch(
 
 def pages_after(group: str, groups: Sequence[str]) -> list[str]:
     """Whose pages are left when `group` is done: its own; evaluate's waits for the report, which draws its picture."""
-    if group == "check":  # says nothing but that the others may run
+    if group == "params":  # its file is in git
         return []
     if "report" not in groups or "evaluate" not in groups:
         return [group]

@@ -9,5 +9,5 @@ train     a folder per member and fold: weights, history, predictions
 evaluate  what the members know together: metrics with intervals, confusion counts, suspects
 report    one HTML page that says what was learnt, how well, and what to fix
 
-Before all of them, `check` refuses input that lies in an output.
+Before all of them, `params` checks params.yaml and writes data/params.yaml, which the others read.
 """

@@ -1,5 +1,6 @@
 """The `miwake` command: what a person asks of data and models, beside the stages that DVC runs.
 
+    miwake params split.seed
     miwake status
     miwake ingest diff 1 2
     miwake validate
@@ -61,6 +62,26 @@ def ingest_diff(
         print(json.dumps(diff.as_json(found, names=names), ensure_ascii=False, indent=2))
         return
     for line in diff.describe(found, names=names, limit=limit):
+        print(line)
+
+
+@app.command("params")
+def params(
+    key: Annotated[str, typer.Argument(help="Explain this one; its last word may do: test_fraction.")] = "",
+) -> None:
+    """Print every value that the next run uses, defaults too; or explain one key: meaning, values, default."""
+    from pipelines.params.load import load_params, read_yaml
+    from pipelines.params.reference import explain_key
+    from pipelines.params.resolve import resolved_text
+    from pipelines.params.schema import params_schema
+
+    path = Layout(Path.cwd()).params
+    found = load_params(path)
+    if not key:
+        print(resolved_text(found), end="")
+        return
+    values = found.model_dump(mode="json", by_alias=True)
+    for line in explain_key(key, schema=params_schema(), values=values, written=read_yaml(path)):
         print(line)
 
 

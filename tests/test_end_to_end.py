@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["check", "ingest", "dedupe", "validate", "split", "augment", "train@linear_probe-0", "evaluate", "report"]
+STAGES = ["params", "ingest", "dedupe", "validate", "split", "augment", "train@linear_probe-0", "evaluate", "report"]
 DVC = [sys.executable, "-m", "dvc"]
 ENVIRONMENT = {
     **os.environ,
@@ -148,9 +148,9 @@ def test_nothing_changed_runs_nothing(unbroken: Path) -> None:
 def test_a_change_of_a_recipe_reruns_train_and_what_follows(unbroken: Path) -> None:
     before = (unbroken / "params.yaml").read_text()
     edit(unbroken, lambda params: params["train"].update(seed=7))
-    assert stages_run(repro(unbroken)) == ["train@linear_probe-0", "evaluate", "report"]
+    assert stages_run(repro(unbroken)) == ["params", "train@linear_probe-0", "evaluate", "report"]
     (unbroken / "params.yaml").write_text(before)
-    assert stages_run(repro(unbroken)) == []  # back to the old params: the cache has it all
+    assert stages_run(repro(unbroken)) == ["params"]  # back to the old values: the cache has all the rest
 
 
 def test_a_decision_reruns_dedupe_and_never_ingest(unbroken: Path) -> None:

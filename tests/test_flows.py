@@ -130,9 +130,9 @@ def test_the_stages_come_from_dvc_itself_dependencies_first(repo: Path) -> None:
 def test_the_eight_stages_of_the_house_are_found() -> None:
     stages = read_stages(ROOT)
     groups = list(dict.fromkeys(stage.group for stage in stages))
-    assert groups == ["check", "ingest", "dedupe", "validate", "split", "augment", "train", "evaluate", "report"]
-    # check looks before anything is deleted, whichever stage is asked for
-    assert all(select(stages, [stage.name])[0].name == "check" for stage in stages)
+    assert groups == ["params", "ingest", "dedupe", "validate", "split", "augment", "train", "evaluate", "report"]
+    # params are checked before anything is deleted, whichever stage is asked for
+    assert all(select(stages, [stage.name])[0].name == "params" for stage in stages)
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC

@@ -17,6 +17,7 @@ from pipelines.core.tables import SPLITS, read_classes, read_table
 from pipelines.params import load_params
 from pipelines.params.command import check_project, run_stage
 from pipelines.params.preflight import preflight
+from pipelines.params.resolve import resolve
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,7 +66,7 @@ def test_which_stage_writes_a_file_is_known(path: str, command: str) -> None:
 def test_a_stage_that_is_run_too_early_names_the_file_and_the_stage_to_run(
     tmp_path: Path, command: str, first: str
 ) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    resolved(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", *f"pipelines.{command}".split()],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
@@ -76,9 +77,15 @@ def test_a_stage_that_is_run_too_early_names_the_file_and_the_stage_to_run(
     assert done.stderr.endswith(f"{said}\n")
 
 
+def resolved(root: Path) -> None:
+    """Put params.yaml there, and what the stage params makes of it."""
+    shutil.copy(ROOT / "params.yaml", root)
+    resolve(Layout(root))
+
+
 def error_of(error: OSError, root: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What a stage that meets `error` says."""
-    shutil.copy(ROOT / "params.yaml", root)
+    resolved(root)
 
     def stage(*_: object) -> None:
         raise error
@@ -103,7 +110,7 @@ def test_a_training_has_the_threads_that_params_say(tmp_path: Path) -> None:
         "    return 'learnt'\n"
         "run_stage('train', stage)\n"
     )
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    resolved(tmp_path)
     limits = {"OMP_THREAD_LIMIT": "1", "OMP_DYNAMIC": "true", "OMP_MAX_ACTIVE_LEVELS": "0"}
     done = subprocess.run(
         [sys.executable, "stage.py"],

@@ -45,6 +45,11 @@ class Layout:
         return self.root / "params.yaml"
 
     @property
+    def resolved(self) -> Path:
+        """Every value of params.yaml and of the defaults, which the stage `params` writes and all others read."""
+        return self.root / "data" / "params.yaml"
+
+    @property
     def decisions(self) -> Path:
         return self.root / "data" / "decisions"
 
@@ -56,11 +61,6 @@ class Layout:
     def stage(self, name: str) -> Path:
         """The folder that stage `name` writes."""
         return self.root / "data" / name
-
-    @property
-    def checked(self) -> Path:
-        """Says that no input lies in an output; always the same."""
-        return self.root / "data" / "check.json"
 
     @property
     def outputs(self) -> list[Path]:

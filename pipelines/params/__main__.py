@@ -1,10 +1,7 @@
-"""`python -m pipelines.params`: write params.schema.json, which editors read, from the models."""
+"""`python -m pipelines.params`: the first stage. Checks params.yaml and writes data/params.yaml for all others."""
 
-from pathlib import Path
-
-from pipelines.core.files import write_json
-from pipelines.params.schema import params_schema
+from pipelines.params.command import run_command
+from pipelines.params.resolve import resolve
 
 if __name__ == "__main__":
-    write_json(Path("params.schema.json"), params_schema())
-    print("params.schema.json written")
+    run_command("params", resolve)

@@ -1,4 +1,4 @@
-"""What every `python -m pipelines.<stage>` does around its stage: params in, errors out, one line of result."""
+"""What every `python -m pipelines.<stage>` does around its stage: read params, print one line or an error."""
 
 import os
 import re
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.layout import WRITERS, Layout, repro_of
-from pipelines.params import Params, load_params
 from pipelines.params.inputs import refuse_input_in_outputs
+from pipelines.params.load import Params
+from pipelines.params.resolve import load_resolved
 
 FEWER_THREADS = ("OMP_DYNAMIC", "OMP_MAX_ACTIVE_LEVELS", "OMP_THREAD_LIMIT")
 """variables by which OpenMP starts fewer threads than torch was told of: oneDNN then waits for the others forever, seen
@@ -19,22 +20,31 @@ under load with OMP_DYNAMIC=true"""
 
 
 def run_stage(name: str, stage: Callable[[Params, Layout], object], *, root: Path | None = None) -> None:
-    """Run one stage as a command: the process ends with status 0, or 1 and an error a person can act on.
+    """Run one stage as a command, with the values of data/params.yaml.
 
     Args:
         name: of the stage, for messages.
         stage: wires params and paths to the stage's function; its result is printed.
         root: the folder of params.yaml; the working folder when None.
     """
+
+    def work(layout: Layout) -> object:
+        params = load_resolved(layout, by_dvc="DVC_ROOT" in os.environ)
+        refuse_input_in_outputs(params, layout)
+        return stage(params, layout)
+
+    run_command(name, work, root=root)
+
+
+def run_command(name: str, work: Callable[[Layout], object], *, root: Path | None = None) -> None:
+    """Do `work` and print its result: the process ends with status 0, or 1 and an error a person can act on."""
     for variable in FEWER_THREADS:  # read when torch is imported
         os.environ.pop(variable, None)
     layout = Layout(root or Path.cwd())
     started = time.monotonic()
     try:
-        params = load_params(layout.params)
         check_project(layout.root, by_dvc="DVC_ROOT" in os.environ)
-        refuse_input_in_outputs(params, layout)
-        result = stage(params, layout)
+        result = work(layout)
     except MiwakeError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -86,24 +86,34 @@ def load_params(path: Path) -> Params:
         ParamsError: the file is missing, is no YAML, or breaks a rule. Every mistake is listed, each with its
             path in the file, its value, the rule and the remedy.
     """
-    text = _text(path)
+    raw = read_yaml(path)
     try:
-        raw = _parse(text)
-    except YAMLError as error:
-        if isinstance(error, DuplicateKeyError):  # 1 and 01 are one key to YAML, and two to who wrote them
-            _refuse(path, _taken_otherwise(text))
-        raise ParamsError(f"{path} is not valid YAML: {error}") from error
-    try:
-        if not _is_plain(raw):
-            _refuse(path, _taken_otherwise(text))
         return Params.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         from pipelines.params.mistakes import explain
 
-        _refuse(path, explain(Params, raw, text, error))
+        _refuse(path, explain(Params, raw, _text(path), error))
         raise
+
+
+def read_yaml(path: Path) -> Any:
+    """What `path` holds, of the types of JSON alone, before any rule of params.
+
+    Raises:
+        ParamsError: the file is missing, is no YAML, or has words that YAML takes for something else.
+    """
+    text = _text(path)
+    try:
+        raw = _parse(text)
+        if not _is_plain(raw):
+            _refuse(path, _taken_otherwise(text))
+    except YAMLError as error:
+        if isinstance(error, DuplicateKeyError):  # 1 and 01 are one key to YAML, and two to who wrote them
+            _refuse(path, _taken_otherwise(text))
+        raise ParamsError(f"{path} is not valid YAML: {error}") from error
     except RecursionError as error:
         raise ParamsError(f"{path} has an alias (*name) inside of what it names: write the value itself") from error
+    return raw
 
 
 def _refuse(path: Path, mistakes: list[str]) -> None:

@@ -1,15 +1,18 @@
-"""The JSON Schema of params.yaml, as editors read it."""
+"""The JSON Schema of params.yaml, as editors read it; `python -m pipelines.params.schema` writes it."""
 
 import ast
 import inspect
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from pipelines.core.files import write_json, write_text
 from pipelines.params.load import Params
+from pipelines.params.reference import reference_page
 
 
 def params_schema() -> dict[str, Any]:
@@ -55,3 +58,9 @@ def _field_words(model: type) -> dict[str, str]:
                 case ast.Expr(value=ast.Constant(value=str(text))):
                     words[field.target.id] = inspect.cleandoc(text)
     return words
+
+
+if __name__ == "__main__":
+    write_json(Path("params.schema.json"), params_schema())
+    write_text(Path("docs/params.md"), reference_page(params_schema()))
+    print("params.schema.json and docs/params.md written")

@@ -1,6 +1,8 @@
-"""No input in an output: refused before DVC, or a stage by hand, deletes anything."""
+"""The stage params: every value in data/params.yaml, and no input in an output, before DVC deletes anything."""
 
 import hashlib
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +13,12 @@ import pytest
 from test_end_to_end import DVC, ENVIRONMENT, edit, small_pipeline, stages_run
 from test_ingest import picture, put
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, ParamsError
 from pipelines.core.layout import OUTPUTS, Layout
 from pipelines.ingest import ingest
 from pipelines.params import Params, load_params
 from pipelines.params.inputs import lies_in, refuse_input_in_outputs
+from pipelines.params.resolve import load_resolved, resolve, resolved_text
 
 FOLDER = {"kind": "folder", "label_from": "last_folder", "symlinks": "skip", "hidden": "skip"}
 ARCHIVE = {"kind": "archive", "label_from": "last_folder", "hidden": "skip", "max_files": 100, "max_bytes": 10_000_000}
@@ -31,6 +34,78 @@ SHA = "0" * 64
 
 def sources(*entries: dict[str, Any]) -> Callable[[Any], None]:
     return lambda params: params["ingest"].update(sources=list(entries))
+
+
+ROOT = Path(__file__).parents[1]
+FILES = ["params.yaml", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("presets/*/params.yaml"))]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_data_params_yaml_says_all_and_says_the_same(name: str, tmp_path: Path) -> None:
+    """Sorted, a value a line, no comments; itself a params.yaml, of which the same follows."""
+    shutil.copy(ROOT / name, tmp_path / "params.yaml")
+    layout = Layout(tmp_path)
+    assert resolve(layout).startswith("data/params.yaml, ")
+    text = layout.resolved.read_text(encoding="utf-8")
+    assert "#" not in re.sub(r"'.*'", "", text)
+    sections = re.findall(r"^(\w+):$", text, flags=re.MULTILINE)
+    assert sections == sorted(field.alias or name for name, field in Params.model_fields.items())
+    params = load_params(layout.params)
+    assert load_params(layout.resolved) == params
+    assert load_resolved(layout, by_dvc=False) == params
+    assert resolved_text(load_params(layout.resolved)) == text
+
+
+def test_a_comment_changes_nothing_and_a_value_its_line_alone(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    layout = Layout(tmp_path)
+    resolve(layout)
+    before = layout.resolved.read_text()
+    layout.params.write_text("# said anew\n" + layout.params.read_text())
+    resolve(layout)
+    assert layout.resolved.read_text() == before
+    edit(tmp_path, lambda params: params["split"].update(test_fraction=0.3))
+    resolve(layout)
+    changed = [pair for pair in zip(before.splitlines(), layout.resolved.read_text().splitlines(), strict=True)
+               if pair[0] != pair[1]]  # fmt: skip
+    assert changed == [("  test_fraction: 0.2", "  test_fraction: 0.3")]
+
+
+def test_a_stage_by_hand_never_uses_old_values_and_one_by_dvc_those_of_its_run(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    remedy = "run `dvc repro`, or `python -m pipelines.params` before a stage by hand"
+    with pytest.raises(ParamsError, match=f"data/params.yaml does not exist: {remedy}"):
+        load_resolved(layout, by_dvc=True)
+    resolve(layout)
+    edit(tmp_path, lambda params: params["split"].update(seed=7))
+    with pytest.raises(ParamsError, match=f"params.yaml has other values than .*data/params.yaml.*: {remedy}"):
+        load_resolved(layout, by_dvc=False)
+    assert load_resolved(layout, by_dvc=True).split.seed != 7  # edited for the next run, while one is under way
+    resolve(layout)
+    assert load_resolved(layout, by_dvc=False).split.seed == 7
+    layout.resolved.write_text(layout.resolved.read_text().replace("\nsplit:\n", "\nsplit:\n  sed: 1\n"))
+    with pytest.raises(
+        ParamsError, match=rf"is not what this version of the pipeline writes \(.*split.sed: unknown key.*\): {remedy}"
+    ):
+        load_resolved(layout, by_dvc=True)
+
+
+def test_params_that_are_refused_leave_the_former_ones(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    layout = Layout(tmp_path)
+    resolve(layout)
+    before = layout.resolved.read_bytes()
+    edit(tmp_path, lambda params: params["split"].update(seed=-1))
+    with pytest.raises(ParamsError, match="split.seed = -1"):
+        resolve(layout)
+    edit(tmp_path, lambda params: [params["split"].update(seed=1), sources({**FOLDER, "path": "data/split"})(params)])
+    with pytest.raises(InputError, match="lies in data/split"):
+        resolve(layout)
+    assert layout.resolved.read_bytes() == before
+
+
+# no input in an output --------------------------------------------------------------------------
 
 
 def weights(path: str) -> Callable[[Any], None]:
@@ -156,21 +231,24 @@ def test_dvc_deletes_nothing_before_the_refusal(project: Path, case: int) -> Non
     finally:
         (project / "params.yaml").write_text(before)
     assert done.returncode != 0
-    assert f"check: {key}" in done.stderr
-    assert stages_run(done.stdout) == ["check"]
+    assert f"params: {key}" in done.stderr
+    assert stages_run(done.stdout) == ["params"]
     assert originals(project) == mine
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [name for name in OUTPUTS if name not in ("train", "students")])
 def test_a_stage_by_hand_deletes_nothing_either(project: Path, stage: str) -> None:
+    """Even if data/params.yaml came from elsewhere, and the stage params has not looked at it here."""
     before, mine = (project / "params.yaml").read_text(), originals(project)
     edit(project, sources({**FOLDER, "path": f"data/{stage}/mine"}))
+    (project / "data" / "params.yaml").write_text(resolved_text(load_params(project / "params.yaml")))
     try:
         command = [sys.executable, "-m", f"pipelines.{stage}"]
         done = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, text=True)
     finally:
         (project / "params.yaml").write_text(before)
+        (project / "data" / "params.yaml").unlink()
     assert done.returncode == 1
     assert done.stderr.startswith(f"{stage}: ingest.sources[0].path: data/{stage}/mine lies in data/{stage}")
     assert originals(project) == mine
