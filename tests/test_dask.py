@@ -18,7 +18,7 @@ from pipelines.augment.places import Row
 from pipelines.core.decisions import WHOLE
 from pipelines.core.errors import ImageError, MiwakeError
 from pipelines.images.decoding import Pixels
-from pipelines.ingest import plan
+from pipelines.ingest import run as ingest_run
 from pipelines.parallel import dask_pool as dask
 from pipelines.parallel.pool import map_chunks
 
@@ -87,8 +87,8 @@ def test_ingest_gives_the_same_bytes_as_in_one_process(
     put(tmp_path / "pictures" / "c0" / "broken.jpg", b"")
     alone = run(tmp_path)
     rejected = (tmp_path / "out/rejected.csv").read_bytes()
-    monkeypatch.setattr(plan, "FILES_PER_CHUNK", 3)
-    monkeypatch.setattr(plan, "BYTES_PER_CHUNK", 4000)
+    monkeypatch.setattr(ingest_run, "FILES_PER_CHUNK", 3)
+    monkeypatch.setattr(ingest_run, "BYTES_PER_CHUNK", 4000)
     monkeypatch.setenv("MIWAKE_DASK", cluster)
     (tmp_path / "cache").rename(tmp_path / "old cache")
     assert run(tmp_path, out="over dask").bytes == alone.bytes

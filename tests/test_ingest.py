@@ -26,7 +26,7 @@ from PIL import Image
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.images.shards import ShardReader
-from pipelines.ingest import IngestArtifact, file_reader, ingest, inspection, plan
+from pipelines.ingest import IngestArtifact, file_reader, ingest, inspection
 from pipelines.ingest import folder as folder_source
 from pipelines.ingest import run as ingest_run
 from pipelines.ingest.labels import clean_label, printable
@@ -169,7 +169,7 @@ def test_workers_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         put(tmp_path / "pictures" / f"c{index % 3}" / f"{index}.jpg", picture(index % 20))
     put(tmp_path / "pictures" / "c0" / "broken.jpg", b"")
     whole = run(tmp_path)
-    monkeypatch.setattr(plan, "FILES_PER_CHUNK", 3)
+    monkeypatch.setattr(ingest_run, "FILES_PER_CHUNK", 3)
     monkeypatch.setattr(ingest_run, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
     for workers in (2, 3):
         shutil.rmtree(tmp_path / "cache")
@@ -195,8 +195,8 @@ def test_threads_that_inspect_large_files_change_no_byte(tmp_path: Path, monkeyp
         put(tmp_path / "pictures" / f"c{index % 3}" / f"{index}", picture(index % 20, format=formats[index % 4]))
     put(tmp_path / "pictures" / "c0" / "broken.jpg", b"")
     whole = run(tmp_path)
-    monkeypatch.setattr(plan, "FILES_PER_CHUNK", 2)
-    monkeypatch.setattr(plan, "THREADS_FROM_BYTES", 0)
+    monkeypatch.setattr(ingest_run, "FILES_PER_CHUNK", 2)
+    monkeypatch.setattr(ingest_run, "THREADS_FROM_BYTES", 0)
     threads = set()
 
     def inspect_slowly(chunk: inspection.Chunk) -> inspection.Inspected:
@@ -222,12 +222,12 @@ def test_threads_are_for_files_known_to_be_large(tmp_path: Path) -> None:
         source = settings.sources[0]
         assert isinstance(source, FolderSource)
         listing = folder_source.list_folder(source, source="0-folder", root=tmp_path, max_file_bytes=1 << 20)
-        return plan.plan(settings, [listing], [np.arange(1)], None).threads
+        return ingest_run.plan_work(settings, [listing], [np.arange(1)], None).threads
 
-    assert not suits(plan.THREADS_FROM_BYTES - 1)
-    assert suits(plan.THREADS_FROM_BYTES)
+    assert not suits(ingest_run.THREADS_FROM_BYTES - 1)
+    assert suits(ingest_run.THREADS_FROM_BYTES)
     faces = {"margin": 0.1, "min_side": 20, "min_confidence": 0.85, "if_no_face": "center", "if_several": "largest"}
-    assert not suits(plan.THREADS_FROM_BYTES, crop={"kind": "face", **faces})
+    assert not suits(ingest_run.THREADS_FROM_BYTES, crop={"kind": "face", **faces})
 
 
 def test_equal_files_are_packed_once_a_label_and_keep_a_row_each(tmp_path: Path) -> None:

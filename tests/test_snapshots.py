@@ -636,7 +636,7 @@ def lock(root: Path, out: Path, settings: IngestParams) -> None:
         listed.append({"md5": digest, "relpath": path.name})
     put(objects / "ab" / "cdef.dir", json.dumps(listed).encode())
     stage = {
-        "params": {"params.yaml": {"ingest": settings.model_dump(mode="json")}},
+        "params": {"data/params.yaml": {"ingest": settings.model_dump(mode="json")}},
         "outs": [{"path": "data/ingest", "md5": "abcdef.dir"}],
     }
     put(root / "dvc.lock", json.dumps({"stages": {"ingest": stage}}).encode())  # JSON is YAML

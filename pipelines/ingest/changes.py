@@ -185,7 +185,7 @@ def _locked(params: IngestParams, root: Path) -> tuple[Path | None, bool]:
 
     try:
         lock = YAML(typ="safe").load(root / "dvc.lock")["stages"]["ingest"]
-        section = lock["params"]["params.yaml"]["ingest"]
+        section = lock["params"]["data/params.yaml"]["ingest"]
         if section["snapshot"] != params.snapshot or all(one["kind"] == "sample" for one in section["sources"]):
             return None, False
         objects, digest = root / ".dvc" / "cache" / "files" / "md5", lock["outs"][0]["md5"]

@@ -1,25 +1,32 @@
-"""One run over what was listed: from scratch, on top of an earlier run, or, with nothing changed, by links alone."""
+"""One run over what was listed: from scratch, on top of an earlier run, or, with nothing changed, by links alone.
+
+What is not taken over is inspected in chunks of work, one label after the other, so that one label at a time is held,
+sorted and packed.
+"""
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError, count
 from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.progress import progress
 from pipelines.ingest.changes import refuse_other_files, refuse_other_pictures
-from pipelines.ingest.incremental import DamagedRunError, PreviousRun, TakenOver
-from pipelines.ingest.inspection import inspect_chunk
+from pipelines.ingest.cropping import asks_for_crop
+from pipelines.ingest.file_reader import FolderReader
+from pipelines.ingest.incremental import DamagedRunError, Places, PreviousRun, TakenOver
+from pipelines.ingest.inspection import Chunk, inspect_chunk
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import Listing, Refused, Reject, finished_table, listing_digest, listing_table
 from pipelines.ingest.output import Output
-from pipelines.ingest.plan import plan
 from pipelines.ingest.snapshots import (
     FinishedRun,
     SourceState,
@@ -32,7 +39,7 @@ from pipelines.ingest.snapshots import (
     source_key,
 )
 from pipelines.parallel.pool import dask_address, map_chunks
-from pipelines.params.ingest import IngestParams
+from pipelines.params.ingest import FaceCrop, IngestParams
 from pipelines.params.sources import SampleSource
 
 _RECORDS, _TRUTH = "sources.jsonl", "truth.csv"
@@ -152,7 +159,7 @@ def _inspect_and_write(job: IngestJob, previous: PreviousRun | None, *, out_dir:
     refused = [dict(match.refused) for match in matches]
     with Output(out_dir, job.params.shard_bytes, previous) as output:
         spool = None if dask_address() else output.spool
-        work = plan(job.params, job.listings, [match.todo for match in matches], spool)
+        work = plan_work(job.params, job.listings, [match.todo for match in matches], spool)
         with progress("ingest", work.num_files, unit="files") as advance:
             results = map_chunks(inspect_chunk, work.chunks, workers=job.workers, threads=work.threads)
             for chunk, (index, places), found in zip(work.chunks, work.where, results, strict=True):
@@ -222,3 +229,100 @@ def _nothing_usable(listing: Listing, rejects: Iterable[Reject]) -> str:
         f"the first is {first.source_path}: {first.detail}. Correct ingest.sources"
         + remedies.get(listing.source.partition("-")[2], "")
     )
+
+
+# small enough to balance work over cores, large enough that handing one over costs nothing beside it
+FILES_PER_CHUNK = 1024
+BYTES_PER_CHUNK = 4 << 20
+# threads hand nothing over, and hold less memory at a time
+BYTES_PER_THREADS_CHUNK = 1 << 20
+# where sizes are not known
+FILES_OF_ANY_SIZE = 64
+# reading, hashing and decoding files of this size on average lets other threads run nearly all the time
+THREADS_FROM_BYTES = 32 << 10
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """The work of one run.
+
+    Args:
+        chunks: one label after the other, so that one at a time is held, sorted and packed.
+        where: for each chunk the index of its listing, and the places of its files there.
+        threads: whether threads inspect them as fast as processes.
+    """
+
+    chunks: list[Chunk]
+    where: list[tuple[int, Places]]
+    threads: bool
+
+    @property
+    def num_files(self) -> int:
+        return sum(len(places) for _, places in self.where)
+
+
+def plan_work(
+    params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places], spool: Path | None
+) -> WorkPlan:
+    """Cut the files at the places `todo` of each listing into chunks.
+
+    Args:
+        params: limits that workers need.
+        spool: of `Chunk`.
+    """
+    found = WorkPlan([], [], _suits_threads(params, listings, todo))
+    for label, index, places in _groups(listings, todo):
+        listing = listings[index]
+        for some in _cut(listing, places, BYTES_PER_THREADS_CHUNK if found.threads else BYTES_PER_CHUNK):
+            origins = None if listing.origins is None else [listing.origins[place] for place in some]
+            paths = [listing.paths[place] for place in some]
+            crop = params.crop if asks_for_crop(params.crop) else None
+            limits = (params.max_pixels, params.min_side, crop)
+            chunk = Chunk(len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, origins)
+            found.chunks.append(chunk)
+            found.where.append((index, some))
+    return found
+
+
+def _suits_threads(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places]) -> bool:
+    """Whether files are known to be large, and what works on them lets other threads run; finding faces does not."""
+    sizes = [_sizes(listing, places) for listing, places in zip(listings, todo, strict=True) if len(places)]
+    known = [one for one in sizes if one is not None]
+    if not known or len(known) < len(sizes) or isinstance(params.crop, FaceCrop):
+        return False
+    return float(np.concatenate(known).mean()) >= THREADS_FROM_BYTES
+
+
+def _cut(listing: Listing, places: Places, num_bytes: int) -> Iterator[Places]:
+    """Places of one chunk each, of about `num_bytes` together where sizes are known."""
+    sizes = _sizes(listing, places)
+    if sizes is None:
+        ends, most = [], min(FILES_PER_CHUNK, FILES_OF_ANY_SIZE)
+    else:
+        ends, most = (np.flatnonzero(np.diff(np.cumsum(sizes) // num_bytes)) + 1).tolist(), FILES_PER_CHUNK
+    for start, stop in pairwise([0, *ends, len(places)]):
+        for first in range(start, stop, most):
+            yield places[first : min(stop, first + most)]
+
+
+def _sizes(listing: Listing, places: Places) -> npt.NDArray[np.int64] | None:
+    """Bytes of the files at `places`, 0 where that is not known; None where the stamps of a listing are no sizes."""
+    if listing.stamps is None or not isinstance(listing.read, FolderReader):
+        return None
+    sizes: npt.NDArray[np.int64] = np.maximum(listing.stamps[places, 0], 0)
+    return sizes
+
+
+def _groups(listings: Sequence[Listing], todo: Sequence[Places]) -> Iterator[tuple[str, int, Places]]:
+    """(label, index of listing, places), sorted; numbers, since a Python object a file would outweigh its path."""
+    names = sorted({label for listing in listings for label in set(listing.labels)})
+    code_of = dict(zip(names, range(len(names)), strict=True))
+    found = []
+    for index, (listing, places) in enumerate(zip(listings, todo, strict=True)):
+        codes = np.fromiter(map(code_of.__getitem__, listing.labels), np.int32, len(listing.labels))[places]
+        order = np.argsort(codes, kind="stable")
+        edges = np.flatnonzero(np.diff(codes[order], prepend=-1)).tolist()
+        for start, stop in pairwise([*edges, len(order)]):
+            found.append((int(codes[order[start]]), index, places[order[start:stop]]))
+    for code, index, places in sorted(found, key=lambda group: group[:2]):
+        yield names[code], index, places
