@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipelines.core.errors import ImageError
 from pipelines.images.decoding import decode
-from pipelines.ingest.sample import CLASSES, Planted, list_sample, planted, write_truth
+from pipelines.ingest.sample import CLASSES, PlantedFlaw, list_sample, planted, write_truth
 from pipelines.ingest.sample.dice import file_index, file_name
 from pipelines.ingest.sample.files import draw, draw_pixels
 from pipelines.ingest.sample.models import catalogue
@@ -53,7 +53,7 @@ def pixels(data: bytes) -> npt.NDArray[np.uint8]:
     return decode(data, max_pixels=10**7).pixels
 
 
-def rows(params: SampleSource, flaw: str) -> list[Planted]:
+def rows(params: SampleSource, flaw: str) -> list[PlantedFlaw]:
     return [row for row in planted(params) if row.flaw == flaw]
 
 

@@ -18,7 +18,7 @@ METHODS = {STORED, DEFLATE, BZIP2, LZMA}
 FOLDER = ("empty-folder", "the class folder holds no file")
 
 
-class Member(NamedTuple):
+class ArchiveMember(NamedTuple):
     """One entry; a folder's `problem` is FOLDER."""
 
     name: str
@@ -60,7 +60,7 @@ def is_tar(start: bytes) -> bool:
     return True
 
 
-def scan_tar(file: BinaryIO, where: str) -> Iterator[Member]:
+def scan_tar(file: BinaryIO, where: str) -> Iterator[ArchiveMember]:
     """The members of an uncompressed tar (ustar, GNU, pax, v7), in their order; folders are left out.
 
     Tars that were put one after the other are read as one. What follows the last one is a member with a problem.
@@ -93,22 +93,24 @@ def scan_tar(file: BinaryIO, where: str) -> Iterator[Member]:
             raise _cut_short(where, position) if len(mark) < _BLOCK else _broken(where, "no header", position)
         if not mark:
             detail = "the tar has no end mark: it may have been cut short between two files, and what followed is lost"
-            yield Member(f"byte {position}", position, 0, 0, STORED, -1, ("no-end", detail))
+            yield ArchiveMember(f"byte {position}", position, 0, 0, STORED, -1, ("no-end", detail))
         start = _next_tar(file, position)
         if start is not None and not is_tar(_block(file, start)):
-            yield Member(f"byte {start}", start, 0, 0, STORED, -1, ("trailing-data", "the tar ends before these bytes"))
+            yield ArchiveMember(
+                f"byte {start}", start, 0, 0, STORED, -1, ("trailing-data", "the tar ends before these bytes")
+            )
             return
 
 
-def _of_tar(info: tarfile.TarInfo) -> Member:
+def _of_tar(info: tarfile.TarInfo) -> ArchiveMember:
     if info.isdir():
-        return Member(info.name, info.offset_data, 0, 0, STORED, -1, FOLDER)
+        return ArchiveMember(info.name, info.offset_data, 0, 0, STORED, -1, FOLDER)
     problem = _UNLIKE_IN_TAR.get(info.type)
     if problem is None and info.issparse():
         problem = ("sparse-file", "a sparse file, whose holes are not stored; pack it without --sparse")
     elif problem is None and not info.isreg():
         problem = ("not-a-file", f"an entry of type {info.type!r}")
-    return Member(info.name, info.offset_data, info.size, info.size, STORED, -1, problem)
+    return ArchiveMember(info.name, info.offset_data, info.size, info.size, STORED, -1, problem)
 
 
 def _broken(where: str, what: str, offset: int) -> InputError:
@@ -166,7 +168,7 @@ _UNLIKE_IN_ZIP = {
 }
 
 
-def scan_zip(file: BinaryIO, where: str) -> Iterator[Member]:
+def scan_zip(file: BinaryIO, where: str) -> Iterator[ArchiveMember]:
     """The members of a zip (zip64 too), in the order of its directory; folders too.
 
     Raises:
@@ -183,10 +185,10 @@ def scan_zip(file: BinaryIO, where: str) -> Iterator[Member]:
     for place, entry in enumerate(entries):
         mode = entry.external_attr >> 16
         if entry.is_dir() or stat.S_IFMT(mode) == stat.S_IFDIR:
-            yield Member(_zip_name(entry), entry.header_offset, 0, 0, STORED, -1, FOLDER)
+            yield ArchiveMember(_zip_name(entry), entry.header_offset, 0, 0, STORED, -1, FOLDER)
             continue
         problem = ("overlapping", "its bytes are those of another member too") if place in overlapping else None
-        yield Member(
+        yield ArchiveMember(
             _zip_name(entry), entry.header_offset, entry.compress_size, entry.file_size, entry.compress_type,
             entry.CRC, _zip_problem(entry, mode) or problem,
         )  # fmt: skip

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.files import code_digest, whole_file
 from pipelines.core.progress import progress
-from pipelines.ingest.archive.members import BZIP2, DEFLATE, LZMA, STORED, Member, is_tar
+from pipelines.ingest.archive.members import BZIP2, DEFLATE, LZMA, STORED, ArchiveMember, is_tar
 
 Index = npt.NDArray[np.int64]
 Stamp = tuple[int, int, int]
@@ -87,7 +87,7 @@ def file_stamp(path: Path) -> Stamp:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def write_index(folder: Path, paths: Sequence[str], members: Sequence[Member]) -> tuple[Path, int]:
+def write_index(folder: Path, paths: Sequence[str], members: Sequence[ArchiveMember]) -> tuple[Path, int]:
     """Write where each of N paths lies, (6, N) int64: key, offset, packed, size, method, crc, sorted by key.
 
     Returns:

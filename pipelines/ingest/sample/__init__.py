@@ -18,7 +18,7 @@ Pillow computes slopes of edges in floating point, so processors other than x86-
     files     (seed, class, index) → JPEG; planted flaws and their truth; list and reader
 """
 
-from pipelines.ingest.sample.files import Planted, list_sample, planted, write_truth
+from pipelines.ingest.sample.files import PlantedFlaw, list_sample, planted, write_truth
 from pipelines.ingest.sample.models import CLASSES
 
-__all__ = ["CLASSES", "Planted", "list_sample", "planted", "write_truth"]
+__all__ = ["CLASSES", "PlantedFlaw", "list_sample", "planted", "write_truth"]

@@ -115,7 +115,7 @@ def resized(pixels: Pixels, percent: int) -> Pixels:
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedFlaw:
     """One planted flaw; a row of truth.csv.
 
     Args:
@@ -137,7 +137,7 @@ class Planted:
 class _Plan:
     """How to make one planted file: `model` and `index` say which picture is behind it."""
 
-    row: Planted
+    row: PlantedFlaw
     model: str
     index: int
 
@@ -157,7 +157,7 @@ def plan(params: SampleSource) -> dict[str, _Plan]:
         path = file_name(params.seed, label, slots[label], ext)
         slots[label] += 1
         original = file_name(params.seed, model, index) if copied else ""
-        plans[path] = _Plan(Planted(path, flaw, original, truth, detail), model, index)
+        plans[path] = _Plan(PlantedFlaw(path, flaw, original, truth, detail), model, index)
 
     for _ in range(flaws.exact_copies):
         model, index = originals.pop()
@@ -184,7 +184,7 @@ def plan(params: SampleSource) -> dict[str, _Plan]:
             plant(model, "foreign_file", model, i, copied=False, truth="", detail=kind, ext="jpg")
             continue
         path = _free_path(plans, model, kind)
-        plans[path] = _Plan(Planted(path, "foreign_file", "", "", kind), model, i)
+        plans[path] = _Plan(PlantedFlaw(path, "foreign_file", "", "", kind), model, i)
     return plans
 
 
@@ -208,7 +208,7 @@ def _free_path(plans: dict[str, _Plan], label: str, kind: str) -> str:
     return path
 
 
-def planted(params: SampleSource) -> list[Planted]:
+def planted(params: SampleSource) -> list[PlantedFlaw]:
     """What is planted, sorted by path."""
     plans = plan(params)
     return [plans[path].row for path in sorted(plans)]
@@ -276,7 +276,7 @@ def _broken(kind: str, data: bytes, dice: Dice) -> bytes:
     return bytes(png)
 
 
-def _foreign(row: Planted, dice: Dice) -> bytes:
+def _foreign(row: PlantedFlaw, dice: Dice) -> bytes:
     label = row.source_path.split("/")[0]
     if row.detail == "note":
         return f"{label}: ask the shop for a better photograph of the headstock ({dice.whole(100, 999)}).\n".encode()

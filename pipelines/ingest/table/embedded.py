@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.files import whole_file
-from pipelines.ingest.archive.members import STORED, Member
+from pipelines.ingest.archive.members import STORED, ArchiveMember
 from pipelines.ingest.archive.reader import ArchiveReader, file_stamp, unpacking_to, write_index
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import Listing, Origin, Place
@@ -133,7 +133,8 @@ def _reader(
 ) -> tuple[ArchiveReader, npt.NDArray[np.int64]]:
     """What reads the pictures at `places` (offset, size) by their `paths`; and their stamps, (N, 3)."""
     members = [
-        Member(path, offset, size, size, STORED, -1, None) for path, (offset, size) in zip(paths, places, strict=True)
+        ArchiveMember(path, offset, size, size, STORED, -1, None)
+        for path, (offset, size) in zip(paths, places, strict=True)
     ]
     index, salt = write_index(folder, paths, members)
     stamps = np.empty((len(paths), 3), np.int64)

@@ -57,7 +57,7 @@ def list_torchvision(params: TorchvisionSource, *, source: str, place: Place) ->
         data = open_part(kind, part, params, root=root, where=where)
         pictures, names = items(data, part, params, where), class_names(data)
         if params.dataset in ARRAYS:
-            with Store(place.cache / "torchvision", params, part) as store:
+            with PixelStore(place.cache / "torchvision", params, part) as store:
                 found.add_pixels(store.take(pictures), names, part)
             readers[part] = store.pixels
         else:
@@ -194,7 +194,7 @@ def _map_pixels(stored: StoredPixels) -> Pixels:
     return pixels
 
 
-class Store:
+class PixelStore:
     """Writes the pictures of one part to the cache, whole or not at all.
 
     Args:
