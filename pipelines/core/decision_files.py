@@ -1,6 +1,6 @@
-"""Rows of a decisions file, whatever an editor or a spreadsheet did to it.
+"""Reads the rows of a decisions file, in any form that an editor or a spreadsheet saves.
 
-Read as well: a byte order mark, any line end, semicolons or tabs for commas (row by row, since commands append rows
+Accepted: a byte order mark, any line end, semicolons or tabs for commas (row by row, since commands append rows
 with commas to what a spreadsheet saved with semicolons), a first line `sep=;`, a row that is one quoted cell, a header
 in capitals, empty cells and rows at the end. Refused, with what to do: another encoding than UTF-8, and two rows on one
 line, which is what appending to a file without a last line end makes.

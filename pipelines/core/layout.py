@@ -1,4 +1,4 @@
-"""Where everything lies, below one root. No other module spells a path of data/."""
+"""The paths of a project, below one root. No other module spells a path of data/."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +20,7 @@ def repro_of(path: Path) -> str:
 
 
 class Trained(Protocol):
-    """Who is trained: params.train, of which this module knows no more."""
+    """The part of params.train that paths depend on."""
 
     @property
     def students(self) -> tuple[str, ...]: ...

@@ -1,4 +1,4 @@
-"""Bytes to pixels, for every stage: by content, within limits, upright, RGB.
+"""Decodes image files for every stage: by content, within limits, upright, RGB.
 
 Plain JPEGs (grey, YCbCr, RGB) are decoded by simplejpeg; everything else, and every JPEG that simplejpeg finds
 fault with, by Pillow, which has the last word on what is broken. Conventions, in one place:
@@ -159,7 +159,7 @@ def _reduced(data: bytes, header: JpegHeader, n: int) -> ReducedImage:
 
 
 def summarize(data: bytes, *, max_pixels: int, min_side: int) -> ImageSummary:
-    """Judge one image file as `decode` does, but keep a thumbnail and figures in place of the pixels.
+    """Decode one image file as `decode` does, but keep a thumbnail and figures in place of the pixels.
 
     Plain JPEGs are decoded at a fraction of their size (all of their data is still read), which is why this is
     faster than `decode`.

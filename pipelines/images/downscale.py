@@ -1,9 +1,9 @@
-"""The reduced grey picture that sharpness is measured on: the same whatever format a picture comes in.
+"""Reduces a picture to the small grey one that sharpness is measured on, equally for every format.
 
-Decoding a JPEG at n/8 of its size is nearly free, so that is the definition: each block of 8 x 8 pixels becomes one of
-n x n, by its lowest frequencies, or by plain averages where n divides 8. Pictures of other formats are reduced by the
-same sums here: over 154 photographs, the sharpness of a PNG and of a JPEG (quality 95) of the same pixels then differ
-by 1 % at most. With an ordinary filter it is up to 60 %.
+Decoding a JPEG at n/8 of its size is nearly free, and defines the result: each block of 8 x 8 pixels becomes one of
+n x n, by its lowest DCT frequencies, or by plain averages where n divides 8. Other formats are reduced the same way
+here: over 154 photographs, the sharpness of a PNG and of a JPEG (quality 95) of the same pixels then differ by 1 % at
+most. With an ordinary filter it is up to 60 %.
 """
 
 from functools import lru_cache
@@ -91,7 +91,7 @@ def _scale(grey: Pixels, eighths: int) -> Pixels:
 
 @lru_cache(maxsize=8)
 def _matrix(eighths: int) -> npt.NDArray[np.float32]:
-    """(n, 8): what makes 8 values n, by their n lowest frequencies; times `_UNITS`, whole numbers."""
+    """The matrix (n, 8) that reduces 8 values to n by their n lowest frequencies; times `_UNITS`, whole numbers."""
     if 8 % eighths == 0:  # libjpeg averages where that comes out even
         scaling = np.repeat(np.eye(eighths), 8 // eighths, axis=1) * eighths / 8
     else:

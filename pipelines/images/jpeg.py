@@ -1,6 +1,6 @@
 """Plain JPEGs: their headers, and as much of their pixels as a summary needs, by simplejpeg.
 
-A header is walked here, not by a library: it says in one pass what is needed, and bounds what a hostile file may cost.
+The header is parsed here: one pass gives all that is needed, and bounds what a hostile file may cost.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _MAX_SCAN_PASSES = 40
 _MAX_SCANS = 1000
 # photographs have about 20, with depth maps or long XMP some hundreds
 _MAX_SEGMENTS = 10_000
-# what a piece of a file may show beyond the one block, of at most 32 pixels at 1/8, that its cut end garbles
+# cutting a file can corrupt one block, of at most 32 pixels at 1/8: want more coloured pixels than that
 _SURE_PIXELS = 64
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PLAIN_CODINGS = (0xC0, 0xC1, 0xC2)
@@ -180,7 +180,7 @@ def scaled_extent(header: JpegHeader, shape: tuple[int, int]) -> tuple[float, fl
 
 
 def jpeg_has_colour(data: bytes, header: JpegHeader) -> bool:
-    """Whether a pixel of the scaled decode has a colour; most pictures show one in a small piece, decoded at 1/8.
+    """Whether a pixel of the scaled decode has a colour; for most pictures a small piece at 1/8 answers that.
 
     Raises:
         ValueError: simplejpeg finds fault with it.
@@ -196,9 +196,9 @@ def jpeg_has_colour(data: bytes, header: JpegHeader) -> bool:
 
 
 def _pieces(data: bytes, header: JpegHeader) -> Iterator[bytes]:
-    """Smaller files: the first scan of a progressive JPEG, the first rows of a baseline one, few and then more of them.
+    """Cut-down files: the first scan of a progressive JPEG; the first rows of a baseline one, few and then more.
 
-    Pictures of goods begin with a white ground: looking into the middle spares most of them a second whole decode.
+    Product shots begin with a white ground, so up to half of the rows are tried before the whole file is.
     """
     if header.coding == 0xC2:
         second = data.find(b"\xff\xda", header.end + 2)

@@ -1,10 +1,10 @@
-"""Pillow's part of `pipelines.images.decoding`: every format but the plain JPEG, and the judgement of what is broken.
+"""Decodes every format but the plain JPEG with Pillow, and decides which files are broken.
 
-Pillow is only ever asked for the one format that a file's first bytes announce: its rarer plug-ins (EPS starts a
+Pillow is only asked for the format that a file's first bytes announce, so that its rarer plug-ins (EPS starts a
 program) see no hostile bytes.
 
-What remains without a bound but that of the file's size and `max_pixels`: a BMP in run-length coding and a PPM in
-text are decoded in plain Python, about 1 s for each 8 MB of a file made of the shortest runs.
+Time is bounded by the file's size and `max_pixels` alone for BMPs in run-length coding and PPMs in text, which Pillow
+decodes in plain Python: about 1 s for each 8 MB of a file made of the shortest runs.
 """
 
 import importlib
@@ -51,7 +51,7 @@ _FIRST_FRAMES: dict[str, Callable[[bytes], FirstFrame]] = {
     "TIFF": first_frame_of_tiff,
 }
 
-# of a JPEG without a whole header, shown to Pillow for its opinion
+# of a JPEG without a whole header, given to Pillow for the reason
 _BROKEN_BYTES = 1 << 18
 
 _stderr_lock = threading.Lock()
@@ -88,7 +88,7 @@ def decode_with_pillow(data: bytes, *, max_pixels: int) -> tuple[Image.Image, St
     elif name == "JPEG":
         first = FirstFrame(data[:_BROKEN_BYTES], 1, 1)
     with _open(data if first is None else first.data, name, max_pixels) as image:
-        # the profile of a JPEG and the gamma of a PNG stand where Pillow is not shown them, or not as they are needed
+        # Pillow does not see a JPEG's profile (`bare` removes it) and does not apply a PNG's gamma
         profile = header.profile if header is not None else image.info.get("icc_profile")
         gamma = image.info.get("gamma") if "srgb" not in image.info else None
         orientation, num_frames = (first.orientation, first.num_frames) if first is not None else _about(image, name)
@@ -110,7 +110,7 @@ def decode_with_pillow(data: bytes, *, max_pixels: int) -> tuple[Image.Image, St
 
 
 def _as_meant(image: Image.Image, data: bytes, orientation: int) -> Image.Image:
-    """A loaded TIFF, upright, where Pillow does not show what it holds: 16 bits in planes, or with 0 for white."""
+    """Correct a loaded TIFF, upright, that Pillow shows wrongly: 16 bits in planes, or with 0 for white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray(0xFFFF - np.asarray(image).astype(np.uint16)) if is_inverted(data) else image
     planes = from_planes(data)
@@ -128,9 +128,10 @@ def image_has_colour(rgb: Image.Image) -> bool:
 
 
 class _Guard:
-    """Pillow's own limit, which sees frames that outgrow their picture, and Python's warnings: both are of the whole
-    process, so one thread must not put back what another still needs. While any thread decodes, the limit is the
-    highest that one of them asked for, and warnings are off: a picture that is usable but untidy is not worth a line.
+    """Sets Pillow's pixel limit and switches Python's warnings off while any thread decodes.
+
+    Both are settings of the process, so they are restored when the last thread leaves; meanwhile the limit is the
+    highest that a thread asked for. Pillow's limit also catches frames larger than their picture.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
-"""PNG, GIF and TIFF files, walked before Pillow sees them.
+"""Cuts PNG, GIF and TIFF files down to their first frame before Pillow sees them, and counts their frames.
 
-What is not needed for the first picture is left out, and what a hostile file could make long is bounded by counting
-work: Pillow inflates comments, joins blocks again and again, and reads what each of 65,535 tags claims. Frames are
-counted here for the same reason.
+Pillow inflates comments, joins blocks again and again, and reads what each of 65,535 tags claims, so a small hostile
+file could cost hours. Here the work is bounded by counting blocks, chunks and claimed bytes.
 """
 
 import itertools
@@ -92,7 +91,7 @@ def _number(data: bytes, position: int) -> int:
 
 
 def first_frame_of_gif(data: bytes) -> FirstFrame:
-    """The screen, and the first picture with its control block.
+    """Keep the screen, and the first picture with its control block.
 
     Raises:
         ImageError: `broken`: too many blocks before the first picture.
@@ -137,7 +136,7 @@ def _skip(data: bytes, position: int, budget: list[int]) -> int | None:
 
 
 def first_frame_of_tiff(data: bytes) -> FirstFrame:
-    """Its pages counted and its first directory judged; the bytes stay as they are.
+    """Count the pages and check the first directory; the bytes stay as they are.
 
     Raises:
         ImageError: `truncated` or `broken`: there is no first directory, or its tags claim more bytes than the
@@ -165,7 +164,7 @@ def first_frame_of_tiff(data: bytes) -> FirstFrame:
 
 
 def check_boxes(data: bytes) -> None:
-    """Judge the EXIF of an AVIF or HEIC file, wherever it stands, since Pillow reads each of its tags on opening.
+    """Check the EXIF of an AVIF or HEIC file, wherever it is, since Pillow reads each of its tags on opening.
 
     Raises:
         ImageError: `broken`: its tags claim many times the bytes that the file has.
@@ -174,7 +173,7 @@ def check_boxes(data: bytes) -> None:
         exif = data[place.start() :]
         found = first_directory(exif)
         page = None if found is None else read_directory(exif, found)
-        # the four bytes may also stand in the pictures' data, and then claim anything, but hardly a directory
+        # the four bytes may also occur in pixel data, where they are unlikely to begin a directory
         if page is not None and page.num_bytes > 16 * len(data) and len(page.values) > 16:
             raise ImageError("broken", f"the tags of its EXIF claim {page.num_bytes} bytes of {len(data)}")
 

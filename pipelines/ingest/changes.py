@@ -1,4 +1,4 @@
-"""A snapshot's name keeps its pictures: what sources hold now is compared with what a finished run read from them.
+"""Refuses to read other files under a snapshot's name: compares the sources with what a finished run read.
 
 Files are known by path below their source and label, so that a folder that was moved or copied is the same. Other names
 or sizes are other files; where only times or inodes differ, the pictures that come out are compared instead. Drawn

@@ -1,8 +1,7 @@
 """The folder source: a folder with a folder for each class.
 
-Every file below the folder ends as a row of the manifest or as a reject with a reason; a folder that is not entered
-is one reject, and so is one that makes a class but holds no file (`empty-folder`): no class leaves without a word. What
-a file is, its content decides: no suffix is looked at.
+Every file below the folder becomes a row of the manifest or a reject with a reason. A folder that is not entered is
+one reject, and so is a class folder without any file (`empty-folder`). Formats are identified by content, not suffix.
 
 - label_from first_folder: all below `cats/` is `cats`, however deep; last_folder: the folder a file lies in;
   whole_path: the folders joined by `/`. A file that lies in no class folder is rejected as `no-label`.
@@ -112,7 +111,7 @@ class _Folder(NamedTuple):
 
 @dataclass(frozen=True)
 class _Walk:
-    """One walk of a folder: what is found, and what is still to be entered."""
+    """The state of one walk: files and rejects found, and folders still to be entered."""
 
     params: FolderSource
     folder: str
@@ -204,7 +203,7 @@ class _Walk:
         *,
         linked: bool,
     ) -> None:
-        """Deal with the symbolic link at `path`."""
+        """Follow the symbolic link at `path`, or reject it."""
         own = self.linked_label(path) or label
         if self.params.symlinks == "skip":
             self.reject(path, own, "symlink", f"a symbolic link; {FOLLOW}")

@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # see pipelines.ingest.folder
 
 @dataclass(frozen=True)
 class Place:
-    """What every kind of source is told beside its own entry.
+    """Paths and limits that every kind of source needs beside its own entry.
 
     Args:
         root: where relative paths start: the folder of params.yaml.
-        cache: for downloads and the like; what lies there may be deleted at any time between runs (.miwake).
+        cache: for downloads and the like (.miwake); may be deleted between runs.
         params: the whole section, with the limits.
     """
 
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Reject:
-    """One file that does not become a row of the manifest, and why; a row of rejected.csv.
+    """A file that does not become a row of the manifest; a row of rejected.csv.
 
     Args:
         source: index and kind of the entry of ingest.sources: "0-folder".
@@ -67,7 +67,7 @@ class Reader(Protocol):
 
 
 class Box(NamedTuple):
-    """A part of a picture, as a table gives it: from the top left, upright."""
+    """A region of a picture, upright, measured from the top left."""
 
     left: float
     top: float
@@ -96,7 +96,7 @@ class Origin(NamedTuple):
 
 UNKNOWN = Origin()
 UNKNOWN_STAMP = -1
-"""fills the stamp of a file whose bytes cannot be told from it this time"""
+"""the stamp of a file that may have changed without its time telling"""
 RACY_NANOSECONDS = 2_000_000_000
 """a file that changed so shortly before it was listed may change again under the same time of change"""
 

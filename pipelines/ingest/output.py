@@ -1,4 +1,4 @@
-"""Brings what was inspected into its final order, one label at a time: shards, thumbnails, rows of the manifest."""
+"""Writes shards, thumbnails and manifest, sorted, one label at a time."""
 
 import io
 import mmap

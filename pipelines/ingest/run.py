@@ -47,7 +47,7 @@ _RECORDS, _TRUTH = "sources.jsonl", "truth.csv"
 
 @dataclass(frozen=True)
 class IngestJob:
-    """What a run works on.
+    """One run of ingest: listings, and the earlier runs that it starts from or must agree with.
 
     Args:
         params: of ingest.
@@ -56,7 +56,7 @@ class IngestJob:
         digest: of all listings, where it was held against that of an earlier run; None where it is not known.
         made_by: see `snapshots.made_by`.
         previous: the run to start from.
-        record: the run that had the name of this one's snapshot.
+        record: the finished run of this snapshot's name.
         workers: processes.
     """
 
@@ -111,12 +111,12 @@ def run(job: IngestJob, *, cache: Path, out_dir: Path) -> State:
 
 
 def _tables(listings: Sequence[Listing]) -> list[pa.Table]:
-    """Made whenever they are needed: keeping them would cost 100 bytes a file all the time."""
+    """Make the tables whenever they are needed: keeping them would cost 100 bytes a file all the time."""
     return [listing_table(listing) for listing in listings]
 
 
 def _take_over(job: IngestJob, finished: FinishedRun, *, cache: Path, out_dir: Path) -> State:
-    """Link what the earlier run has; its table of what was listed holds for this run too."""
+    """Link all files of the earlier run, whose listing is that of this run."""
     for name in finished.state.files:
         if name not in (_RECORDS, _TRUTH, "listing.arrow"):
             link(finished.folder / name, out_dir / name)
@@ -129,7 +129,7 @@ def _take_over(job: IngestJob, finished: FinishedRun, *, cache: Path, out_dir: P
 
 
 def _read(job: IngestJob, *, out_dir: Path) -> tuple[State, pa.Table]:
-    """Read what the earlier run does not have, without one all; the state, and the table of what was listed."""
+    """Inspect what the earlier run does not have; the state, and the finished listing."""
     finished = job.previous
     if finished is not None:
         from pipelines.ingest.incremental import match_previous
@@ -234,11 +234,11 @@ def _nothing_usable(listing: Listing, rejects: Iterable[Reject]) -> str:
 # small enough to balance work over cores, large enough that handing one over costs nothing beside it
 FILES_PER_CHUNK = 1024
 BYTES_PER_CHUNK = 4 << 20
-# threads hand nothing over, and hold less memory at a time
+# for threads, to which handing over costs nothing: less memory at a time
 BYTES_PER_THREADS_CHUNK = 1 << 20
 # where sizes are not known
 FILES_OF_ANY_SIZE = 64
-# reading, hashing and decoding files of this size on average lets other threads run nearly all the time
+# from this average size on, reading, hashing and decoding release the GIL nearly all the time
 THREADS_FROM_BYTES = 32 << 10
 
 

@@ -1,5 +1,5 @@
-"""What finished runs left in the cache: below `snapshots/<snapshot>/` what ingest wrote (hard links, or copies where
-links cannot be made), `listing.arrow` (what was listed, see `pipelines.ingest.listing`) and `state.json`.
+"""Keeps finished runs in the cache: `snapshots/<snapshot>/` holds what ingest wrote (hard links, or copies where
+links cannot be made), `listing.arrow` (see `pipelines.ingest.listing`) and `state.json`.
 
 A run starts from an earlier one: that of its own snapshot, else the newest. What it takes over:
 
@@ -75,7 +75,7 @@ class State(BaseModel):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run in the cache, as far as looking at sizes and counts can tell whole.
+    """A finished run in the cache, complete by sizes and counts.
 
     Args:
         folder: where it lies.
@@ -181,7 +181,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def _put_right(cache: Path) -> None:
-    """End what a killed `keep` left half done; only for the one run that writes here."""
+    """Finish or remove what a killed `keep` left; only the run that writes here may call it."""
     try:
         names = os.listdir(cache / FOLDER)  # noqa: PTH208 - only names are wanted
     except OSError:

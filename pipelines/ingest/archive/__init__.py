@@ -1,7 +1,7 @@
 """The archive source: a zip or tar with a folder for each class inside; nothing is unpacked to files.
 
-Every member that is no folder ends as a row of the manifest or as a reject with a reason. What the archive is, its
-content decides, not its suffix. Members are read in place; a compressed tar first becomes a plain one in the cache.
+Every member that is no folder becomes a row of the manifest or a reject with a reason. The kind of archive is
+identified by content, not suffix. Members are read in place; a compressed tar first becomes a plain one in the cache.
 
 - `unsafe-path`: a name that is absolute or holds `..`, a drive letter or a backslash; `symlink`, `hard-link`,
   `not-a-file`, `encrypted`, `unsupported-compression`, `overlapping`, `sparse-file`, `hidden`, `too-large`.
