@@ -29,8 +29,8 @@ NetworkName = Literal[
 class Mlp(Section):
     """A multilayer perceptron on the picture's pixels; the recipe's dropout follows every hidden layer."""
 
-    kind: Literal["mlp"]
-    hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    kind: Literal["mlp"] = "mlp"
+    hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (512, 128)
     """units of each hidden layer, from the pixels on"""
 
 
@@ -49,7 +49,7 @@ def has_batch_norm(model: Network) -> bool:
 class FileWeights(Section):
     """Weights from a file, pinned by its content."""
 
-    kind: Literal["file"]
+    kind: Literal["file"] = "file"
     path: PathText
     """of a .safetensors, or of a .pth that holds tensors alone; below the folder of params.yaml, or absolute"""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -59,7 +59,7 @@ class FileWeights(Section):
 class MemberWeights(Section):
     """What another member of this pipeline learned on the same fold; for recipes in train.students."""
 
-    kind: Literal["member"]
+    kind: Literal["member"] = "member"
     member: Name
     """one of train.members"""
 
