@@ -12,12 +12,10 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -57,9 +55,11 @@ def list_torchvision(params: TorchvisionSource, *, source: str, place: Place) ->
         data = open_part(kind, part, params, root=root, where=where)
         pictures, names = items(data, part, params, where), class_names(data)
         if params.dataset in ARRAYS:
-            with PixelStore(place.cache / "torchvision", params, part) as store:
-                found.add_pixels(store.take(pictures), names, part)
-            readers[part] = store.pixels
+            key = repr((params.dataset, params.root, part, sorted(params.options.items())))
+            name = f"{params.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.bin"
+            path = place.cache / "torchvision" / name
+            readers[part], stored = _store(path, f"{params.dataset} ({part})", pictures)
+            found.add_pixels(stored, names, part)
         else:
             found.add_files(pictures, names, part, root)
     limit = place.params.max_file_bytes
@@ -110,11 +110,11 @@ class _Found:
             self.keep(path, label, origin, (stamp.size, stamp.changed, stamp.inode))
 
     def add_pixels(
-        self, stored: Iterable[tuple[int, int | None, tuple[int, int, int]]], names: dict[int, str], part: str
+        self, stored: Iterable[tuple[int | None, tuple[int, int, int]]], names: dict[int, str], part: str
     ) -> None:
-        """Take the pictures of one part: number, class and stamp of each."""
+        """Take the pictures of one part: class and stamp of each."""
         origin = Origin(given_subset=given_subset(part))
-        for number, target, stamp in stored:
+        for number, (target, stamp) in enumerate(stored):
             path = f"{part}/{number:07d}.png"
             try:
                 self.keep(path, _label(target, names), origin, stamp)
@@ -194,53 +194,35 @@ def _map_pixels(stored: StoredPixels) -> Pixels:
     return pixels
 
 
-class PixelStore:
-    """Writes the pictures of one part to the cache, whole or not at all.
+def _store(
+    path: Path, name: str, pictures: Iterable[tuple[Any, int | None]]
+) -> tuple[StoredPixels, list[tuple[int | None, tuple[int, int, int]]]]:
+    """Write pictures one after the other to `path`, a file of the cache, whole or not at all.
 
     Args:
-        folder: of the cache.
-        params: the entry of ingest.sources.
-        part: one of its splits.
+        name: of the data set and its part, for messages.
+        pictures: pixels and class of each.
+
+    Returns:
+        What was stored; class and stamp of each picture.
     """
+    import PIL
 
-    def __init__(self, folder: Path, params: TorchvisionSource, part: str) -> None:
-        key = repr((params.dataset, params.root, part, sorted(params.options.items())))
-        self._path = folder / f"{params.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.bin"
-        self._name = f"{params.dataset} ({part})"
-        self._stack = ExitStack()
-        self._shape: tuple[int, ...] = ()
-
-    def take(
-        self, pictures: Iterable[tuple[Any, int | None]]
-    ) -> Iterator[tuple[int, int | None, tuple[int, int, int]]]:
-        """Number, class and stamp of each picture, once its pixels are stored."""
-        import PIL
-
-        encoder = PIL.__version__.encode()  # the stamp stands for the PNG, which another version may write otherwise
+    encoder = PIL.__version__.encode()  # the stamp stands for the PNG, which another version may write otherwise
+    shape: tuple[int, ...] = ()
+    found = []
+    with whole_file(path) as file:
         for number, (picture, target) in enumerate(pictures):
             pixels = np.ascontiguousarray(picture)
-            if pixels.dtype != np.uint8 or pixels.shape != (self._shape or pixels.shape):
+            if pixels.dtype != np.uint8 or pixels.shape != (shape or pixels.shape):
                 raise InputError(
-                    f"{self._name}: picture {number} is {pixels.dtype} {pixels.shape}, not uint8 like the others of "
-                    f"{self._shape}; its files are damaged, download them again"
+                    f"{name}: picture {number} is {pixels.dtype} {pixels.shape}, not uint8 like the others of {shape}; "
+                    "its files are damaged, download them again"
                 )
-            self._shape = pixels.shape
-            self._file.write(pixels.data)
+            shape = pixels.shape
+            file.write(pixels.data)
             digest = hashlib.sha256(pixels.data)
             digest.update(encoder)
-            yield number, target, (pixels.nbytes, *_STAMP.unpack(digest.digest()[: _STAMP.size]))
-
-    @property
-    def pixels(self) -> StoredPixels:
-        """What was stored."""
-        found = self._path.stat()
-        return StoredPixels(str(self._path), self._shape, (found.st_mtime_ns, found.st_ino))
-
-    def __enter__(self) -> Self:
-        self._file = self._stack.enter_context(whole_file(self._path))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+            found.append((target, (pixels.nbytes, *_STAMP.unpack(digest.digest()[: _STAMP.size]))))
+    status = path.stat()
+    return StoredPixels(str(path), shape, (status.st_mtime_ns, status.st_ino)), found
