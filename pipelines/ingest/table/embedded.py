@@ -11,13 +11,11 @@ import numpy.typing as npt
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.files import whole_file
-from pipelines.ingest.archive.members import STORED, Member
-from pipelines.ingest.archive.reading import ArchiveReader, file_stamp, write_index
-from pipelines.ingest.archive.unpacking import unpacking_to
+from pipelines.ingest.archive.members import STORED, ArchiveMember
+from pipelines.ingest.archive.reader import ArchiveReader, file_stamp, unpacking_to, write_index
 from pipelines.ingest.labels import printable
 from pipelines.ingest.listing import Listing, Origin, Place
-from pipelines.ingest.table.cells import text_of
-from pipelines.ingest.table.rows import LINE_BITS, TableRows
+from pipelines.ingest.table.rows import LINE_BITS, TableRows, text_of
 
 # rows at a time: pictures may be large
 _BATCH_ROWS = 64
@@ -135,7 +133,8 @@ def _reader(
 ) -> tuple[ArchiveReader, npt.NDArray[np.int64]]:
     """What reads the pictures at `places` (offset, size) by their `paths`; and their stamps, (N, 3)."""
     members = [
-        Member(path, offset, size, size, STORED, -1, None) for path, (offset, size) in zip(paths, places, strict=True)
+        ArchiveMember(path, offset, size, size, STORED, -1, None)
+        for path, (offset, size) in zip(paths, places, strict=True)
     ]
     index, salt = write_index(folder, paths, members)
     stamps = np.empty((len(paths), 3), np.int64)

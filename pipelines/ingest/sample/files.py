@@ -1,4 +1,4 @@
-"""The flaws that the sample source plants, what is true of each, and the bytes that they consist of."""
+"""The files of the sample: pictures drawn from (seed, class, index), planted flaws, their list and their reader."""
 
 import io
 import zlib
@@ -8,14 +8,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
+from pipelines.core.errors import ImageError
 from pipelines.core.files import write_csv
 from pipelines.images.decoding import Pixels, decode
-from pipelines.ingest.sample.dice import Dice
-from pipelines.ingest.sample.models import CLASSES, LOOK_ALIKES
-from pipelines.ingest.sample.names import file_name
-from pipelines.ingest.sample.picture import draw, encode, resized
+from pipelines.ingest.listing import Listing
+from pipelines.ingest.sample.dice import Dice, file_index, file_name
+from pipelines.ingest.sample.guitar import look, paint_body, paint_parts, silhouette
+from pipelines.ingest.sample.models import CLASSES, catalogue
+from pipelines.ingest.sample.scene import background, camera, cast_shadow, light_and_lens, occlude, stand
 from pipelines.params.sources import SampleSource
 
 EXTRA = 50_000_000
@@ -28,7 +31,91 @@ FOREIGN_KINDS = ("note", "html", "ds_store", "thumbs")
 
 
 @dataclass(frozen=True)
-class Planted:
+class SampleReader:
+    """Draws the file behind a path; small, so that it travels to workers with every chunk."""
+
+    params: SampleSource
+
+    def __call__(self, source_path: str) -> bytes:
+        """The whole file.
+
+        Raises:
+            ImageError: `missing`, where the sample has no such file.
+        """
+        plans = plan(self.params)
+        if source_path in plans:
+            return planted_bytes(self.params, plans[source_path])
+        label, _, name = source_path.partition("/")
+        stem, _, ext = name.partition(".")
+        if label in CLASSES and ext == "jpg" and len(stem) == 8 and stem.isdecimal() and stem.isascii():
+            index = file_index(self.params.seed, label, stem)
+            if index < self.params.images_per_class:
+                return draw(self.params, label, index)
+        raise ImageError("missing", f"the sample has no file {source_path}")
+
+
+def list_sample(params: SampleSource, *, source: str) -> Listing:
+    """List the pictures and the planted files; nothing is drawn.
+
+    Args:
+        source: index and kind of the entry of ingest.sources: "0-sample".
+    """
+    paths = [file_name(params.seed, label, index) for label in CLASSES for index in range(params.images_per_class)]
+    paths += plan(params)
+    paths.sort()
+    by_name = {label: label for label in CLASSES}  # one string object a class, however many files
+    labels = [by_name[path[: path.index("/")]] for path in paths]
+    return Listing(source=source, paths=paths, labels=labels, read=SampleReader(params), rejects=[])
+
+
+def draw_pixels(params: SampleSource, model: str, index: int) -> Pixels:
+    """The picture before it is compressed.
+
+    Returns:
+        (S, S, 3) uint8 RGB, S = params.image_size. It depends on seed, image_size, difficulty, model and index alone.
+    """
+    size, difficulty = params.image_size, params.difficulty
+    # drawn larger, then averaged, instead of smooth edges, which Pillow does not draw
+    oversampling = 2 if size > 64 else 3
+    side = size * oversampling
+    dice = Dice(params.seed, "picture", model, index)
+    guitar = look(model, dice, difficulty)
+    view = camera(dice, side, difficulty)
+    canvas = background(dice, side, difficulty)
+    if abs(view.turn) < 12 and dice.chance(0.3):
+        stand(canvas, view)
+    cast_shadow(canvas, silhouette(guitar, view, max(32, side // 4)), dice)
+    paint_body(canvas, guitar, view, dice)
+    paint_parts(canvas, guitar, view, dice)
+    if dice.chance(0.3 * difficulty):
+        occlude(canvas, view, dice)
+    return light_and_lens(canvas.reduce(oversampling), dice, difficulty)
+
+
+def draw(params: SampleSource, model: str, index: int) -> bytes:
+    """The JPEG file of one picture."""
+    dice = Dice(params.seed, "file", model, index)
+    quality = dice.whole(92 - int(45 * params.difficulty), 95)
+    return encode(draw_pixels(params, model, index), quality)
+
+
+def encode(pixels: Pixels, quality: int) -> bytes:
+    """JPEG bytes; the accurate integer DCT, whose result no CPU changes."""
+    data: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420", fastdct=False
+    )
+    return data
+
+
+def resized(pixels: Pixels, percent: int) -> Pixels:
+    """`pixels`, (H, W, 3), at `percent` of their size."""
+    height, width = pixels.shape[:2]
+    size = (max(1, width * percent // 100), max(1, height * percent // 100))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+@dataclass(frozen=True)
+class PlantedFlaw:
     """One planted flaw; a row of truth.csv.
 
     Args:
@@ -50,7 +137,7 @@ class Planted:
 class _Plan:
     """How to make one planted file: `model` and `index` say which picture is behind it."""
 
-    row: Planted
+    row: PlantedFlaw
     model: str
     index: int
 
@@ -70,7 +157,7 @@ def plan(params: SampleSource) -> dict[str, _Plan]:
         path = file_name(params.seed, label, slots[label], ext)
         slots[label] += 1
         original = file_name(params.seed, model, index) if copied else ""
-        plans[path] = _Plan(Planted(path, flaw, original, truth, detail), model, index)
+        plans[path] = _Plan(PlantedFlaw(path, flaw, original, truth, detail), model, index)
 
     for _ in range(flaws.exact_copies):
         model, index = originals.pop()
@@ -81,11 +168,11 @@ def plan(params: SampleSource) -> dict[str, _Plan]:
         plant(model, "near_copy", model, index, copied=True, truth=model, detail=kind, ext="jpg")
     for i in range(flaws.label_conflicts):
         model, index = originals.pop()
-        label, kind = dice.pick(LOOK_ALIKES[model])[0], CONFLICT_KINDS[i % len(CONFLICT_KINDS)]
+        label, kind = dice.pick(catalogue().look_alikes[model])[0], CONFLICT_KINDS[i % len(CONFLICT_KINDS)]
         plant(label, "label_conflict", model, index, copied=True, truth=model, detail=kind, ext="jpg")
     for i in range(flaws.wrong_labels):
         model = dice.pick(CLASSES)
-        label = dice.pick(LOOK_ALIKES[model])[0]
+        label = dice.pick(catalogue().look_alikes[model])[0]
         plant(label, "wrong_label", model, EXTRA + i, copied=False, truth=model, detail="filed elsewhere", ext="jpg")
     for i in range(flaws.broken_files):
         model, kind = dice.pick(CLASSES), BROKEN_KINDS[i % len(BROKEN_KINDS)]
@@ -97,7 +184,7 @@ def plan(params: SampleSource) -> dict[str, _Plan]:
             plant(model, "foreign_file", model, i, copied=False, truth="", detail=kind, ext="jpg")
             continue
         path = _free_path(plans, model, kind)
-        plans[path] = _Plan(Planted(path, "foreign_file", "", "", kind), model, i)
+        plans[path] = _Plan(PlantedFlaw(path, "foreign_file", "", "", kind), model, i)
     return plans
 
 
@@ -121,7 +208,7 @@ def _free_path(plans: dict[str, _Plan], label: str, kind: str) -> str:
     return path
 
 
-def planted(params: SampleSource) -> list[Planted]:
+def planted(params: SampleSource) -> list[PlantedFlaw]:
     """What is planted, sorted by path."""
     plans = plan(params)
     return [plans[path].row for path in sorted(plans)]
@@ -189,7 +276,7 @@ def _broken(kind: str, data: bytes, dice: Dice) -> bytes:
     return bytes(png)
 
 
-def _foreign(row: Planted, dice: Dice) -> bytes:
+def _foreign(row: PlantedFlaw, dice: Dice) -> bytes:
     label = row.source_path.split("/")[0]
     if row.detail == "note":
         return f"{label}: ask the shop for a better photograph of the headstock ({dice.whole(100, 999)}).\n".encode()
