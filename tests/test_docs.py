@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
+from pipelines.params.builtin import builtins
 from pipelines.params.ingest import IngestParams
 from pipelines.params.load import load_params
 from pipelines.params.recipes import FinetuneRecipe, LinearProbeRecipe
@@ -49,10 +50,13 @@ TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 RECIPE_EXAMPLES = re.findall(r"```yaml\n(.*?)```", TRAINING, flags=re.DOTALL)
 
 
-def test_the_recipe_that_is_shown_is_the_committed_one() -> None:
+def test_the_recipe_that_is_shown_is_valid_and_every_built_in_one_is_named(tmp_path: Path) -> None:
     shown = YAML(typ="safe", pure=True).load(RECIPE_EXAMPLES[0])
-    committed = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert shown == {"finetune": committed["train"]["recipes"]["finetune"]}
+    raw = {"ingest": {"sources": [{"kind": "sample"}]}, "train": {"members": ["mine"], "recipes": shown}}
+    (tmp_path / "params.yaml").write_text(json.dumps(raw), encoding="utf-8")
+    assert load_params(tmp_path / "params.yaml").train.recipes["mine"].tuning == "finetune"
+    for name in (*builtins()["recipes"], *builtins()["policies"]):
+        assert f"`{name}`" in TRAINING
 
 
 @pytest.mark.parametrize("example", RECIPE_EXAMPLES[1:], ids=lambda text: text.split(":")[0])

@@ -916,9 +916,7 @@ def test_the_audit_reads_pairs_and_not_groups(tmp_path: Path) -> None:
     header = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict")
     everyone = [(sha("cat0"), sha(f"cat{i}"), "a\n,b", '"', "cat", "cat", "similar", "0.9", "keep") for i in range(30)]
     write_csv(tmp_path / "duplicates.csv", header, everyone)
-    with pytest.raises(
-        InputError, match=r"pairs of .*duplicates.csv lie on two sides .*of kind similar: this is a"
-    ):
+    with pytest.raises(InputError, match=r"pairs of .*duplicates.csv lie on two sides .*of kind similar: this is a"):
         split(
             PARAMS,
             manifest=tmp_path / "manifest.parquet",
