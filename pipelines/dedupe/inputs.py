@@ -20,7 +20,7 @@ from pipelines.core.errors import ImageError, InputError, count
 from pipelines.core.layout import repro_of
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.dedupe.hashes import Thumbnails
-from pipelines.images.decoding import THUMBNAIL_SIDE, Pixels, decode, sketch
+from pipelines.images.decoding import THUMBNAIL_SIDE, Pixels, decode, summarize
 from pipelines.images.shards import ShardReader
 from pipelines.params.base import path_below
 from pipelines.params.dedupe import ReferenceParams
@@ -226,7 +226,7 @@ def _read_folder(params: ReferenceParams, folder: Path) -> ReferenceSet:
             if path.stat().st_size > _MAX_FILE_BYTES:
                 raise ImageError("too-large")
             data = path.read_bytes()
-            drawn = sketch(data, max_pixels=_MAX_PIXELS, min_side=_MIN_SIDE)
+            drawn = summarize(data, max_pixels=_MAX_PIXELS, min_side=_MIN_SIDE)
         except ImageError:
             num_skipped += 1
             continue

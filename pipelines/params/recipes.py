@@ -1,6 +1,6 @@
 """One typed recipe a member, from which its training follows."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,6 @@ from pipelines.params.base import Count, Fraction, Name, PathText, PositiveFloat
 from pipelines.params.networks import OWN_NETWORKS, Mlp, Network, NetworkName, Weights
 from pipelines.params.optimizers import AdamW, OneCycle, Optimizer, Schedule
 
-DEFAULT_NETWORK = "tf_efficientnet_lite0"
 TtaView = Literal["original", "hflip", "center_crop", "center_crop_hflip", "turn_left", "turn_right"]
 """original: as packed; hflip: mirrored; center_crop: its middle 87.5 %; turned by 10 degrees"""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -42,10 +41,10 @@ class LinearProbeRecipe(Section):
     """Pretrained backbones as they are; only a head is fitted, on features computed once."""
 
     tuning: Literal["linear_probe"] = "linear_probe"
-    model: NetworkName | None = None
-    """the backbone, where it is one; tf_efficientnet_lite0 where neither model nor models is given"""
+    model: NetworkName | None = "tf_efficientnet_lite0"
+    """the backbone; null where `models` names several"""
     models: tuple[NetworkName, ...] = ()
-    """several backbones in place of one: the head is fitted on their joined features"""
+    """several backbones in place of `model`: the head is fitted on their joined features"""
     weights: Weights = "imagenet"
     image_size: Annotated[int, Field(ge=32, le=1024)] = 224
     """side of the pictures the backbone sees, pixels"""
@@ -55,19 +54,10 @@ class LinearProbeRecipe(Section):
     precision: Precision = "auto"
     head: Annotated[LogisticHead | SgdHead, Field(discriminator="kind")] = LogisticHead()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_backbone_by_default(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and not raw.get("model") and not raw.get("models"):
-            return {**raw, "model": DEFAULT_NETWORK}
-        return raw
-
     @model_validator(mode="after")
     def _backbones_agree(self) -> Self:
-        if self.model is not None and self.models:
-            raise ValueError(
-                f"model {self.model} and models {', '.join(self.models)}: a linear probe has one of them"
-            )
+        if (self.model is None) == (not self.models):
+            raise ValueError("a linear probe has either model or models: set the other to null or []")
         if self.models and self.weights != "imagenet":
             raise ValueError(
                 "models: each begins with its own ImageNet weights; set weights: imagenet, or take one model"
@@ -207,7 +197,7 @@ class ScratchRecipe(TrainedRecipe):
 class _PretrainedRecipe(TrainedRecipe):
     """What recipes say that begin with weights."""
 
-    model: Network = DEFAULT_NETWORK
+    model: Network = "tf_efficientnet_lite0"
     weights: Weights = "imagenet"
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """factor of the learning rate from each stage of the network to the one before it; 1 trains all alike"""
