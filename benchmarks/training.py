@@ -200,6 +200,7 @@ def prepare(root: Path) -> float:
 
 def train(root: Path, member: str, **env: str) -> Watched:
     """Train one member on fold 0, as the pipeline does."""
+    watch([sys.executable, "-m", "pipelines.params"], cwd=root)  # recipes may be other ones than of the packs
     return watch([sys.executable, "-m", "pipelines.train", member, "0"], cwd=root, env=env)
 
 
