@@ -389,10 +389,10 @@ def test_students_have_a_page_of_their_own(tmp_path: Path) -> None:
     params = load_params(layout.params)
     students = artifacts.stage_page("students", layout, params, with_picture=False)
     assert "| scratch | 0 | epoch 1 of 2 | 0.500 | 0.625 | 0.900 | 0.800 |" in students
-    assert "lite0" not in students
+    assert "probe" not in students
     members = artifacts.stage_page("train", layout, params, with_picture=False)
-    assert "| lite0\\_frozen | 0 | not trained |" in members
-    assert "resnet18" not in members
+    assert "| linear\\_probe | 0 | not trained |" in members
+    assert "scratch" not in members
 
 
 def write_evaluation(root: Path) -> Layout:
