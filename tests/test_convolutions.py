@@ -200,9 +200,9 @@ def test_frozen_weights_and_first_pictures_have_no_gradient(conv: nn.Conv2d) -> 
     ("model", "side", "expected"),
     [
         ("resnet18", 64, {"product": 5}),
-        ("efficientnet_lite0", 160, {"depthwise": 11}),
-        ("mobilenet_v2", 160, {"depthwise": 4}),
-        ("vit_b_16", 224, {}),
+        ("tf_efficientnet_lite0", 160, {"depthwise": 11}),
+        ("torchvision/mobilenet_v2", 160, {"depthwise": 4}),
+        ("vit_base_patch16_224", 224, {}),
     ],
 )
 def test_networks_have_so_many_of_them(model: Any, side: int, expected: dict[str, int], ways: list[str]) -> None:

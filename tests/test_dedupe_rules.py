@@ -164,7 +164,7 @@ def test_another_cut_in_a_reference_set_goes_too(tmp_path: Path) -> None:
     mine, theirs = two_cuts("x", "x")
     reference = ReferenceParams(name="old", path=as_folder(place, [theirs]), found="drop")
     result = run(place, [mine], reference_sets=(reference,))
-    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("recut in old", "drop")]
+    assert [(pair["kind"], pair["verdict"]) for pair in result.pairs] == [("recrop in old", "drop")]
     assert result.verdicts() == {"left": "drop"}
 
 

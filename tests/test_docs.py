@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from pipelines.params.ingest import IngestParams
 from pipelines.params.load import load_params
-from pipelines.params.recipes import FinetuneRecipe
+from pipelines.params.recipes import FinetuneRecipe, LinearProbeRecipe
 from pipelines.params.sources import Source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +58,7 @@ def test_the_recipe_that_is_shown_is_the_committed_one() -> None:
 @pytest.mark.parametrize("example", RECIPE_EXAMPLES[1:], ids=lambda text: text.split(":")[0])
 def test_every_part_of_a_recipe_that_is_shown_is_valid(example: str) -> None:
     ((name, part),) = YAML(typ="safe", pure=True).load(example).items()
-    field = FinetuneRecipe.model_fields[name]
+    field = {**LinearProbeRecipe.model_fields, **FinetuneRecipe.model_fields}[name]
     annotation: Any = field.annotation
     TypeAdapter(annotation).validate_json(json.dumps(part))
 

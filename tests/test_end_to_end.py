@@ -34,6 +34,7 @@ def small_pipeline(root: Path) -> Path:
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/students/.gitkeep"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, root / name)
+    shutil.copy(ROOT / "tests" / "whole_params.yaml", root / "params.yaml")
     (root / ".dvc").mkdir()
     for name in ("config", "plots.html"):
         shutil.copy(ROOT / ".dvc" / name, root / ".dvc" / name)

@@ -109,7 +109,7 @@ def make_repo(folder: Path) -> Path:
     write_text(folder / "dvc.yaml", DVC_YAML)
     write_text(folder / "mode.txt", "work\n")
     write_text(folder / "data" / "students" / ".gitkeep", "")
-    write_text(folder / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8"))
+    write_text(folder / "params.yaml", (ROOT / "tests" / "whole_params.yaml").read_text(encoding="utf-8"))
     return folder
 
 

@@ -8,78 +8,72 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast, get_args
+from typing import Any, cast
 from urllib.error import URLError
 
 import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from pipelines.core.errors import InputError
-from pipelines.features.lite0 import MEAN, STD, load_backbone
-from pipelines.features.lite0 import weights_path as lite0_path
+from pipelines.features.backbones import fold_batch_norms, packaged_weights, rename_packaged
 from pipelines.params.networks import (
+    OWN_NETWORKS,
+    TORCHVISION,
     FileWeights,
     MemberWeights,
     Mlp,
     Network,
     NetworkName,
     Weights,
-    has_batch_norm,
+    library_networks,
 )
 from pipelines.train.models import (
     Stem,
-    backbone,
     build_backbone,
     build_network,
-    fold_batch_norms,
     load_weights,
-    min_image_size,
     spec_for,
     stages,
     weights_file,
 )
-from pipelines.train.models.families import FAMILIES, family_of
-from pipelines.train.models.layers import first_conv
-from pipelines.train.phases import NORMS
+from pipelines.train.models.building import first_conv, head_names
 
-OURS = ("efficientnet_lite0", "nin", "small_cnn")
-NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
 MLP = Mlp(kind="mlp", hidden_sizes=(8, 6))
 WIDE = Mlp(kind="mlp", hidden_sizes=(64,))
 SLOW = pytest.mark.slow
-# the smallest of each family, at a size at which a step is quick
+# of timm's, torchvision's and ours, each at a size at which a step is quick
 SMALL: list[Any] = [
     (MLP, 8),
-    ("efficientnet_lite0", 32),
     ("nin", 16),
     ("small_cnn", 16),
+    ("tf_efficientnet_lite0", 32),
     ("resnet18", 32),
     ("densenet121", 32),
-    ("squeezenet1_0", 32),
-    ("squeezenet1_1", 32),
-    ("mobilenet_v2", 64),
-    ("mobilenet_v3_small", 64),
-    ("efficientnet_b0", 64),
-    ("mnasnet0_5", 64),
-    ("shufflenet_v2_x0_5", 64),
-    ("regnet_x_400mf", 64),
-    ("regnet_y_400mf", 64),
-    ("googlenet", 64),
-    pytest.param(("resnext50_32x4d", 32), marks=SLOW),
-    pytest.param(("wide_resnet50_2", 32), marks=SLOW),
-    pytest.param(("efficientnet_v2_s", 64), marks=SLOW),
-    pytest.param(("inception_v3", 75), marks=SLOW),
-    pytest.param(("convnext_tiny", 32), marks=SLOW),
-    pytest.param(("swin_t", 32), marks=SLOW),
-    pytest.param(("swin_v2_t", 32), marks=SLOW),
-    pytest.param(("vit_b_32", 64), marks=SLOW),
-    pytest.param(("alexnet", 63), marks=SLOW),
-    pytest.param(("vgg11", 32), marks=SLOW),
-    pytest.param(("vgg11_bn", 32), marks=SLOW),
-    pytest.param(("maxvit_t", 224), marks=SLOW),
+    ("mobilenetv3_small_050", 64),
+    ("regnetx_002", 64),
+    ("vit_tiny_patch16_224", 32),
+    ("torchvision/resnet18", 32),
+    ("torchvision/squeezenet1_1", 32),
+    ("torchvision/mobilenet_v3_small", 64),
+    ("torchvision/mnasnet0_5", 64),
+    ("torchvision/shufflenet_v2_x0_5", 64),
+    ("torchvision/googlenet", 64),
+    pytest.param(("convnext_atto", 32), marks=SLOW),
+    pytest.param(("swin_tiny_patch4_window7_224", 64), marks=SLOW),
+    pytest.param(("maxvit_pico_rw_256", 64), marks=SLOW),
+    pytest.param(("deit_tiny_distilled_patch16_224", 32), marks=SLOW),
+    pytest.param(("torchvision/efficientnet_b0", 64), marks=SLOW),
+    pytest.param(("torchvision/regnet_x_400mf", 64), marks=SLOW),
+    pytest.param(("torchvision/inception_v3", 75), marks=SLOW),
+    pytest.param(("torchvision/convnext_tiny", 32), marks=SLOW),
+    pytest.param(("torchvision/swin_t", 32), marks=SLOW),
+    pytest.param(("torchvision/vit_b_32", 64), marks=SLOW),
+    pytest.param(("torchvision/vgg11_bn", 32), marks=SLOW),
+    pytest.param(("torchvision/maxvit_t", 224), marks=SLOW),
 ]
 
 
@@ -90,13 +84,6 @@ def one_thread() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks without initial values: even the largest takes no time and, moved to the meta device, no memory."""
-    for name in [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]:
-        monkeypatch.setattr(nn.init, name, lambda tensor, *_args, **_options: tensor)
 
 
 def build(
@@ -150,70 +137,74 @@ def parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
 # which there are
 
 
-def test_the_names_are_those_of_torchvision_and_ours() -> None:
-    import torchvision
+def test_names_read_from_the_sources_are_those_of_timm_and_torchvision() -> None:
+    import timm
+    from torchvision import models
 
-    assert sorted(set(NAMES) - set(OURS)) == sorted(torchvision.models.list_models(module=torchvision.models))
-    assert set(OURS) <= set(NAMES)
-
-
-def test_every_name_belongs_to_exactly_one_family() -> None:
-    for name in NAMES:
-        assert sum(name.startswith(family.prefixes) for family in FAMILIES) == 1, name
+    named = {*timm.list_models(), *(TORCHVISION + name for name in models.list_models(module=models))}
+    assert named == library_networks()
+    assert not named & set(OWN_NETWORKS)
 
 
-def test_importing_the_networks_does_not_import_torchvision() -> None:
-    look = "import sys, pipelines.train.models; print('torchvision' in sys.modules)"
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet19", "neither timm nor torchvision has a network resnet19; did you mean resnet1[08]"),
+        ("torchvision/resnet19", "did you mean torchvision/resnet1"),
+        ("mobilenet_v2", "mobilenet_v2 is torchvision's, not timm's: write torchvision/mobilenet_v2"),
+        ("efficientnet_lite0", "efficientnet_lite0 is called tf_efficientnet_lite0 now"),
+        ("../resnet18", "String should match pattern"),
+    ],
+)
+def test_an_unknown_network_is_refused_with_the_nearest_one(name: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(NetworkName).validate_python(name)
+
+
+def test_a_network_may_be_named_with_the_tag_of_its_weights() -> None:
+    assert TypeAdapter(NetworkName).validate_python("resnet18.a1_in1k") == "resnet18.a1_in1k"
+    assert build("resnet18.a1_in1k", 32)(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    with pytest.raises(InputError, match="model resnet18.none: timm has no weights 'none' for it, but: .*a1_in1k"):
+        build("resnet18.none", 32)
+
+
+def test_neither_params_nor_networks_import_a_library_of_networks() -> None:
+    look = (
+        "import sys, pipelines.train.models as m; from pipelines.params.networks import library_networks;"
+        "library_networks(); print('torchvision' in sys.modules, 'timm' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False"]
+    assert found.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.parametrize("model", [name for name in NAMES if name not in OURS])
-def test_input_is_normalised_as_the_imagenet_weights_expect(model: NetworkName) -> None:
-    import torchvision
-
-    transforms = torchvision.models.get_model_weights(model).DEFAULT.transforms()
-    mean, std = transforms.mean, transforms.std
-    if model in ("googlenet", "inception_v3"):
-        # torchvision's turn (p - .485) / .229 into (p - .5) / .5 inside the network; ours are fed that at once
-        mean, std = [0.5] * 3, [0.5] * 3
-    spec = spec_for(model, "imagenet")
-    assert spec.mean == pytest.approx([255 * value for value in mean])
-    assert spec.std == pytest.approx([255 * value for value in std])
-
-
-def test_lite0_has_googles_scale_and_our_own_networks_imagenets() -> None:
-    assert spec_for("efficientnet_lite0", "imagenet").mean == (MEAN,) * 3
-    assert spec_for("efficientnet_lite0", None).std == (STD,) * 3
-    assert spec_for(MLP, None) == spec_for("nin", None) == spec_for("resnet18", "imagenet")
+def test_input_is_normalised_as_the_imagenet_weights_expect() -> None:
+    assert spec_for("tf_efficientnet_lite2").mean == (127.0,) * 3
+    assert spec_for("tf_efficientnet_lite0").std == (128.0,) * 3
+    assert spec_for("vit_tiny_patch16_224").mean == (127.5,) * 3
+    imagenet = spec_for("resnet18")
+    assert imagenet.mean == pytest.approx([123.675, 116.28, 103.53])
+    assert imagenet.std == pytest.approx([58.395, 57.12, 57.375])
+    assert spec_for("torchvision/efficientnet_v2_l").mean == (127.5,) * 3
+    for other in (MLP, "nin", "torchvision/googlenet"):
+        assert spec_for(other).mean == pytest.approx(imagenet.mean)
 
 
 # building
 
 
-@pytest.mark.usefixtures("unwritten")
-@pytest.mark.parametrize("model", NAMES)
-def test_every_network_builds_and_its_stages_hold_every_weight_once(model: NetworkName) -> None:
-    size = min_image_size(model)
-    module = build(model, size, classes=5, dropout=0.25).to("meta")
-    with torch.inference_mode():
-        assert module.eval()(torch.empty(2, 3, size, size, device="meta")).shape == (2, 5)
-    assert has_batch_norm(model) == any(isinstance(part, NORMS) for part in module.modules())
+@pytest.mark.parametrize("case", SMALL)
+def test_every_network_builds_and_its_stages_hold_every_weight_once(case: tuple[Network, int]) -> None:
+    model, size = case
+    module = build(model, size, classes=5, dropout=0.25)
     cut = stages(module, model)
     held = [id(parameter) for stage in cut for parameter in parameters(stage)]
     assert sorted(held) == sorted(map(id, module.parameters()))
-    assert len(cut) >= 4
+    assert len(cut) >= 3
     assert all(parameters(stage) for stage in cut)
-    # the head, alone: the layer of 5 classes and no other
-    weight, *bias = parameters(cut[-1])
-    assert weight.shape[0] == 5
-    assert [tuple(b.shape) for b in bias] in ([(5,)], [])
-    # the first stage sees the picture
-    assert any(parameter is first_conv(module)[1].weight for parameter in parameters(cut[0]))
-    found = {getattr(layer, "dropout", None) for layer in module.modules()} | {
-        layer.p for layer in module.modules() if isinstance(layer, nn.Dropout)
-    }
-    assert 0.25 in found
+    # the head, alone: layers of 5 classes and no other
+    assert {len(weight) for weight in parameters(cut[-1])} == {5}
+    if model != MLP:  # the first stage sees the picture
+        assert any(parameter is first_conv(module)[1].weight for stage in cut[:3] for parameter in parameters(stage))
 
 
 @pytest.mark.parametrize("case", SMALL)
@@ -283,7 +274,9 @@ def test_small_cnn_has_about_300_000_weights_and_nin_a_million() -> None:
     assert sum(p.numel() for p in build("nin", 32, classes=10).parameters()) == pytest.approx(968_000, rel=0.01)
 
 
-@pytest.mark.parametrize("model", [WIDE, "nin", "small_cnn", "resnet18", "mobilenet_v3_small", "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "model", [WIDE, "nin", "small_cnn", "resnet18", "mobilenetv3_small_050", "tf_efficientnet_lite0"]
+)
 def test_dropout_acts_in_training_alone_and_leaves_names_as_they_are(model: Network) -> None:
     wet, dry = (shake(build(model, 16, dropout=p)) for p in (0.9, 0.0))
     assert list(wet.state_dict()) == list(dry.state_dict())
@@ -302,18 +295,14 @@ def test_dropout_acts_in_training_alone_and_leaves_names_as_they_are(model: Netw
 STEMS = [
     "resnet18",
     "densenet121",
-    "squeezenet1_0",
-    "squeezenet1_1",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "efficientnet_lite0",
-    "efficientnet_b0",
-    "mnasnet0_5",
-    "shufflenet_v2_x0_5",
-    "regnet_y_400mf",
-    "googlenet",
-    "convnext_tiny",
+    "tf_efficientnet_lite0",
+    "mobilenetv3_small_050",
+    "regnetx_002",
+    "convnext_atto",
     "small_cnn",
+    "torchvision/squeezenet1_1",
+    "torchvision/mnasnet0_5",
+    "torchvision/googlenet",
 ]
 
 
@@ -328,66 +317,46 @@ def sides(module: nn.Module, size: int) -> list[int]:
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(note)
     with torch.inference_mode():
-        module.eval()(torch.zeros(1, 3, size, size, device="meta"))
+        module.eval()(torch.zeros(1, 3, size, size))
     return found[:2]
 
 
-@pytest.mark.usefixtures("unwritten")
 @pytest.mark.parametrize("model", STEMS)
 def test_the_small_stem_keeps_the_resolution_and_the_standard_one_does_not(model: NetworkName) -> None:
-    small = sides(build(model, 32, stem="cifar").to("meta"), 32)
-    standard = sides(build(model, 32).to("meta"), 32)
+    small = sides(build(model, 32, stem="cifar"), 32)
+    standard = sides(build(model, 32), 32)
     assert small[0] == 32
     assert small[1] in (32, 16)  # an inverted residual of shufflenet begins with a stride
     assert standard[0] <= 16
     assert standard[1] <= small[1] // 2
 
 
-@pytest.mark.parametrize("model", ["vit_b_16", "swin_t", "maxvit_t", "alexnet", "inception_v3"])
+@pytest.mark.parametrize("model", STEMS)
+def test_small_stems_work_from_8_pixels_on(model: NetworkName) -> None:
+    module = build(model, 8, stem="cifar", grey=True)
+    assert module(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_a_network_without_a_small_stem_says_so(model: NetworkName) -> None:
     with pytest.raises(InputError, match=f"stem cifar of {model}: there is none, only stem: standard; for small"):
         build(model, 224, stem="cifar")
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "rule"),
-    [
-        ("alexnet", 62, "at least 63"),
-        ("inception_v3", 74, "at least 75"),
-        ("vgg11", 31, "at least 32"),
-        ("vit_b_16", 100, "a multiple of 16"),
-        ("vit_h_14", 224 + 1, "a multiple of 14"),
-        ("maxvit_t", 256, "a multiple of 224"),
-    ],
+    ("model", "size"), [("torchvision/alexnet", 62), ("torchvision/inception_v3", 74), ("densenet121", 16)]
 )
-def test_a_size_that_does_not_work_is_refused_with_the_rule(model: NetworkName, size: int, rule: str) -> None:
-    with pytest.raises(InputError, match=f"image_size {size} for {model} with stem standard: it must be {rule};"):
+def test_a_size_that_does_not_work_is_refused(model: NetworkName, size: int) -> None:
+    with pytest.raises(InputError, match=f"image_size {size} for {model} with stem standard: .*multiples of 32"):
         build(model, size)
 
 
-@pytest.mark.usefixtures("unwritten")
-@pytest.mark.parametrize(
-    "model", ["alexnet", "densenet121", "squeezenet1_0", "squeezenet1_1", "vgg11", "googlenet", "convnext_tiny"]
-)
-def test_one_pixel_less_than_the_smallest_size_would_not_work(model: NetworkName) -> None:
-    from torchvision.models import get_model
-
-    options = {"aux_logits": False, "init_weights": False} if model == "googlenet" else {}
-    module = get_model(model, weights=None, **options).to("meta")
-    side = min_image_size(model) - 1
-    with pytest.raises(RuntimeError, match="too small|greater than actual input size"):
-        module(torch.empty(2, 3, side, side, device="meta"))
+def test_a_size_that_no_patches_fit_is_refused() -> None:
+    with pytest.raises(InputError, match="vit_tiny_patch16_224 .*100"):
+        build("vit_tiny_patch16_224", 100)
 
 
-@pytest.mark.usefixtures("unwritten")
-@pytest.mark.parametrize("model", [*STEMS, "nin"])
-def test_small_stems_work_from_8_pixels_on(model: NetworkName) -> None:
-    assert min_image_size(model, stem="cifar") == 8
-    module = build(model, 8, stem="cifar", grey=True).to("meta")
-    assert module(torch.empty(2, 1, 8, 8, device="meta")).shape == (2, 3)
-
-
-@pytest.mark.parametrize("model", [MLP, "resnet18", "efficientnet_lite0", "small_cnn", "nin"])
+@pytest.mark.parametrize("model", [MLP, "resnet18", "tf_efficientnet_lite0", "small_cnn", "nin"])
 @pytest.mark.parametrize("stem", ["standard", "cifar"])
 def test_weights_of_colours_do_the_same_on_grey_and_back(model: Network, stem: Stem, tmp_path: Path) -> None:
     colour = shake(build(model, 16, stem=stem)).eval()
@@ -406,7 +375,9 @@ def test_weights_of_colours_do_the_same_on_grey_and_back(model: Network, stem: S
 # stages
 
 
-@pytest.mark.parametrize("model", [MLP, "nin", "small_cnn", "efficientnet_lite0", "resnet18", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "model", [MLP, "nin", "small_cnn", "tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050"]
+)
 def test_freezing_the_first_stages_leaves_only_the_others_learning(model: Network) -> None:
     images = torch.randn(4, 3, 16, 16)
     for frozen in range(len(stages(build(model, 16), model))):
@@ -428,18 +399,43 @@ def test_stages_go_from_the_picture_to_the_head() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("unwritten")
 def test_a_vits_first_stage_holds_its_tokens_and_every_layer_is_one() -> None:
-    module = build("vit_b_32", 64)
-    cut = stages(module, "vit_b_32")
+    module = build("vit_tiny_patch16_224", 64)
+    cut = stages(module, "vit_tiny_patch16_224")
     assert len(cut) == 1 + 12 + 1
     for layer in cut[0]:
         layer.requires_grad_(False)
     still = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
-    assert still == ["class_token", "conv_proj.weight", "conv_proj.bias", "encoder.pos_embedding"]
+    assert still == ["cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"]
 
 
 # weights
+
+
+def test_positions_of_a_vit_are_fitted_to_another_size(tmp_path: Path) -> None:
+    large, small = build("vit_tiny_patch16_224", 64), build("vit_tiny_patch16_224", 32)
+    with torch.no_grad():  # positions that differ from top to bottom alone: -3, -1, 1, 3
+        ramp = torch.arange(-3.0, 4.0, 2.0).repeat_interleave(4)[None, :, None]
+        large.get_parameter("pos_embed")[:, 1:] = ramp
+    load(small, saved(large, tmp_path / "w.safetensors"), "vit_tiny_patch16_224")
+    places = small.get_parameter("pos_embed")[0, :, 0].tolist()
+    assert places[0] == large.get_parameter("pos_embed")[0, 0, 0]
+    assert places[1] == places[2] < -1.0
+    assert places[3] == places[4] > 1.0
+
+
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"])
+def test_packaged_networks_come_with_their_imagenet_weights_whatever_the_stem(
+    model: NetworkName, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = build(model, 32, classes=5, stem="cifar")
+    digest = load(module, "imagenet", model)
+    assert digest == hashlib.sha256(packaged_weights(model).read_bytes()).hexdigest()
+    held = rename_packaged(torch.load(packaged_weights(model), weights_only=True), module)
+    for name, value in module.state_dict().items():
+        if not name.startswith("classifier") and not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, held[name]), name
+    assert capsys.readouterr().err == ""
 
 
 def test_the_head_is_left_out_where_classes_differ_and_kept_where_they_do_not(tmp_path: Path) -> None:
@@ -466,17 +462,6 @@ def test_another_stem_keeps_its_first_layer_random_and_says_so(
     assert "conv1.weight does not fit, and begins with random weights" in capsys.readouterr().err
 
 
-def test_lite0_comes_with_its_imagenet_weights_whatever_the_stem(capsys: pytest.CaptureFixture[str]) -> None:
-    module = build("efficientnet_lite0", 32, classes=5, stem="cifar")
-    digest = load(module, "imagenet", "efficientnet_lite0")
-    assert digest == hashlib.sha256(lite0_path().read_bytes()).hexdigest()
-    expected = load_backbone()
-    for name, value in module.state_dict().items():
-        if not name.startswith("_fc"):
-            assert torch.equal(value, expected.state_dict()[name]), name
-    assert capsys.readouterr().err == ""
-
-
 def test_a_file_of_torch_save_is_read_too(tmp_path: Path) -> None:
     taught, module = build(MLP, 8), build(MLP, 8)
     torch.save(taught.state_dict(), tmp_path / "w.pth")
@@ -498,7 +483,7 @@ def test_a_member_trained_frozen_gives_its_backbone(tmp_path: Path) -> None:
 
 
 def test_weights_under_torchvisions_older_names_are_understood(tmp_path: Path) -> None:
-    taught, module = build("densenet121", 32), build("densenet121", 32)
+    taught, module = build("torchvision/densenet121", 32), build("torchvision/densenet121", 32)
     old = {
         name.replace("norm1.", "norm.1.").replace("norm2.", "norm.2.").replace("conv1.", "conv.1."): value
         for name, value in taught.state_dict().items()
@@ -506,29 +491,16 @@ def test_weights_under_torchvisions_older_names_are_understood(tmp_path: Path) -
     }
     assert old.keys() != taught.state_dict().keys()
     torch.save(old, tmp_path / "old.pth")
-    load(module, pinned(tmp_path / "old.pth"), "densenet121")
+    load(module, pinned(tmp_path / "old.pth"), "torchvision/densenet121")
     assert all(torch.equal(a, b) for a, b in zip(taught.parameters(), module.parameters(), strict=True))
 
 
 def test_heads_that_only_help_in_training_are_left_out(tmp_path: Path) -> None:
     from torchvision.models import googlenet
 
-    taught, module = googlenet(num_classes=3, aux_logits=True, init_weights=True), build("googlenet", 32)
-    load(module, saved(taught, tmp_path / "w.safetensors"), "googlenet")
+    taught, module = googlenet(num_classes=3, aux_logits=True, init_weights=True), build("torchvision/googlenet", 32)
+    load(module, saved(taught, tmp_path / "w.safetensors"), "torchvision/googlenet")
     assert torch.equal(module.get_parameter("fc.weight"), taught.fc.weight)
-
-
-@SLOW
-def test_a_vits_places_are_fitted_to_another_size(tmp_path: Path) -> None:
-    large, small = build("vit_b_32", 128), build("vit_b_32", 64)
-    with torch.no_grad():  # places that differ from top to bottom alone: -3, -1, 1, 3
-        ramp = torch.arange(-3.0, 4.0, 2.0).repeat_interleave(4)[None, :, None]
-        large.get_parameter("encoder.pos_embedding")[:, 1:] = ramp
-    load(small, saved(large, tmp_path / "w.safetensors"), "vit_b_32")
-    places = small.get_parameter("encoder.pos_embedding")[0, :, 0].tolist()
-    assert places[0] == large.get_parameter("encoder.pos_embedding")[0, 0, 0]
-    assert places[1:] == pytest.approx([-3.0, -3.0, 3.0, 3.0])
-    assert small(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
 
 
 def test_weights_of_another_network_are_refused_with_what_differs(tmp_path: Path) -> None:
@@ -608,7 +580,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespac
     import torchvision
 
     file = tmp_path / "published.pth"
-    taught = build("mnasnet0_5", 32, classes=1000)
+    taught = build("torchvision/mnasnet0_5", 32, classes=1000)
     torch.save(taught.state_dict(), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     name = f"mnasnet0.5-{digest[:10]}.pth"
@@ -632,11 +604,11 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespac
 
 def test_imagenet_weights_are_downloaded_once(published: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
-        module = build("mnasnet0_5", 32)
-        assert load(module, "imagenet", "mnasnet0_5") == published.digest
+        module = build("torchvision/mnasnet0_5", 32)
+        assert load(module, "imagenet", "torchvision/mnasnet0_5") == published.digest
         assert torch.equal(module.get_parameter("layers.0.weight"), published.taught.get_parameter("layers.0.weight"))
     assert published.calls == 1
-    assert capsys.readouterr().err.count("downloading the ImageNet weights of mnasnet0_5") == 1
+    assert capsys.readouterr().err.count("ImageNet weights of torchvision/mnasnet0_5") == 1
 
 
 @pytest.mark.parametrize(
@@ -644,11 +616,11 @@ def test_imagenet_weights_are_downloaded_once(published: SimpleNamespace, capsys
 )
 def test_a_download_that_fails_names_the_network_and_the_remedy(published: SimpleNamespace, fault: Exception) -> None:
     published.fault = fault
-    with pytest.raises(InputError, match="weights imagenet of mnasnet0_5: the download failed") as caught:
-        load(build("mnasnet0_5", 32), "imagenet", "mnasnet0_5")
+    with pytest.raises(InputError, match="weights imagenet of torchvision/mnasnet0_5: the download failed") as caught:
+        load(build("torchvision/mnasnet0_5", 32), "imagenet", "torchvision/mnasnet0_5")
     assert str(getattr(fault, "reason", fault)) in str(caught.value)
     assert "{kind: file, path: …, sha256: …}" in str(caught.value)
-    assert "efficientnet_lite0" in str(caught.value)
+    assert "tf_efficientnet_lite0" in str(caught.value)
     assert "example.org" not in str(caught.value)
 
 
@@ -656,8 +628,48 @@ def test_a_broken_download_of_former_times_is_refused(published: SimpleNamespace
     published.cached.parent.mkdir(parents=True)
     published.cached.write_bytes(b"half of it")
     with pytest.raises(InputError, match="is broken .*: delete it, and it is downloaded anew"):
-        weights_file("imagenet", model="mnasnet0_5", member_path=None, root=Path())
+        weights_file("imagenet", model="torchvision/mnasnet0_5", member_path=None, root=Path())
     assert published.calls == 0
+
+
+def test_timms_weights_come_from_the_hubs_cache_or_are_downloaded_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    taught = build("resnet18", 32, classes=1000)
+    file = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(taught.state_dict(), file)
+    asked = []
+
+    def download(*values: Any, **named: Any) -> str:
+        asked.append((values, named))
+        return str(file)
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_values, **_named: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    module = build("resnet18", 32)
+    assert load(module, "imagenet", "resnet18") == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert torch.equal(module.get_parameter("conv1.weight"), taught.get_parameter("conv1.weight"))
+    assert [values for values, _ in asked] == [("timm/resnet18.a1_in1k", "model.safetensors")]
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_values, **_named: str(file))
+    load(module, "imagenet", "resnet18")
+    assert len(asked) == 1
+
+
+def test_without_a_network_timms_weights_are_refused_with_those_that_are_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fail(*_values: Any, **_named: Any) -> str:
+        raise LocalEntryNotFoundError("no connection, and nothing cached")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_values, **_named: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(InputError, match=r"weights imagenet of resnet18: .*no connection.*tf_efficientnet_lite2"):
+        load(build("resnet18", 32), "imagenet", "resnet18")
 
 
 # backbones
@@ -666,25 +678,23 @@ def test_a_broken_download_of_former_times_is_refused(published: SimpleNamespace
 @pytest.mark.parametrize(
     ("model", "left"),
     [
-        ("efficientnet_lite0", 0),
+        ("tf_efficientnet_lite0", 0),
         ("resnet18", 0),
         ("densenet121", 62),  # those before a convolution, not after one
-        ("mobilenet_v3_small", 0),
-        ("mnasnet0_5", 0),
-        ("shufflenet_v2_x0_5", 0),
-        ("regnet_y_400mf", 0),
-        ("googlenet", 0),
+        ("mobilenetv3_small_050", 0),
+        ("torchvision/shufflenet_v2_x0_5", 0),
+        ("regnetx_002", 0),
+        ("torchvision/googlenet", 0),
         ("nin", 0),
         ("small_cnn", 0),
-        ("squeezenet1_1", 0),
-        pytest.param("vgg11_bn", 0, marks=SLOW),
-        pytest.param("inception_v3", 0, marks=SLOW),
-        pytest.param("maxvit_t", 11, marks=SLOW),
-        pytest.param("swin_t", 0, marks=SLOW),
+        ("torchvision/squeezenet1_1", 0),
+        ("vit_tiny_patch16_224", 0),
+        pytest.param("torchvision/inception_v3", 0, marks=SLOW),
+        pytest.param("maxvit_pico_rw_256", 11, marks=SLOW),
     ],
 )
 def test_a_folded_backbone_gives_the_features_of_the_unfolded_one(model: NetworkName, left: int) -> None:
-    size = max(32, min_image_size(model))
+    size = 96 if "inception" in model else 64
     module, num_features = build_backbone(model, image_size=size)
     shake(module).eval()
     images = torch.randn(2, 3, size, size)
@@ -697,11 +707,14 @@ def test_a_folded_backbone_gives_the_features_of_the_unfolded_one(model: Network
     assert not any(parameter.requires_grad for parameter in folded.parameters())
 
 
-@pytest.mark.parametrize("model", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "small_cnn", "nin"])
+@pytest.mark.parametrize(
+    "model", ["resnet18", "mobilenetv3_small_050", "torchvision/squeezenet1_1", "small_cnn", "nin"]
+)
 def test_features_are_what_the_head_sees(model: NetworkName) -> None:
     module = build(model, 32, dropout=0.5).eval()
     body, num_features = build_backbone(model, image_size=32)
-    name = family_of(model).head
+    [name] = head_names(module)
+    assert head_names(body) == (name,)
     head = module.get_submodule(name)
     body.load_state_dict({key: value for key, value in module.state_dict().items() if not key.startswith(f"{name}.")})
     images = torch.randn(2, 3, 32, 32)
@@ -712,25 +725,14 @@ def test_features_are_what_the_head_sees(model: NetworkName) -> None:
         torch.testing.assert_close(F.linear(features, weight.flatten(1), bias), module(images), rtol=1e-4, atol=1e-5)
 
 
-def test_a_backbone_has_the_weights_and_is_laid_out_for_pictures() -> None:
-    module, num_features = backbone("efficientnet_lite0", "imagenet", image_size=64, member_path=None, root=Path())
-    images = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        found, expected = module(images), load_backbone().features(images)
-    assert found.shape == (2, num_features)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert first_conv(module)[1].weight.is_contiguous(memory_format=torch.channels_last)
-    assert not module.training
-
-
 def test_a_backbone_may_be_another_members(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     taught = shake(build("resnet18", 32)).eval()
     safetensors.torch.save_file(taught.state_dict(), path)
-    weights = MemberWeights(kind="member", member="taught")
-    module, num_features = backbone("resnet18", weights, image_size=32, member_path=path, root=tmp_path)
+    body, num_features = build_backbone("resnet18", image_size=32)
+    load(body, MemberWeights(kind="member", member="taught"), "resnet18", member=path)
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         head = taught.get_submodule("fc")
-        torch.testing.assert_close(head(module(images)), taught(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(head(fold_batch_norms(body.eval())(images)), taught(images), rtol=1e-4, atol=1e-4)
     assert num_features == 512

@@ -57,7 +57,7 @@ def test_data_params_yaml_says_all_and_says_the_same(name: str, tmp_path: Path) 
 
 
 def test_a_comment_changes_nothing_and_a_value_its_line_alone(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "tests" / "whole_params.yaml", tmp_path / "params.yaml")
     layout = Layout(tmp_path)
     resolve(layout)
     before = layout.resolved.read_text()
@@ -73,7 +73,7 @@ def test_a_comment_changes_nothing_and_a_value_its_line_alone(tmp_path: Path) ->
 
 def test_a_stage_by_hand_never_uses_old_values_and_one_by_dvc_those_of_its_run(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "tests" / "whole_params.yaml", tmp_path / "params.yaml")
     remedy = "run `dvc repro`, or `python -m pipelines.params` before a stage by hand"
     with pytest.raises(ParamsError, match=f"data/params.yaml does not exist: {remedy}"):
         load_resolved(layout, by_dvc=True)
@@ -92,7 +92,7 @@ def test_a_stage_by_hand_never_uses_old_values_and_one_by_dvc_those_of_its_run(t
 
 
 def test_params_that_are_refused_leave_the_former_ones(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "tests" / "whole_params.yaml", tmp_path / "params.yaml")
     layout = Layout(tmp_path)
     resolve(layout)
     before = layout.resolved.read_bytes()

@@ -24,7 +24,7 @@ POLICIES = {
 }
 FROZEN: dict[str, Any] = {
     "tuning": "linear_probe",
-    "model": "efficientnet_lite0",
+    "model": "tf_efficientnet_lite0",
     "weights": "imagenet",
     "image_size": 32,
     "target": "label",

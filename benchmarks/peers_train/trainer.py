@@ -66,9 +66,9 @@ def torchvision_loop(task: Task) -> Result:
 def timm_loop(task: Task) -> Result:
     """Its dataset, loader, model and optimiser, as its training script uses them without a GPU."""
     import torch
-    from timm import create_model  # type: ignore[import-not-found]  # installed by the benchmark
-    from timm.data import create_dataset, create_loader  # type: ignore[import-not-found]
-    from timm.optim import create_optimizer_v2  # type: ignore[import-not-found]
+    from timm import create_model
+    from timm.data import create_dataset, create_loader
+    from timm.optim import create_optimizer_v2
 
     common = {
         "input_size": (3, task.image_size, task.image_size),
@@ -99,7 +99,7 @@ def timm_loop(task: Task) -> Result:
 
 def fastai_learner(task: Task) -> Result:
     """Its DataLoaders, Learner and fit_one_cycle; resnet18 as given rather than with its own head."""
-    from fastai.vision.all import (  # type: ignore[import-not-found]  # installed by the benchmark
+    from fastai.vision.all import (  # type: ignore[import-not-found]
         SGD,
         CrossEntropyLossFlat,
         ImageDataLoaders,

@@ -11,7 +11,7 @@ from pipelines.augmentation.packs import PackIndex, PackReader, Pixels, Rows, fo
 from pipelines.augmentation.random import Keys, picture_keys
 from pipelines.augmentation.sampling import draw
 from pipelines.core.files import write_bytes
-from pipelines.params.augment import OFF, AugmentParams, AugmentPolicy
+from pipelines.params.augment import AugmentParams, AugmentPolicy
 from pipelines.params.base import Section
 
 MAX_DRAWS, MIN_DRAWS, ALL_DRAWS = 6, 3, 12
@@ -63,7 +63,7 @@ def _spread(order: Rows, turn: Rows, count: int) -> Rows:
 
 def describe(policy: AugmentPolicy) -> str:
     """The policy's changes; those switched off are left out."""
-    changes = [f"{name} {_value(value)}" for name, value in policy if value != OFF[name]]
+    changes = [f"{name} {_value(value)}" for name, value in policy.changes.items()]
     return " · ".join(changes) if changes else "nothing changes"
 
 

@@ -22,7 +22,7 @@ from pipelines.augmentation.degradations import add_noise, blur, save_as_jpeg
 from pipelines.augmentation.geometry import GREY, move
 from pipelines.augmentation.sampling import Draws
 from pipelines.augmentation.scribbles import scribble
-from pipelines.params.augment import OFF, AugmentPolicy
+from pipelines.params.augment import AugmentPolicy
 
 CPU_NUMBERS = 2**20
 """of pictures changed together on a CPU: 4 MB, which mostly stay in its caches between two changes"""
@@ -57,7 +57,7 @@ def apply(images: torch.Tensor, draws: Draws, policy: AugmentPolicy) -> torch.Te
     Returns:
         (B, 3, H, W) float, 0 to 255, in the memory format of `images`.
     """
-    changes = {name for name, value in policy if value != OFF[name]}
+    changes = policy.changes.keys()
     if not changes:
         return images
     numbers = CPU_NUMBERS if images.device.type == "cpu" else GPU_NUMBERS

@@ -1,17 +1,12 @@
-"""A second opinion for heavier edits: pictures whose features, as a network sees them, are nearly the same.
+"""Pairs of images whose features, as a network computes them, are nearly the same: a second opinion for heavy edits.
 
-Features are those of EfficientNet-Lite0 before its last layer, of the picture stretched to 224 pixels. They forgive
-larger crops, other backgrounds of text, filters; and they take two photographs of one thing for alike, so such pairs
-never drop a picture: both stay, in one group.
-
-Features are cached by image_id, since they cost about 10 ms a picture; deleting the cache changes no result, because
-they are rounded to float16 whether they come from it or not, and every batch has the same shape.
+Features are those of EfficientNet-Lite0 before its last layer, of the image stretched to 224 pixels. They match through
+larger crops, other backgrounds of text and filters; they also match two photographs of one thing, so such pairs never
+drop an image: both stay, in one group. Features cost about 10 ms an image and are cached (`features/cache.py`).
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,50 +14,23 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from pipelines.core.files import code_digest, whole_file
+from pipelines.core.files import code_digest
 from pipelines.core.progress import progress
 from pipelines.dedupe.find import Found, Pair
 from pipelines.dedupe.rows import Pictures, Rows
-from pipelines.features.lite0 import (
-    MEAN,
-    NUM_FEATURES,
-    STD,
-    EfficientNetLite0,
-    fold_batch_norm,
-    load_backbone,
-    weights_path,
-)
+from pipelines.features.backbones import PACKAGED_SPEC, FrozenBackbone, packaged_backbone, packaged_weights
+from pipelines.features.cache import Features, cache_folder, cached_features, processor_name
 from pipelines.params.dedupe import EmbeddingParams
 
-Features = npt.NDArray[np.float16]
-
+_MODEL = "tf_efficientnet_lite0"
+_NUM_FEATURES = 1280
 _IMAGE_SIDE = 224
 # pictures a batch; the last one is filled up, since other shapes may run other kernels with other last digits
 _BATCH = 16
-# pictures after which the features are written: what a killed run loses at most
-_SEGMENT = 2048
 # rows of the matrix of cosines at a time, against as many columns: 64 MB of float32
 _BLOCK = 4096
 # each picture has at most so many such pairs, the most alike: a thousand product shots make no million of them
 _MOST = 5
-
-
-@dataclass(frozen=True)
-class _Key:
-    """All but the picture that its features depend on."""
-
-    weights: str
-    image_side: int
-    batch: int
-    num_threads: int
-    torch: str
-    cpu: str
-    code: str
-
-    @property
-    def folder(self) -> str:
-        text = json.dumps(asdict(self), sort_keys=True)
-        return f"lite0-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def add_embedding_pairs(
@@ -119,67 +87,37 @@ def _features(
     params: EmbeddingParams, rows: Rows, leaders: Sequence[int], pictures: Pictures, cache: Path
 ) -> npt.NDArray[np.float32]:
     """(N, D) unit vectors of the leaders' pictures."""
-    key = _Key(
-        weights=hashlib.sha256(weights_path().read_bytes()).hexdigest(),
-        image_side=_IMAGE_SIDE,
-        batch=_BATCH,
-        num_threads=params.num_threads,
-        torch=torch.__version__,
-        cpu=torch.backends.cpu.get_cpu_capability(),
-        code=code_digest("core", "dedupe"),
-    )
-    features = np.empty((len(leaders), NUM_FEATURES), np.float16)
-    wanted = {bytes.fromhex(rows.image_id[row]): place for place, row in enumerate(leaders)}
-    for digests, stored in _segments(cache / key.folder):
-        for digest, line in zip(digests, stored, strict=True):
-            if (place := wanted.pop(digest, None)) is not None:
-                features[place] = line
-    missing = sorted(wanted)
-    if missing:
-        network = fold_batch_norm(load_backbone())
-        with progress("dedupe", len(missing), unit="pictures") as advance:
-            for start in range(0, len(missing), _SEGMENT):
-                segment = missing[start : start + _SEGMENT]
-                places = [wanted[digest] for digest in segment]
-                for begin in range(0, len(places), _BATCH):
-                    few = places[begin : begin + _BATCH]
-                    features[few] = _compute(network, [pictures.pixels(leaders[place]) for place in few])
-                    advance(len(few))
-                _write_segment(cache / key.folder, segment, features[places])
+    settings = {
+        "weights": hashlib.sha256(packaged_weights(_MODEL).read_bytes()).hexdigest(),
+        "image_side": _IMAGE_SIDE,
+        "batch": _BATCH,
+        "num_threads": params.num_threads,
+        "torch": torch.__version__,
+        "processor": processor_name(torch.device("cpu")),
+        "code": code_digest("features", "images", "dedupe"),
+    }
+
+    def compute(positions: npt.NDArray[np.int64]) -> Iterator[Features]:
+        backbone = FrozenBackbone(packaged_backbone(_MODEL), PACKAGED_SPEC, name=_MODEL, batch=_BATCH)
+        for start in range(0, len(positions), _BATCH):
+            yield backbone(_stretched([pictures.pixels(leaders[place]) for place in positions[start : start + _BATCH]]))
+
+    with progress("dedupe", len(leaders), unit="pictures") as advance:
+        stored = cached_features(
+            cache_folder(cache, f"{_MODEL}-dedupe", settings),
+            [bytes.fromhex(rows.image_id[row]) for row in leaders],
+            num_features=_NUM_FEATURES,
+            compute=compute,
+            advance=advance,
+        )
+    features = stored.read(np.arange(len(leaders)))
     full = features.astype(np.float32)
     unit: npt.NDArray[np.float32] = full / np.maximum(np.linalg.norm(full, axis=1, keepdims=True), 1e-6)
     return unit
 
 
-@torch.inference_mode()
-def _compute(network: EfficientNetLite0, pixels: Sequence[npt.NDArray[np.uint8]]) -> Features:
-    """(n, D) of n decoded pictures, n up to the batch."""
-    batch = np.zeros((_BATCH, _IMAGE_SIDE, _IMAGE_SIDE, 3), np.uint8)
-    for place, one in enumerate(pixels):
-        resized = Image.fromarray(one).resize((_IMAGE_SIDE, _IMAGE_SIDE), Image.Resampling.BICUBIC)
-        batch[place] = np.asarray(resized)
-    images = (torch.from_numpy(batch).permute(0, 3, 1, 2).float() - MEAN) / STD  # (B, 3, S, S)
-    found: Features = network.features(images)[: len(pixels)].half().numpy()
-    return found
-
-
-def _segments(folder: Path) -> Iterator[tuple[list[bytes], Features]]:
-    """What the cache holds; a segment that cannot be read is left out, and computed anew."""
-    for path in sorted(folder.glob("*.keys")) if folder.is_dir() else []:
-        try:
-            raw = path.read_bytes()
-            stored = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            continue
-        if stored.dtype == np.float16 and stored.shape == (len(raw) // 32, NUM_FEATURES):
-            yield [raw[start : start + 32] for start in range(0, len(raw), 32)], stored
-
-
-def _write_segment(folder: Path, digests: Sequence[bytes], features: Features) -> None:
-    raw = b"".join(digests)
-    name = hashlib.sha256(raw).hexdigest()[:32]
-    with whole_file(folder / f"{name}.npy") as file:
-        np.lib.format.write_array(file, features, version=(1, 0))
-    # keys last: where they are, the features are whole
-    with whole_file(folder / f"{name}.keys") as file:
-        file.write(raw)
+def _stretched(pixels: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
+    """Decoded pictures to (n, 3, S, S) float, 0 to 255."""
+    side = (_IMAGE_SIDE, _IMAGE_SIDE)
+    resized = [np.asarray(Image.fromarray(one).resize(side, Image.Resampling.BICUBIC)) for one in pixels]
+    return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float()

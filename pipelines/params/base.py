@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 class Section(BaseModel):
     """A frozen, closed group of params: an unknown key is an error, a wrong type is not converted.
 
-    Fields have no defaults: params.yaml says everything that a run depends on. The line under a field is its
-    documentation, and goes into params.schema.json.
+    The default of a field stands here and nowhere else: params.yaml says what differs, data/params.yaml all of it. The
+    line under a field is its documentation, and goes into params.schema.json and docs/params.md.
 
     What checks a file is built once, for all sections, when the first is read: `defer_build`.
     """

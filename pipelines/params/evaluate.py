@@ -10,14 +10,14 @@ Ensemble = Literal["mean", "vote", "weighted"]
 
 
 class EvaluateParams(Section):
-    seed: Seed
+    seed: Seed = 42
     """of the parts that weights are checked on, of folds, and of labels that are drawn or flipped"""
-    ensemble: Ensemble
+    ensemble: Ensemble = "mean"
     """several members as one: the mean of their probabilities; the class most of them name; or a weighted mean, its
     weights fitted on pictures that no member learnt from"""
     bootstrap_resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
     """sets of labels that are drawn to say which calibration error chance alone would leave"""
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """of every interval"""
-    leak_repeats: Annotated[Count, Field(le=100)]
+    leak_repeats: Annotated[Count, Field(le=100)] = 5
     """random divisions that the leak premium is the mean of; 0 does not measure it"""

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from pipelines.core.errors import ParamsError
 from pipelines.params.augment import AugmentParams
 from pipelines.params.base import Section
+from pipelines.params.builtin import with_builtins
 from pipelines.params.dedupe import DedupeParams
 from pipelines.params.evaluate import EvaluateParams
 from pipelines.params.ingest import IngestParams
@@ -28,15 +29,15 @@ class Params(Section):
     """All of params.yaml: one section a stage, in stage order, and the schedule of retraining."""
 
     ingest: IngestParams
-    dedupe: DedupeParams
+    dedupe: DedupeParams = Field(default_factory=DedupeParams)
     # pydantic models already have a method `validate`; in the file the section is `validate`
-    validate_: ValidateParams = Field(alias="validate")
-    split: SplitParams
-    augment: AugmentParams
-    train: TrainParams
-    evaluate: EvaluateParams
-    report: ReportParams
-    retrain: RetrainParams
+    validate_: ValidateParams = Field(alias="validate", default_factory=ValidateParams)
+    split: SplitParams = Field(default_factory=SplitParams)
+    augment: AugmentParams = Field(default_factory=AugmentParams)
+    train: TrainParams = Field(default_factory=TrainParams)
+    evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
+    report: ReportParams = Field(default_factory=ReportParams)
+    retrain: RetrainParams = Field(default_factory=RetrainParams)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -87,6 +88,9 @@ def load_params(path: Path) -> Params:
             path in the file, its value, the rule and the remedy.
     """
     raw = read_yaml(path)
+    if isinstance(raw, dict):
+        raw, mistakes = with_builtins(raw)
+        _refuse(path, mistakes)
     try:
         return Params.model_validate_json(json.dumps(raw))
     except ValidationError as error:

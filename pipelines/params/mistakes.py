@@ -219,7 +219,8 @@ def explain(model: type[BaseModel], raw: Any, text: str, error: ValidationError)
     """
     # an item that is wrong also makes its list too short: only what a person wrote counts
     found = [(_locate(raw, m["loc"]), m) for m in error.errors() if m["type"] != "too_short" or not m["input"]]
-    words = {where for where, m in found if m["type"] == "literal_error" and isinstance(m["input"], str)}
+    refused = ("literal_error", "value_error", "string_pattern_mismatch")
+    words = {where for where, m in found if m["type"] in refused and isinstance(m["input"], str)}
     old = renamed(raw)
     lines = list(old.values())
     for where, m in found:
@@ -249,7 +250,7 @@ def _explain(model: type[BaseModel], where: str, text: str, mistake: dict[str, A
         if where in RETIRED:
             return f"{where}: this key is no more: {RETIRED[where]}; delete its line"
         known = _known_keys(model, loc)
-        hint = f"did you mean `{close}`?" if (close := _closest(loc[-1], known)) else f"known here: {', '.join(known)}"
+        hint = f"did you mean `{close}`?" if (close := closest(loc[-1], known)) else f"known here: {', '.join(known)}"
         return f"{where}: unknown key; {hint}"
     rule = mistake["msg"].removeprefix("Value error, ")
     if kind == "value_error":
@@ -266,7 +267,7 @@ def _explain(model: type[BaseModel], where: str, text: str, mistake: dict[str, A
         if kind == "string_type":
             return f"{where} = {_quotes(node)}"
     if allowed := re.findall(r"'([^']*)'", context.get("expected") or context.get("expected_tags") or ""):
-        close = _closest(written.strip('"'), allowed)
+        close = closest(written.strip('"'), allowed)
         if close and len(allowed) > MANY:
             rule = f"is none of the {len(allowed)} that are known here"
         if close:
@@ -276,7 +277,7 @@ def _explain(model: type[BaseModel], where: str, text: str, mistake: dict[str, A
     return f"{where} = {written}: {rule}; {remedy}"
 
 
-def _closest(word: object, known: list[str]) -> str | None:
+def closest(word: object, known: list[str]) -> str | None:
     lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(str(word).lower(), lower, n=1)
     return lower[close[0]] if close else None

@@ -1,55 +1,79 @@
 """The networks that a recipe may name, and where their weights come from."""
 
+import difflib
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipelines.params.base import Name, PathText, PositiveInt, Section
 
-# A test compares the lines after the first with what the installed torchvision offers.
-NetworkName = Literal[
-    "efficientnet_lite0", "nin", "small_cnn",
-    "alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny",
-    "densenet121", "densenet161", "densenet169", "densenet201",
-    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
-    "efficientnet_b6", "efficientnet_b7", "efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_v2_s",
-    "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3",
-    "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small",
-    "regnet_x_16gf", "regnet_x_1_6gf", "regnet_x_32gf", "regnet_x_3_2gf", "regnet_x_400mf", "regnet_x_800mf",
-    "regnet_x_8gf", "regnet_y_128gf", "regnet_y_16gf", "regnet_y_1_6gf", "regnet_y_32gf", "regnet_y_3_2gf",
-    "regnet_y_400mf", "regnet_y_800mf", "regnet_y_8gf",
-    "resnet101", "resnet152", "resnet18", "resnet34", "resnet50", "resnext101_32x8d", "resnext101_64x4d",
-    "resnext50_32x4d", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0",
-    "squeezenet1_0", "squeezenet1_1", "swin_b", "swin_s", "swin_t", "swin_v2_b", "swin_v2_s", "swin_v2_t",
-    "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn",
-    "vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32", "wide_resnet101_2", "wide_resnet50_2",
-]  # fmt: skip
+OWN_NETWORKS = ("nin", "small_cnn")
+TORCHVISION = "torchvision/"
+PACKAGED = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
+"""networks whose ImageNet weights are installed with miwake"""
+_REGISTERED = re.compile(r"^@register_model(?:\(\))?\s*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
+
+
+@cache
+def library_networks() -> frozenset[str]:
+    """The networks of the installed timm and torchvision, read from their sources: to import them takes seconds."""
+    found = set()
+    for library, prefix in (("timm", ""), ("torchvision", TORCHVISION)):
+        spec = find_spec(library)
+        if spec is None or spec.origin is None:
+            continue
+        for file in (Path(spec.origin).parent / "models").glob("*.py"):
+            found |= {prefix + name for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))}
+    return frozenset(found)
+
+
+def _check_network_name(name: str) -> str:
+    if name in OWN_NETWORKS or name in PACKAGED:
+        return name
+    if name == "efficientnet_lite0":  # an earlier version's name; timm has another network of this name
+        raise ValueError(
+            "the network efficientnet_lite0 is called tf_efficientnet_lite0 now, as in timm: write that "
+            "(or efficientnet_lite0.ra_in1k for the other one that timm has)"
+        )
+    known = library_networks()
+    plain = name.partition(".")[0]
+    if plain in known or not known:
+        return name
+    if TORCHVISION + name in known:
+        raise ValueError(f"the network {name} is torchvision's, not timm's: write {TORCHVISION}{name}")
+    close = difflib.get_close_matches(plain, sorted({*known, *OWN_NETWORKS}), n=1)
+    hint = f"did you mean {close[0]}?" if close else "`timm.list_models()` in Python lists them"
+    raise ValueError(f"neither timm nor torchvision has a network {name}; {hint}")
+
+
+NetworkName = Annotated[
+    str,
+    Field(pattern=r"^(torchvision/)?[a-z][a-z0-9_]*(\.[a-z0-9_]+)?$", max_length=80),
+    AfterValidator(_check_network_name),
+]
+"""a network of timm (`timm.list_models()`), by its name or with the tag of its weights (resnet50.a1_in1k); a
+classifier of torchvision (torchvision/resnet50); nin or small_cnn, of this project"""
 
 
 class Mlp(Section):
     """A multilayer perceptron on the picture's pixels; the recipe's dropout follows every hidden layer."""
 
-    kind: Literal["mlp"]
-    hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    kind: Literal["mlp"] = "mlp"
+    hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (512, 128)
     """units of each hidden layer, from the pixels on"""
 
 
 Network = NetworkName | Mlp
-WITHOUT_BATCH_NORM = ("alexnet", "convnext", "squeezenet", "swin", "vgg", "vit")
-"""how the names of such networks begin, but for the vgg that end with _bn; a test looks at the networks"""
-
-
-def has_batch_norm(model: Network) -> bool:
-    """Whether the network has layers that normalise by the other pictures of a step."""
-    if isinstance(model, Mlp):
-        return False
-    return model.endswith("_bn") or not model.startswith(WITHOUT_BATCH_NORM)
 
 
 class FileWeights(Section):
     """Weights from a file, pinned by its content."""
 
-    kind: Literal["file"]
+    kind: Literal["file"] = "file"
     path: PathText
     """of a .safetensors, or of a .pth that holds tensors alone; below the folder of params.yaml, or absolute"""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -59,10 +83,11 @@ class FileWeights(Section):
 class MemberWeights(Section):
     """What another member of this pipeline learned on the same fold; for recipes in train.students."""
 
-    kind: Literal["member"]
+    kind: Literal["member"] = "member"
     member: Name
     """one of train.members"""
 
 
 Weights = Literal["imagenet"] | Annotated[FileWeights | MemberWeights, Field(discriminator="kind")]
-"""imagenet: of the package for efficientnet_lite0, torchvision's own default for its networks (downloaded once)"""
+"""imagenet: packaged for tf_efficientnet_lite0, _lite1 and _lite2; of all others downloaded once, to the cache of timm
+or torchvision"""

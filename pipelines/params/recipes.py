@@ -1,13 +1,14 @@
 """One typed recipe a member, from which its training follows."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipelines.params.base import Count, Fraction, Name, PathText, PositiveFloat, PositiveInt, Section
-from pipelines.params.networks import Mlp, Network, NetworkName, Weights, has_batch_norm
-from pipelines.params.optimizers import Optimizer, Schedule
+from pipelines.params.networks import OWN_NETWORKS, Mlp, Network, NetworkName, Weights
+from pipelines.params.optimizers import AdamW, OneCycle, Optimizer, Schedule
 
+DEFAULT_NETWORK = "tf_efficientnet_lite0"
 TtaView = Literal["original", "hflip", "center_crop", "center_crop_hflip", "turn_left", "turn_right"]
 """original: as packed; hflip: mirrored; center_crop: its middle 87.5 %; turned by 10 degrees"""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -21,47 +22,76 @@ Target = Name
 class LogisticHead(Section):
     """Multinomial logistic regression on cached features, fitted by L-BFGS to the optimum."""
 
-    kind: Literal["logistic_regression"]
-    Cs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    kind: Literal["logistic_regression"] = "logistic_regression"
+    Cs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.0001, 0.001, 0.01, 0.1, 1.0)
     """values of C to try; the one with the best validation loss is kept"""
 
 
 class SgdHead(Section):
     """A linear layer on cached features, trained by AdamW in batches: for more than L-BFGS takes in reasonable time."""
 
-    kind: Literal["sgd"]
-    learning_rate: PositiveFloat
-    weight_decay: Annotated[float, Field(ge=0.0)]
-    epochs: PositiveInt
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: PositiveFloat = 0.001
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0001
+    epochs: PositiveInt = 20
     """the one with the best validation loss is kept"""
-    batch_size: PositiveInt
+    batch_size: PositiveInt = 256
 
 
 class LinearProbeRecipe(Section):
-    """A pretrained backbone as it is; only a head is fitted, on features computed once."""
+    """Pretrained backbones as they are; only a head is fitted, on features computed once."""
 
-    tuning: Literal["linear_probe"]
-    model: NetworkName
-    weights: Weights
-    image_size: Annotated[int, Field(ge=32, le=1024)]
+    tuning: Literal["linear_probe"] = "linear_probe"
+    model: NetworkName | None = None
+    """the backbone, where it is one; tf_efficientnet_lite0 where neither model nor models is given"""
+    models: tuple[NetworkName, ...] = ()
+    """several backbones in place of one: the head is fitted on their joined features"""
+    weights: Weights = "imagenet"
+    image_size: Annotated[int, Field(ge=32, le=1024)] = 224
     """side of the pictures the backbone sees, pixels"""
-    target: Target
-    tta: Annotated[tuple[TtaView, ...], Field(min_length=1)]
+    target: Target = "label"
+    tta: Annotated[tuple[TtaView, ...], Field(min_length=1)] = ("original", "hflip")
     """of each picture: the head learns from all, a prediction is their mean"""
-    precision: Precision
-    head: Annotated[LogisticHead | SgdHead, Field(discriminator="kind")]
+    precision: Precision = "auto"
+    head: Annotated[LogisticHead | SgdHead, Field(discriminator="kind")] = LogisticHead()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_backbone_by_default(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and not raw.get("model") and not raw.get("models"):
+            return {**raw, "model": DEFAULT_NETWORK}
+        return raw
+
+    @model_validator(mode="after")
+    def _backbones_agree(self) -> Self:
+        if self.model is not None and self.models:
+            raise ValueError(
+                f"model {self.model} and models {', '.join(self.models)}: a linear probe has one of them"
+            )
+        if self.models and self.weights != "imagenet":
+            raise ValueError(
+                "models: each begins with its own ImageNet weights; set weights: imagenet, or take one model"
+            )
+        if len(set(self.models)) < len(self.models):
+            raise ValueError(f"models {', '.join(self.models)}: one stands there twice; delete it")
+        return self
+
+    @property
+    def backbones(self) -> tuple[NetworkName, ...]:
+        """Whose features are joined, in this order."""
+        return self.models or (self.model or "",)
 
 
 class CrossEntropy(Section):
-    kind: Literal["cross_entropy"]
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class Focal(Section):
     """Lin et al., "Focal loss for dense object detection", 2017: easy pictures count less."""
 
-    kind: Literal["focal"]
-    gamma: Annotated[float, Field(ge=0.0, le=10.0)]
+    kind: Literal["focal"] = "focal"
+    gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 2.0
     """0 is cross-entropy; 2 is usual"""
 
 
@@ -69,9 +99,9 @@ Loss = Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
 
 
 class EarlyStopping(Section):
-    monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"]
+    monitor: Literal["val_loss", "val_accuracy", "val_macro_f1"] = "val_loss"
     """by which an epoch is the best so far; its weights are kept"""
-    patience: PositiveInt
+    patience: PositiveInt = 10
     """epochs without a better one before training stops"""
 
 
@@ -80,11 +110,11 @@ class Distillation(Section):
 
     teachers: Annotated[tuple[Name, ...], Field(min_length=1)]
     """of train.members, each on the same fold; several teach by their mean"""
-    temperature: Annotated[float, Field(gt=0.0, le=100.0)]
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 3.0
     """softens both sides' probabilities; 2 to 5 is usual"""
-    weight: Fraction
+    weight: Fraction = 0.7
     """of the teachers' loss; the labels' loss gets the rest"""
-    teacher_input: Literal["augmented", "original"]
+    teacher_input: Literal["augmented", "original"] = "original"
     """what teachers look at: the same augmented pictures, at each step; or each picture once, as it is"""
 
 
@@ -95,55 +125,55 @@ class PseudoLabels(Section):
     """of that run's predictions.parquet"""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """of the file: another one is refused, and the message gives what it should say"""
-    min_confidence: Annotated[float, Field(ge=0.5, le=1.0)]
-    weight: Annotated[float, Field(gt=0.0, le=1.0)]
+    min_confidence: Annotated[float, Field(ge=0.5, le=1.0)] = 0.95
+    weight: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """of such a picture's loss; a labelled one counts 1"""
 
 
 class TrainedRecipe(Section):
     """What every recipe says whose network is trained by gradient descent."""
 
-    image_size: Annotated[int, Field(ge=8, le=1024)]
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     """side of the pictures the network sees, pixels"""
-    in_chans: InChans
-    stem: Literal["standard", "cifar"]
+    in_chans: InChans = 3
+    stem: Literal["standard", "cifar"] = "standard"
     """first layers: as published; or, for pictures up to about 64 px, at full resolution and up to 16 times the work"""
-    target: Target
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    target: Target = "label"
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """before the last layer; of an mlp and of nin, after every hidden one"""
-    augmentation: Name
+    augmentation: Name = "standard"
     """one of augment.policies"""
-    mixup: Annotated[float, Field(ge=0.0, le=10.0)]
+    mixup: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """alpha of Mixup (Zhang et al. 2018), the weighted mean of two pictures and their labels; 0 is off, 0.2 is usual"""
-    cutmix: Annotated[float, Field(ge=0.0, le=10.0)]
+    cutmix: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """alpha of CutMix (Yun et al. 2019), a rectangle of another picture; 0 is off, 1.0 is usual. With both, each
     picture gets one of them"""
-    mixup_prob: Fraction
+    mixup_prob: Fraction = 1.0
     """probability that a picture is mixed, where mixup or cutmix is on"""
-    class_balance: Literal["none", "loss_weights", "oversampling"]
+    class_balance: Literal["none", "loss_weights", "oversampling"] = "none"
     """of rare classes: nothing; their loss counts more; or they are drawn more often (each class as often as any)"""
-    loss: Loss
-    optimizer: Optimizer
-    schedule: Schedule
-    warmup_epochs: Count
+    loss: Loss = CrossEntropy()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = OneCycle()
+    warmup_epochs: Count = 0
     """in which the learning rate rises in a straight line"""
-    epochs: PositiveInt
-    batch_size: PositiveInt
+    epochs: PositiveInt = 15
+    batch_size: PositiveInt = 32
     """pictures of one step of the optimiser; a lone last picture, which batch norm cannot take, joins another step"""
-    grad_accum_steps: PositiveInt
+    grad_accum_steps: PositiveInt = 1
     """parts that a batch is computed in, to save memory; doubled by itself where memory runs out. Where batch norms
     learn or pictures are mixed, each holds two or more"""
-    clip_grad_norm: PositiveFloat | None
-    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None
+    clip_grad_norm: PositiveFloat | None = None
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """per step: validate and keep an exponential moving average of the weights; 0.999 is usual"""
-    early_stopping: EarlyStopping
-    precision: Precision
-    compile: bool
+    early_stopping: EarlyStopping = EarlyStopping()
+    precision: Precision = "auto"
+    compile: bool = False
     """torch.compile: pays from minutes of training on a GPU on, costs about one to begin with; slower on most CPUs"""
-    tta: Annotated[tuple[TtaView, ...], Field(min_length=1)]
+    tta: Annotated[tuple[TtaView, ...], Field(min_length=1)] = ("original", "hflip")
     """test-time augmentation: a prediction is the mean over these"""
-    distillation: Distillation | None
-    pseudo_labels: PseudoLabels | None
+    distillation: Distillation | None = None
+    pseudo_labels: PseudoLabels | None = None
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
@@ -170,25 +200,25 @@ class TrainedRecipe(Section):
 class ScratchRecipe(TrainedRecipe):
     """A network trained from random weights."""
 
-    tuning: Literal["scratch"]
-    model: Network
+    tuning: Literal["scratch"] = "scratch"
+    model: Network = "resnet18"
 
 
 class _PretrainedRecipe(TrainedRecipe):
     """What recipes say that begin with weights."""
 
-    model: Network
-    weights: Weights
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
+    model: Network = DEFAULT_NETWORK
+    weights: Weights = "imagenet"
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """factor of the learning rate from each stage of the network to the one before it; 1 trains all alike"""
-    freeze_norms: bool
+    freeze_norms: bool = False
     """batch norms keep the statistics that they came with"""
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
         if isinstance(self.model, Mlp) and self.weights == "imagenet":
             raise ValueError("weights imagenet: there are none for an mlp; use a file or a member, or tuning: scratch")
-        if self.model in ("nin", "small_cnn") and self.weights == "imagenet":
+        if self.model in OWN_NETWORKS and self.weights == "imagenet":
             raise ValueError(
                 f"weights imagenet: there are none for {self.model}; use a file or a member, or tuning: scratch"
             )
@@ -198,24 +228,24 @@ class _PretrainedRecipe(TrainedRecipe):
 class FinetuneRecipe(_PretrainedRecipe):
     """Every weight goes on learning."""
 
-    tuning: Literal["finetune"]
+    tuning: Literal["finetune"] = "finetune"
 
 
 class PartialFinetuneRecipe(_PretrainedRecipe):
     """The first stages stay as they came; their batch norms too."""
 
-    tuning: Literal["partial_finetune"]
-    freeze_stages: PositiveInt
+    tuning: Literal["partial_finetune"] = "partial_finetune"
+    freeze_stages: PositiveInt = 2
     """how many, counted from the picture; the head is the last stage and is never frozen"""
 
 
 class LinearThenFinetuneRecipe(_PretrainedRecipe):
     """First the head alone, then all of it."""
 
-    tuning: Literal["linear_then_finetune"]
-    head_epochs: PositiveInt
+    tuning: Literal["linear_then_finetune"] = "linear_then_finetune"
+    head_epochs: PositiveInt = 2
     """of `epochs`, those for the head alone; the schedule covers the rest"""
-    head_learning_rate: PositiveFloat
+    head_learning_rate: PositiveFloat = 0.001
 
     @model_validator(mode="after")
     def _epochs_remain(self) -> Self:
@@ -252,17 +282,13 @@ def smallest_part(recipe: NetworkRecipe, *, learns_norms: bool) -> int:
     return 2 if learns_norms or recipe.mixes else 1
 
 
-def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bool | None = None) -> str:
+def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bool = False) -> str:
     """Why parts of the recipe's steps would hold too few pictures, and what to do; "" where they do not.
 
     Args:
         num_devices: that share every step.
-        learns_norms: whether any batch norm of the network learns; None: as far as the recipe tells, which does not
-            know what the frozen stages of a partial one hold.
+        learns_norms: whether any batch norm of the network learns, which is known once it is built.
     """
-    if learns_norms is None:
-        frozen = isinstance(recipe, PartialFinetuneRecipe) or getattr(recipe, "freeze_norms", False)
-        learns_norms = has_batch_norm(recipe.model) and not frozen
     least = smallest_part(recipe, learns_norms=learns_norms)
     parts = recipe.grad_accum_steps * num_devices
     if recipe.batch_size >= parts * least:
@@ -271,7 +297,7 @@ def too_small_parts(recipe: NetworkRecipe, *, num_devices: int, learns_norms: bo
     why = f"batch_size {recipe.batch_size}{among} make parts of {recipe.batch_size // parts} pictures"
     remedy = f"raise batch_size to {parts * least}{' or make fewer parts' if parts > 1 else ''}"
     if learns_norms:
-        others = "take a network without batch norm (convnext_tiny, vit_b_16, an mlp)"
+        others = "take a network without batch norm (convnext_tiny, vit_small_patch16_224, an mlp)"
         if not isinstance(recipe, ScratchRecipe):
             others = f"set freeze_norms: true, or {others}"
         return f"{why}, of which batch norm needs 2: {remedy}, or {others}"

@@ -10,11 +10,11 @@ from pipelines.params.base import Count, Section
 class ReportParams(Section):
     title: Annotated[str, Field(min_length=1, max_length=120)] | None = None
     """null: how many classes there are, and the first of them"""
-    confused_pairs: Count
+    confused_pairs: Count = 6
     """most confused pairs of classes shown with pictures"""
-    pictures_per_pair: Count
+    pictures_per_pair: Count = 3
     """misclassified pictures shown for a pair, each way"""
-    gallery: Count
+    gallery: Count = 12
     """pictures shown in each of the galleries: duplicates, conflicts, suspects"""
-    picture_size: Annotated[int, Field(ge=32, le=512)]
+    picture_size: Annotated[int, Field(ge=32, le=512)] = 160
     """longer side of an embedded picture, pixels"""

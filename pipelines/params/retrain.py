@@ -19,11 +19,11 @@ FIELDS = (
 
 
 class RetrainParams(Section):
-    cron: Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
+    cron: Annotated[str, Field(pattern=r"^\S+( \S+){4}$")] = "0 3 * * 1"
     """minute hour day month weekday; `0 3 * * 1` is Monday at three"""
-    timezone: str
+    timezone: str = "UTC"
     """an IANA name, such as Asia/Tokyo"""
-    refresh: bool
+    refresh: bool = False
     """whether a scheduled run reads every source anew: its day becomes ingest.snapshot"""
 
     @field_validator("cron")

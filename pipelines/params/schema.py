@@ -2,17 +2,19 @@
 
 import ast
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from pipelines.core.files import write_json, write_text
 from pipelines.params.load import Params
 from pipelines.params.reference import reference_page
+from pipelines.params.validate import AnyRule
 
 
 def params_schema() -> dict[str, Any]:
@@ -27,6 +29,32 @@ def params_schema() -> dict[str, Any]:
         if name in models:
             _describe(part, models[name])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def editor_schema() -> dict[str, Any]:
+    """params.schema.json: `params_schema` and the short forms that `with_builtins` makes whole.
+
+    A rule of validate may be its limit alone or off; an entry of recipes or policies may begin with another (`base`).
+    """
+    schema = params_schema()
+    parts = schema["$defs"]
+    base = {"base": {"type": "string", "description": "the built-in or own entry that this one begins with"}}
+    parts["AugmentPolicy"]["properties"] |= base
+    recipes = parts["TrainParams"]["properties"]["recipes"]["patternProperties"]
+    ((pattern, by_tuning),) = recipes.items()
+    kinds = [parts[one["$ref"].rpartition("/")[2]]["properties"] for one in by_tuning["oneOf"]]
+    keys: dict[str, list[Any]] = {}
+    for key, part in (item for kind in kinds for item in kind.items()):
+        keys[key] = [*keys.get(key, []), *([part] if part not in keys.get(key, []) else [])]
+    any_of = {key: found[0] if len(found) == 1 else {"anyOf": found} for key, found in keys.items()}
+    any_of = json.loads(json.dumps(any_of).replace('"oneOf"', '"anyOf"'))  # its kind may be the one of the base
+    parts["AnyRecipe"] = {"type": "object", "additionalProperties": False, "properties": base | any_of}
+    recipes[pattern] = {"$ref": "#/$defs/AnyRecipe"}
+    for rule in (one.__name__ for one in get_args(AnyRule)):
+        full = parts[f"{rule}InFull"] = {key: part for key, part in parts[rule].items() if key != "required"}
+        limit = next(iter(full["properties"].values()))
+        parts[rule] = {"anyOf": [{"$ref": f"#/$defs/{rule}InFull"}, limit, {"const": "off"}]}
+    return schema
 
 
 def _subclasses(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -61,6 +89,6 @@ def _field_words(model: type) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    write_json(Path("params.schema.json"), params_schema())
+    write_json(Path("params.schema.json"), editor_schema())
     write_text(Path("docs/params.md"), reference_page(params_schema()))
     print("params.schema.json and docs/params.md written")

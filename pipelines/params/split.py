@@ -17,34 +17,34 @@ FACTOR = "factors."
 
 
 class SplitParams(Section):
-    seed: Seed
-    method: Literal["stratified", "hash", "predefined"]
+    seed: Seed = 42
+    method: Literal["stratified", "hash", "predefined"] = "stratified"
     """stratified: best stratification of a fixed set; hash: by hash, so that growth never moves an old picture;
     predefined: as the source says (its column given_subset)"""
-    val_fraction: Share
+    val_fraction: Share = 0.2
     """of all pictures kept; with `predefined`, of the pictures given for training, and only where none is given for
     validation; unused when folds > 1"""
-    test_fraction: Share
+    test_fraction: Share = 0.2
     """of all pictures kept; with `predefined`, of the pictures without a given subset, under `unassigned: stratify`"""
-    folds: PositiveInt
+    folds: PositiveInt = 1
     """1: one validation set; k > 1: stratified group k-fold over everything but the test set"""
-    rare_classes: Literal["refuse", "train_only", "merge"]
+    rare_classes: Literal["refuse", "train_only", "merge"] = "refuse"
     """a class too small for every subset: stop, keep it in training only with a warning, or make it part of
     merged_label"""
-    merged_label: str | None
+    merged_label: str | None = None
     """the class that rare ones become under `rare_classes: merge`, such as other; null otherwise"""
-    group_by: str | None
+    group_by: str | None = None
     """what must stay on one side besides duplicate groups: a manifest column whose equal values belong together
     (page_url, creator, query), url_host or page_host, the group_column of a table, or factors.<name> of its label
     columns"""
-    unassigned: Literal["refuse", "train", "stratify"]
+    unassigned: Literal["refuse", "train", "stratify"] = "refuse"
     """of method predefined, for pictures that the source gives no subset: stop, train on them, or divide them by the
     fractions. One whose copy has a subset goes where the copy goes"""
-    leaks: Literal["keep_test", "keep_train", "refuse", "keep"]
+    leaks: Literal["keep_test", "keep_train", "refuse", "keep"] = "keep_test"
     """of method predefined, for copies in two of its subsets: keep_test leaves the test set whole and takes their
     copies out of validation and training; keep_train the reverse; refuse stops; keep leaves the leak, and every result
     says so"""
-    unlabelled: str | None
+    unlabelled: str | None = None
     """the label of pictures that have none, such as unlabelled: they are no class and lie in no subset, but a recipe's
     pseudo_labels may learn from them; null: every label is a class"""
 

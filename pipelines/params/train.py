@@ -1,8 +1,9 @@
 """Which models are trained, and how. One recipe a member; a member is trained once per fold."""
 
+import json
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from pipelines.params.base import Count, Name, PositiveInt, Section, Seed
 from pipelines.params.recipes import LinearProbeRecipe, NetworkRecipe, Recipe, needs, too_small_parts
@@ -10,27 +11,33 @@ from pipelines.params.recipes import LinearProbeRecipe, NetworkRecipe, Recipe, n
 Tracker = Literal["dvclive", "wandb", "mlflow", "tensorboard"]
 
 
+def _builtin_recipes() -> dict[str, Recipe]:
+    from pipelines.params.builtin import builtins
+
+    return TypeAdapter(dict[str, Recipe]).validate_json(json.dumps(builtins()["recipes"]))
+
+
 class TrainParams(Section):
-    seed: Seed
-    num_threads: PositiveInt
+    seed: Seed = 42
+    num_threads: PositiveInt = 2
     """CPU threads of torch: another number changes results in the last digits"""
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    num_devices: PositiveInt
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    num_devices: PositiveInt = 1
     """GPUs (or processes on the CPU) that train one member together, started by torchrun"""
-    deterministic: bool
+    deterministic: bool = True
     """false: on a GPU, kernels choose the fastest arithmetic; a repeated run differs in the last digits; recorded"""
-    max_device_cache_bytes: Count
+    max_device_cache_bytes: Count = 4_294_967_296
     """packs up to this size lie in the device's memory; larger ones are streamed from the disk while it computes. No
     result depends on it"""
-    trackers: tuple[Tracker, ...]
+    trackers: tuple[Tracker, ...] = ()
     """experiment trackers to tell of every epoch, each an extra of this package; no result depends on them"""
-    members: Annotated[tuple[Name, ...], Field(min_length=1)]
+    members: Annotated[tuple[Name, ...], Field(min_length=1)] = ("linear_probe",)
     """the recipes to train"""
-    students: tuple[Name, ...]
+    students: tuple[Name, ...] = ()
     """recipes to train after these: they begin with the weights of a member, or learn from some"""
-    folds: Annotated[tuple[Count, ...], Field(min_length=1)]
+    folds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
     """the folds to train on: 0 up to split.folds - 1"""
-    recipes: dict[Name, Recipe]
+    recipes: dict[Name, Recipe] = Field(default_factory=_builtin_recipes)
 
     @property
     def all_members(self) -> tuple[str, ...]:
@@ -43,8 +50,8 @@ class TrainParams(Section):
             for member in names:
                 if member not in self.recipes:
                     raise ValueError(
-                        f"{where} names {member!r}, which is not among recipes ({', '.join(self.recipes)}); "
-                        f"add the recipe or drop it from {where}"
+                        f"{where} names {member!r}, which is neither built in nor among recipes "
+                        f"({', '.join(self.recipes)}); add the recipe or drop it from {where}"
                     )
         for what, values in (
             ("members and students", self.all_members),

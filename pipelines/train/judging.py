@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from pipelines.augmentation.packs import Rows
+from pipelines.features.backbones import ModelSpec
 from pipelines.params.recipes import InChans, TtaView
 from pipelines.train.feeding import Feed
-from pipelines.train.models import ModelSpec
 from pipelines.train.pictures import to_float, to_input
 from pipelines.train.precision import Arithmetic, arithmetic
 from pipelines.train.processes import Processes

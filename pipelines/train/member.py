@@ -1,6 +1,7 @@
 """A trained member as one file, and what it predicts."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,14 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from pipelines.core.errors import InputError
+from pipelines.features.backbones import ModelSpec, fold_batch_norms, normalise
 from pipelines.params.recipes import InChans, LinearProbeRecipe, NetworkRecipe, Recipe, TtaView
-from pipelines.train.head import LinearHead
-from pipelines.train.models import ModelSpec, build_backbone, build_network, fold_batch_norms
+from pipelines.train.logistic import LinearHead
+from pipelines.train.models import build_backbone, build_network, spec_for
 from pipelines.train.pictures import resize, to_float, to_input
 from pipelines.train.precision import Arithmetic, arithmetic, has_bfloat16
 from pipelines.train.views import view
 
-FORMAT = 2
+FORMAT = 3
 """of the metadata; a file of another one is refused"""
 KEY = "miwake"
 """the one metadata key: safetensors writes several in random order"""
@@ -97,18 +99,36 @@ class Member:
 
 
 class FrozenClassifier(nn.Module):
-    """A backbone that is used as it is, and a linear head on its pooled features."""
+    """Backbones that are used as they are, and a linear head on their joined pooled features.
 
-    def __init__(self, backbone: nn.Module, head: LinearHead) -> None:
+    Args:
+        backbones: each (B, 3, S, S) normalised to (B, D).
+        specs: how each is fed; the classifier itself is fed as the first.
+        head: on the sum of their D.
+    """
+
+    def __init__(self, backbones: Sequence[nn.Module], specs: Sequence[ModelSpec], head: LinearHead) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbones = nn.ModuleList(backbones)
+        self.specs = tuple(specs)
         self.head = head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first, found = self.specs[0], []
+        for backbone, spec in zip(self.backbones, self.specs, strict=True):
+            given = images
+            if spec != first:
+                mean, std = (torch.tensor(values).to(images).view(1, 3, 1, 1) for values in (first.mean, first.std))
+                given = normalise(images * std + mean, spec)
+            found.append(backbone(given).float())
         # half precision, because that is how cached features are kept; the head works in double precision
-        features = self.backbone(images).float()
+        features = torch.cat(found, dim=1)
         logits: torch.Tensor = self.head(features + (features.half().float() - features).detach())
         return logits
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def load_member(path: Path, *, device: str = "cpu") -> Member:
@@ -130,11 +150,14 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
             f"{path} was written by another version (its recipe differs): run `dvc repro train`"
         ) from error
     if isinstance(recipe, LinearProbeRecipe):
-        head = {name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")}
-        body = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
-        backbone, _ = build_backbone(recipe.model, image_size=recipe.image_size)
-        backbone.load_state_dict(body, strict=True)
-        module: nn.Module = FrozenClassifier(fold_batch_norms(backbone.eval()), LinearHead.from_tensors(head))
+        backbones = []
+        for model in recipe.backbones:
+            backbone, _ = build_backbone(model, image_size=recipe.image_size)
+            backbone.load_state_dict(_below(f"backbones.{model}." if recipe.models else "backbone.", tensors))
+            backbones.append(fold_batch_norms(backbone.eval()))
+        specs = [spec_for(model) for model in recipe.backbones]
+        head = LinearHead.from_tensors(_below("head.", tensors))
+        module: nn.Module = FrozenClassifier(backbones, specs, head)
     else:
         module = build_network(
             recipe.model,

@@ -53,7 +53,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: Job) -> Out
         )
     module, source = _network(recipe, job)
     eye = Eye(
-        spec=spec_for(recipe.model, getattr(recipe, "weights", None)),
+        spec=spec_for(recipe.model),
         in_chans=recipe.in_chans,
         precision=choose_precision(recipe.precision, device=device),
         device=device,

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from pipelines.augmentation.packs import PackReader, Rows
+from pipelines.features.backbones import ModelSpec, normalise
 from pipelines.params.recipes import InChans
-from pipelines.train.models import ModelSpec
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -40,16 +40,10 @@ def to_float(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float()
 
 
-def normalise(images: torch.Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> torch.Tensor:
-    """(B, 3, S, S), 0 to 255, to what the network was made for."""
-    shape = (1, 3, 1, 1)
-    return (images - torch.tensor(mean).to(images).view(shape)) / torch.tensor(std).to(images).view(shape)
-
-
 def to_input(images: torch.Tensor, spec: ModelSpec, in_chans: InChans) -> torch.Tensor:
     """What the network takes: (B, 3, S, S), or (B, 1, S, S) of luma for `grey`, normalised, from 0 to 255."""
     if in_chans == 3:
-        return normalise(images, spec.mean, spec.std)
+        return normalise(images, spec)
     luma = LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
     # one channel, so one mean and one deviation for all three
     return (luma - sum(spec.mean) / 3.0) / (sum(spec.std) / 3.0)

@@ -16,7 +16,7 @@ def choose_precision(wanted: Precision, *, device: torch.device) -> Arithmetic:
     On a GPU bfloat16 where its units have it, else float16; on a CPU bfloat16 where it has such instructions. Pictures
     a second in bfloat16 beside float32, forward and back at 160 px, batch 16, two threads of an AMD EPYC 9005 with
     `quick_convolutions`: convnext_tiny 2.5, mobilenet_v2 2.0, resnet50 1.8, densenet121 1.7, resnext50 1.6,
-    efficientnet_lite0, squeezenet1_1 1.5, mnasnet1_0, regnet_x 1.4, mobilenet_v3_large, efficientnet_v2_s 1.2,
+    tf_efficientnet_lite0, squeezenet1_1 1.5, mnasnet1_0, regnet_x 1.4, mobilenet_v3_large, efficientnet_v2_s 1.2,
     efficientnet_b0 1.2, shufflenet_v2 1.1, mobilenet_v3_small 0.9.
     """
     if wanted != "auto":

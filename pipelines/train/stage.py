@@ -140,10 +140,10 @@ def load_member(path: Path, *, device: str = "cpu") -> "Member":
 
 def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "Job", augment_dir: Path) -> "Outcome":
     if isinstance(recipe, LinearProbeRecipe):
-        from pipelines.train.frozen import train_frozen
+        from pipelines.train.linear_probe import train_linear_probe
 
         groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
-        return train_frozen(recipe, job, probed=probe_rows(groups))
+        return train_linear_probe(recipe, job, probed=probe_rows(groups))
     from pipelines.train.network import train_network
 
     try:
@@ -205,14 +205,15 @@ def _check(
 def _describe(recipe: Recipe, job: "Job") -> dict[str, object]:
     from pipelines.train.models import spec_for
 
-    spec = spec_for(recipe.model, getattr(recipe, "weights", None))
+    model = recipe.backbones[0] if isinstance(recipe, LinearProbeRecipe) else recipe.model
+    spec = spec_for(model)
     whole = recipe.model_dump(mode="json")
     return {
         "member": job.member,
         "fold": job.fold,
         "seed": job.params.seed,
         "tuning": recipe.tuning,
-        "model": whole["model"],
+        "model": "+".join(recipe.backbones) if isinstance(recipe, LinearProbeRecipe) else whole["model"],
         "target": recipe.target,
         "classes": job.classes,
         "image_size": recipe.image_size,

@@ -1,15 +1,17 @@
-"""Frozen recipes: views, features and their cache, both heads, and members read back."""
+"""Linear probes: views, features and their cache, both heads, and members read back."""
 
+import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from train_inputs import FROZEN, colours, history, write_packs, written
 from train_inputs import run as run_recipe
@@ -19,14 +21,22 @@ from pipelines.augmentation.geometry import GREY
 from pipelines.augmentation.packs import read_index
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import read_classes
-from pipelines.features.lite0 import fold_batch_norm, load_backbone
-from pipelines.params.recipes import SgdHead, TtaView
-from pipelines.train import TrainArtifact, features, frozen, load_member, probe, sgd_head
-from pipelines.train.head import LinearHead, fit_heads, mean_probabilities
+from pipelines.features import cache
+from pipelines.features.backbones import (
+    FrozenBackbone,
+    ModelSpec,
+    fold_batch_norms,
+    packaged_backbone,
+    packaged_weights,
+    rename_packaged,
+)
+from pipelines.params.recipes import Recipe, SgdHead, TtaView
+from pipelines.train import TrainArtifact, linear_probe, load_member, probe
+from pipelines.train.linear_probe import FittedHead, ProbeData, fit_by_sgd
+from pipelines.train.logistic import LinearHead, fit_heads, mean_probabilities
 from pipelines.train.member import FrozenClassifier, read_info
 from pipelines.train.precision import has_bfloat16
 from pipelines.train.run import HISTORY_HEADER
-from pipelines.train.sgd_head import Known, fit_by_steps
 from pipelines.train.views import view
 
 LOGISTIC: dict[str, Any] = {"kind": "logistic_regression", "Cs": [0.01, 1.0]}
@@ -185,7 +195,7 @@ def test_a_factor_is_learnt_in_its_own_classes(tmp_path: Path) -> None:
 def test_the_backbone_is_not_trained(tmp_path: Path) -> None:
     run(tmp_path, small_packs(tmp_path / "packs"))
     stored = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
-    backbone = {name: t for name, t in load_backbone().state_dict().items() if not name.startswith("_fc.")}
+    backbone = {name: t for name, t in lite0().state_dict().items() if not name.startswith("classifier.")}
     assert {f"backbone.{name}" for name in backbone} == {name for name in stored if name.startswith("backbone.")}
     for name, tensor in backbone.items():
         assert torch.equal(stored[f"backbone.{name}"], tensor)
@@ -204,9 +214,21 @@ def test_a_loaded_member_has_gradients_for_explanations(tmp_path: Path) -> None:
 # Lite0 --------------------------------------------------------------------------------------
 
 
+def lite0() -> nn.Module:
+    """timm's, with the packaged weights and ImageNet's own head."""
+    import timm
+
+    model: nn.Module = timm.create_model("tf_efficientnet_lite0")
+    held = torch.load(packaged_weights("tf_efficientnet_lite0"), weights_only=True)
+    state = model.state_dict()
+    state.update(rename_packaged(held, model))
+    model.load_state_dict(state)
+    return model.eval()
+
+
 def test_lite0_recalls_imagenet() -> None:
     """Its own head gives 1,000 logits that differ from picture to picture; a wrong padding would shift them."""
-    model = load_backbone()
+    model = lite0()
     dice = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         logits = model(torch.randn(2, 3, 224, 224, generator=dice))
@@ -220,10 +242,22 @@ def test_lite0_recalls_imagenet() -> None:
 def test_folded_batch_norm_computes_the_same() -> None:
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        plain = load_backbone().features(images)
-        folded = fold_batch_norm(load_backbone())
+        expected, plain = lite0()(images), cast(Any, lite0())
+        features = plain.forward_head(plain.forward_features(images), pre_logits=True)
+        folded = fold_batch_norms(lite0())
         assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-        torch.testing.assert_close(folded.features(images), plain, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(folded(images), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(packaged_backbone("tf_efficientnet_lite0")(images), features, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite1", "tf_efficientnet_lite2"])
+def test_packaged_weights_recognise_a_drawn_thing(model: str) -> None:
+    """Features of equal pictures are equal, of different ones not: weights in the wrong layers give zeros."""
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        found = packaged_backbone(model)(images)
+    assert found.shape == (2, 1280)
+    assert 0.05 < float((found > 0).float().mean()) < 0.95
 
 
 # the cache ----------------------------------------------------------------------------------
@@ -232,15 +266,15 @@ def test_folded_batch_norm_computes_the_same() -> None:
 def count_features(monkeypatch: pytest.MonkeyPatch, *, killed_after: int = -1) -> list[int]:
     """The number of pictures of every batch that is computed."""
     calls: list[int] = []
-    plain = features._compute
+    plain = FrozenBackbone.__call__
 
-    def counted(pixels: Any, *others: Any) -> Any:
+    def counted(backbone: FrozenBackbone, images: torch.Tensor) -> Any:
         if len(calls) == killed_after:
             raise KeyboardInterrupt
-        calls.append(len(pixels))
-        return plain(pixels, *others)
+        calls.append(len(images))
+        return plain(backbone, images)
 
-    monkeypatch.setattr(features, "_compute", counted)
+    monkeypatch.setattr(FrozenBackbone, "__call__", counted)
     return calls
 
 
@@ -265,7 +299,7 @@ def test_features_of_another_kind_are_computed_anew(
     packs = small_packs(tmp_path / "packs", size=40)
     run(tmp_path, packs, tta=["original"])
     calls = count_features(monkeypatch)
-    run(tmp_path, packs, **{"tta": ["plain"], **changes})
+    run(tmp_path, packs, **{"tta": ["original"], **changes})
     assert sum(calls) == 30
 
 
@@ -284,7 +318,7 @@ def test_only_new_pictures_are_computed_and_the_bytes_are_those_of_a_fresh_cache
 
 
 def test_a_killed_run_keeps_the_features_it_has_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "SEGMENT", 16)
+    monkeypatch.setattr(cache, "SEGMENT", 16)
     packs = small_packs(tmp_path / "packs")
     run(tmp_path, packs)
     unbroken = written(tmp_path)
@@ -322,21 +356,22 @@ def test_equal_pictures_are_computed_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_stored_features_are_read_from_their_segments_without_being_copied_whole() -> None:
     segments = [np.arange(6, dtype=np.float16).reshape(3, 2), np.arange(10, 14, dtype=np.float16).reshape(2, 2)]
-    stored = features.Stored(segments, np.array([1, 0, 1, 0]), np.array([0, 2, 1, 0]), 2)
+    stored = cache.CachedFeatures(segments, np.array([1, 0, 1, 0]), np.array([0, 2, 1, 0]), 2)
     assert stored.read(np.array([3, 0, 1, 0])).tolist() == [[0, 1], [10, 11], [4, 5], [10, 11]]
     assert stored.read(np.array([], np.int64)).shape == (0, 2)
 
 
 def test_a_run_holds_features_as_memory_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[features.Stored] = []
-    plain = frozen._features
+    found: list[cache.CachedFeatures] = []
+    plain = cache.cached_features
 
-    def noted(*values: Any) -> list[features.Stored]:
-        found.extend(plain(*values))
-        return found
+    def noted(*values: Any, **named: Any) -> cache.CachedFeatures:
+        found.append(plain(*values, **named))
+        return found[-1]
 
-    monkeypatch.setattr(frozen, "_features", noted)
+    monkeypatch.setattr(linear_probe, "cached_features", noted)
     run(tmp_path, small_packs(tmp_path / "packs"))
+    assert len(found) == 2
     assert all(isinstance(segment, np.memmap) for stored in found for segment in stored.segments)
 
 
@@ -345,8 +380,8 @@ def test_features_that_are_no_numbers_stop_with_the_remedy(tmp_path: Path, monke
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return torch.full((len(images), 1280), 1e6)
 
-    monkeypatch.setattr(frozen, "fold_batch_norms", lambda _: Endless())
-    with pytest.raises(TrainingError, match=r"efficientnet_lite0 gives features beyond 65,504.*precision: float32"):
+    monkeypatch.setattr(linear_probe, "fold_batch_norms", lambda _: Endless())
+    with pytest.raises(TrainingError, match=r"tf_efficientnet_lite0 gives features beyond 65,504.*precision: float32"):
         run(tmp_path, small_packs(tmp_path / "packs"))
     assert not (tmp_path / "out").exists()
 
@@ -423,7 +458,7 @@ def test_a_feature_that_never_varies_is_harmless() -> None:
 def test_more_features_than_the_memory_holds_are_refused_for_logistic_regression(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen, "LOGISTIC_BYTES", 10**15)
+    monkeypatch.setattr(linear_probe, "LOGISTIC_BYTES", 10**15)
     with pytest.raises(
         InputError, match=r"train\.recipes\.frozen\.head logistic_regression needs .* take the head sgd"
     ):
@@ -435,20 +470,20 @@ def test_predicting_piece_by_piece_changes_nothing(monkeypatch: pytest.MonkeyPat
     found, labels = clusters(50)
     [fit] = fit_heads(found, labels, found, labels, num_classes=3, inverse_strengths=[0.1])
     whole = mean_probabilities(fit.head, found)
-    monkeypatch.setattr(sgd_head, "PIECE", 7)
-    parts = sgd_head.predict(fit.head, lambda rows: found[:, torch.from_numpy(rows)], np.arange(50))
+    monkeypatch.setattr(linear_probe, "PIECE", 7)
+    parts = linear_probe.predict(fit.head, lambda rows: found[:, torch.from_numpy(rows)], np.arange(50))
     torch.testing.assert_close(parts, whole, atol=1e-12, rtol=0)
-    assert sgd_head.predict(fit.head, lambda rows: found[:, torch.from_numpy(rows)], np.arange(0)).shape == (0, 3)
+    assert linear_probe.predict(fit.head, lambda rows: found[:, torch.from_numpy(rows)], np.arange(0)).shape == (0, 3)
 
 
-def steps(found: torch.Tensor, labels: torch.Tensor, **changes: Any) -> sgd_head.SgdFit:
+def steps(found: torch.Tensor, labels: torch.Tensor, **changes: Any) -> FittedHead:
     """The head sgd, on features of which the last third validates."""
     cut = len(labels) * 2 // 3
     values = {**SGD, "weight_decay": 0.0, "epochs": 10, **changes}
-    return fit_by_steps(
+    return fit_by_sgd(
         SgdHead.model_validate(values),
         lambda rows: found[:, torch.from_numpy(rows)].half(),
-        Known(np.arange(cut), labels[:cut].numpy(), np.arange(cut, len(labels)), labels[cut:].numpy(), 3),
+        ProbeData(np.arange(cut), labels[:cut].numpy(), np.arange(cut, len(labels)), labels[cut:].numpy(), 3),
         keys=np.arange(cut, dtype=np.uint64),
         seed=changes.pop("seed", 1),
         device=torch.device("cpu"),
@@ -470,8 +505,8 @@ def test_the_best_epoch_is_kept_and_the_rate_falls_along_a_cosine() -> None:
     found, labels = clusters(90)
     fit = steps(found, labels, learning_rate=0.3, epochs=12)
     losses = [line[HISTORY_HEADER.index("val_loss")] for line in fit.history]
-    assert fit.best_epoch == losses.index(min(losses)) + 1
-    assert fit.best_epoch < 12  # it overfits
+    assert fit.info["best_epoch"] == losses.index(min(losses)) + 1
+    assert fit.info["best_epoch"] < 12  # it overfits
     rates = [line[HISTORY_HEADER.index("learning_rate")] for line in fit.history]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.01
@@ -516,12 +551,59 @@ def test_a_head_is_exact_inside_half_precision() -> None:
         assert head(found).dtype == torch.float64
 
 
+# several backbones ---------------------------------------------------------------------------
+
+
+def test_several_backbones_are_one_member_that_is_read_back(tmp_path: Path) -> None:
+    packs = small_packs(tmp_path / "packs")
+    models = ["tf_efficientnet_lite0", "tf_efficientnet_lite1"]
+    run(tmp_path, packs, model=None, models=models, tta=["original"])
+    loaded = load_member(tmp_path / "out" / "model.safetensors")
+    assert loaded.info["model"] == "tf_efficientnet_lite0+tf_efficientnet_lite1"
+    expected = predictions(tmp_path, "test")
+    index = read_index(packs / "index.parquet")
+    ids = index.image_id[index.subset == "test"].tolist()
+    found = loaded.predict(np.load(packs / "test.npy"))
+    np.testing.assert_allclose(found, [expected[image_id] for image_id in ids], atol=1e-5)
+    joined = pq.read_table(tmp_path / "out" / "features.parquet").to_pylist()
+    # the first half is what Lite0 alone gives
+    run(tmp_path, packs, tta=["original"])
+    alone = pq.read_table(tmp_path / "out" / "features.parquet").to_pylist()
+    assert [row["plain"][: 2 * 1280] for row in joined] == [row["plain"] for row in alone]
+    assert {len(row["plain"]) for row in joined} == {2 * 2 * 1280}
+
+
+def test_backbones_of_other_scales_are_fed_their_own() -> None:
+    specs = [ModelSpec((0.0,) * 3, (1.0,) * 3), ModelSpec((10.0,) * 3, (2.0,) * 3)]
+    head = LinearHead(torch.eye(6), torch.zeros(6), torch.zeros(6), torch.ones(6))
+    mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = FrozenClassifier([mean, mean], specs, head)(torch.full((1, 3, 4, 4), 30.0))
+    assert found.tolist() == [[30.0, 30.0, 30.0, 10.0, 10.0, 10.0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "a linear probe has one of model and models"),
+        ({"models": ["tf_efficientnet_lite1"]}, "a linear probe has one of model and models"),
+        ({"model": None, "models": ["resnet18", "resnet18"]}, "one stands there twice"),
+        (
+            {"model": None, "models": ["resnet18"], "weights": {"kind": "member", "member": "a"}},
+            "each begins with its own ImageNet weights",
+        ),
+    ],
+)
+def test_a_probe_names_its_backbones_once(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(Recipe).validate_json(json.dumps({**FROZEN, **changes}))
+
+
 # features for the leak premium --------------------------------------------------------------
 
 
 def test_features_are_those_of_every_packed_picture_in_both_views(tmp_path: Path) -> None:
     packs = small_packs(tmp_path / "packs")
-    run(tmp_path, packs, tta=["hflip", "plain"])
+    run(tmp_path, packs, tta=["hflip", "original"])
     index = read_index(packs / "index.parquet")
     found = pq.read_table(tmp_path / "out" / "features.parquet").to_pylist()
     assert [row["image_id"] for row in found] == sorted(index.image_id.tolist())
