@@ -170,9 +170,7 @@ def compare(
     )
     reason = not_comparable(old, new)
     if reason:
-        return RunComparison(
-            "unclear", f"Unclear: {reason}, so the two estimates do not measure the same.", differences
-        )
+        return RunComparison("unclear", f"Unclear: {reason}, so the two do not measure the same.", differences)
     if old == new:
         return RunComparison("nothing new", "Nothing new: the metrics equal the committed ones.", differences)
     confidence = float(new["confidence"])

@@ -1,7 +1,6 @@
 """Scheduled retraining: the pipeline, then its new metrics against the committed ones."""
 
 import datetime
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -98,8 +97,8 @@ def write_snapshot(path: Path, snapshot: str) -> None:
         start, end = value_span(YAML().compose(text), "ingest", "snapshot")
     except (YAMLError, KeyError) as error:
         raise ParamsError(f"{path} has no ingest.snapshot to set: {error}") from error
-    # JSON's quotes and escapes are YAML's too; writing the whole document anew would turn `null` into nothing
-    write_text(path, text[:start] + json.dumps(snapshot, ensure_ascii=False) + text[end:])
+    quoted = "'" + snapshot.replace("'", "''") + "'"  # as DVC's own writer quotes it
+    write_text(path, text[:start] + quoted + text[end:])
     try:
         load_params(path)
     except ParamsError:

@@ -28,7 +28,6 @@ def changed_lines(before: str, after: str) -> list[tuple[str, str]]:
     return [(a, b) for a, b in zip(old, new, strict=True) if a != b]
 
 
-@pytest.mark.xfail(reason="params.yaml and the presets are not yet in the form that DVC's writer leaves", strict=False)
 @pytest.mark.parametrize("name", FILES)
 def test_an_experiment_changes_the_line_of_its_value_alone(name: str, tmp_path: Path) -> None:
     """DVC replaces every list by a new one: a comment or an empty line inside of a list, or right below it, is lost.

@@ -471,7 +471,7 @@ def test_a_new_snapshot_changes_one_line_of_the_params(repo: Path) -> None:
     before = path.read_text(encoding="utf-8").splitlines()
     write_snapshot(path, "2026-11-21")
     after = path.read_text(encoding="utf-8").splitlines()
-    assert [line for line in after if line not in before] == ['  snapshot: "2026-11-21"']
+    assert [line for line in after if line not in before] == ["  snapshot: '2026-11-21'"]
     assert len(after) == len(before)
     assert load_params(path).ingest.snapshot == "2026-11-21"
 
