@@ -1,6 +1,6 @@
 """One typed recipe a member, from which its training follows."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,7 +43,7 @@ class LinearProbeRecipe(Section):
 
     tuning: Literal["linear_probe"] = "linear_probe"
     model: NetworkName | None = None
-    """the backbone, where it is one; tf_efficientnet_lite0 where neither model nor models is given"""
+    """the backbone; null: those of models, tf_efficientnet_lite0 where these are none either"""
     models: tuple[NetworkName, ...] = ()
     """several backbones in place of one: the head is fitted on their joined features"""
     weights: Weights = "imagenet"
@@ -55,19 +55,10 @@ class LinearProbeRecipe(Section):
     precision: Precision = "auto"
     head: Annotated[LogisticHead | SgdHead, Field(discriminator="kind")] = LogisticHead()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_backbone_by_default(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and not raw.get("model") and not raw.get("models"):
-            return {**raw, "model": DEFAULT_NETWORK}
-        return raw
-
     @model_validator(mode="after")
     def _backbones_agree(self) -> Self:
         if self.model is not None and self.models:
-            raise ValueError(
-                f"model {self.model} and models {', '.join(self.models)}: a linear probe has one of them"
-            )
+            raise ValueError(f"model {self.model} and models {', '.join(self.models)}: a linear probe has one of them")
         if self.models and self.weights != "imagenet":
             raise ValueError(
                 "models: each begins with its own ImageNet weights; set weights: imagenet, or take one model"
@@ -79,7 +70,7 @@ class LinearProbeRecipe(Section):
     @property
     def backbones(self) -> tuple[NetworkName, ...]:
         """Whose features are joined, in this order."""
-        return self.models or (self.model or "",)
+        return self.models or (self.model or DEFAULT_NETWORK,)
 
 
 class CrossEntropy(Section):
