@@ -93,11 +93,19 @@ def write_snapshot(path: Path, snapshot: str) -> None:
         ParamsError: the file has no such key, or would no longer be valid; then it stays as it was.
     """
     text = path.read_text(encoding="utf-8")
+    quoted = "'" + snapshot.replace("'", "''") + "'"  # as DVC's own writer quotes it
     try:
-        start, end = value_span(YAML().compose(text), "ingest", "snapshot")
+        document = YAML().compose(text)
+        try:
+            start, end = value_span(document, "ingest", "snapshot")
+        except KeyError:  # the default so far: it becomes the first key of the section
+            start, _ = value_span(document, "ingest")
+            indentation = text[text.rfind("\n", 0, start) + 1 : start]
+            if indentation.strip():
+                raise
+            end, quoted = start, f"snapshot: {quoted}\n{indentation}"
     except (YAMLError, KeyError) as error:
         raise ParamsError(f"{path} has no ingest.snapshot to set: {error}") from error
-    quoted = "'" + snapshot.replace("'", "''") + "'"  # as DVC's own writer quotes it
     write_text(path, text[:start] + quoted + text[end:])
     try:
         load_params(path)

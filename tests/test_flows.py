@@ -388,11 +388,11 @@ def test_students_have_a_page_of_their_own(tmp_path: Path) -> None:
     )
     params = load_params(layout.params)
     students = artifacts.stage_page("students", layout, params, with_picture=False)
-    assert "| resnet18\\_scratch | 0 | epoch 1 of 2 | 0.500 | 0.625 | 0.900 | 0.800 |" in students
-    assert "lite0" not in students
+    assert "| scratch | 0 | epoch 1 of 2 | 0.500 | 0.625 | 0.900 | 0.800 |" in students
+    assert "linear" not in students
     members = artifacts.stage_page("train", layout, params, with_picture=False)
-    assert "| lite0\\_frozen | 0 | not trained |" in members
-    assert "resnet18" not in members
+    assert "| linear\\_probe | 0 | not trained |" in members
+    assert "scratch" not in members
 
 
 def write_evaluation(root: Path) -> Layout:
@@ -474,6 +474,16 @@ def test_a_new_snapshot_changes_one_line_of_the_params(repo: Path) -> None:
     assert [line for line in after if line not in before] == ["  snapshot: '2026-11-21'"]
     assert len(after) == len(before)
     assert load_params(path).ingest.snapshot == "2026-11-21"
+
+
+def test_a_snapshot_that_was_not_written_becomes_the_first_key_of_ingest(repo: Path) -> None:
+    from flows.retrain import write_snapshot
+
+    path = repo / "params.yaml"
+    write_text(path, "ingest:\n  # drawn\n  sources:\n  - kind: sample\ntrain:\n  seed: 1\n")
+    write_snapshot(path, "b")
+    assert path.read_text(encoding="utf-8").splitlines()[:3] == ["ingest:", "  # drawn", "  snapshot: 'b'"]
+    assert load_params(path).ingest.snapshot == "b"
 
 
 def test_a_snapshot_that_params_refuse_leaves_the_file_as_it_was(repo: Path) -> None:
