@@ -26,7 +26,7 @@ from pipelines.augmentation.applying import apply
 from pipelines.augmentation.sampling import draw
 from pipelines.params import load_params
 from pipelines.params.augment import AugmentPolicy, policy_of
-from pipelines.train.memory import keep_memory
+from pipelines.train.runtime import keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 BATCHES = {64: 256, 224: 64}
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    keep_memory()  # as training does; for both
+    keep_freed_memory()  # as training does; for both
     torch.manual_seed(0)
     random.seed(0)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

@@ -53,7 +53,7 @@ print(dedupe(params, root=out, cache=out, ingest_dir=source, decisions_dir=out, 
 SEARCH = """
 import sys, time
 import numpy as np
-from pipelines.dedupe.search import HashIndex
+from pipelines.dedupe.hashes import HashIndex
 hashes = np.load(sys.argv[1])
 started = time.perf_counter()
 index = HashIndex(hashes)

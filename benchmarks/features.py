@@ -140,9 +140,9 @@ def run_ours(arguments: argparse.Namespace) -> None:
     """The stage; how long its features took goes to seconds.json."""
     from pipelines.params.train import TrainParams
     from pipelines.train import train
-    from pipelines.train.threads import wait_briefly
+    from pipelines.train.runtime import limit_thread_spinning
 
-    wait_briefly()  # as the stage does, before torch is imported
+    limit_thread_spinning()  # as the stage does, before torch is imported
     from pipelines.train import linear_probe
 
     recipe = {

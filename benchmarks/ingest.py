@@ -15,9 +15,8 @@ be installed into a temporary folder (pip or uv). Measured are
   line says whether this is such a machine;
 - two processes beside one, on the small pictures and on five times as many, hard-linked. What a process takes to start
   and import is a sixth of what all of 60,000 files take: only the larger set can show how the rest scales, and has the
-  goal; on the smaller one a second process must do no harm. One process writes while it reads, in a thread of its own,
-  and so uses a fifth of the second core: beside it twice as fast cannot be had, wherefore both are measured on one core
-  too, where `taskset` can see to that;
+  goal; on the smaller one a second process must do no harm. The first process is one of the two and writes besides,
+  so both are measured on one core too, where `taskset` can see to that;
 - a run with nothing changed, and one with one file in a hundred new, beside the first run;
 - the peak memory of each;
 - --memory: peak memory for ten times the small pictures, hard-linked: first run, nothing changed, grown;

@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 import project  # noqa: F401  (finds pipelines)
 
-from pipelines.evaluate.intervals import figure_intervals, paired_interval
-from pipelines.evaluate.metrics import FIGURES, Floats, Ints, Scored, score, tally
+from pipelines.evaluate.intervals import metric_intervals, paired_interval
+from pipelines.evaluate.metrics import METRICS, Floats, Ints, ScoredImages, metric_sums, score
 
 SIZES = ((20, 2), (40, 4), (150, 10), (2000, 10))
 CHANCES = (0.5, 0.9, 0.98)
@@ -53,11 +53,11 @@ def coverage(
     rng = np.random.default_rng([num_images, round(chance * 100), grouped])
     spread = 5.0
     large, _ = draw(rng, 200_000, num_classes, chance, False, spread)
-    truth = {name: float(FIGURES[name](tally(large))) for name in FIGURE_NAMES} | {"gain": 0.0}
+    truth = {name: float(METRICS[name](metric_sums(large))) for name in FIGURE_NAMES} | {"gain": 0.0}
     hits = {name: np.zeros(2) for name in truth}
     for _ in range(num_samples):
         scored, groups = draw(rng, num_images, num_classes, chance, grouped, spread)
-        found = dict(figure_intervals(scored, groups, 0.95))
+        found = dict(metric_intervals(scored, groups, 0.95))
         # of two models that are as good, and agree on three pictures of four
         other, _ = draw(rng, num_images, num_classes, chance, grouped, spread)
         same = rng.random(groups.max() + 1)[groups] < 0.75
@@ -71,7 +71,7 @@ def coverage(
 
 def draw(
     rng: np.random.Generator, num_images: int, num_classes: int, chance: float, grouped: bool, spread: float
-) -> tuple[Scored, Ints]:
+) -> tuple[ScoredImages, Ints]:
     """A test set and its groups; the classes have equal parts."""
     groups = np.arange(num_images)
     if grouped:
@@ -88,8 +88,10 @@ def draw(
     return replace(score(actual, probabilities), predicted=predicted, confidence=confidence), groups
 
 
-def bootstrap(rng: np.random.Generator, scored: Scored, groups: Ints, gain: Floats) -> dict[str, tuple[float, float]]:
-    """What this project had before: percentiles of the figures of resampled groups."""
+def bootstrap(
+    rng: np.random.Generator, scored: ScoredImages, groups: Ints, gain: Floats
+) -> dict[str, tuple[float, float]]:
+    """The percentile bootstrap over groups."""
     num_groups = int(groups.max()) + 1
     times = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=RESAMPLES)[:, groups].astype(float)
     classes = np.eye(scored.num_classes)

@@ -17,8 +17,7 @@ from pipelines.core.errors import count
 from pipelines.core.layout import Layout
 from pipelines.params import Params
 from pipelines.report.data_card import VERDICTS
-from pipelines.report.members import member_rows, together
-from pipelines.report.wording import calibration, decisions_taken
+from pipelines.report.wording import calibration, decisions_taken, ensemble_sentence, member_rows
 
 MAX_ROWS = 50
 """rows of a table; the files hold them all"""
@@ -246,7 +245,7 @@ def _evaluate(layout: Layout, _params: Params, with_picture: bool) -> str:
         _most_confused(folder / "confusion.csv"),
         "## By class, weakest first",
         _per_class(metrics["per_class"]),
-        *(("## Members", cell(together(metrics)), _members(metrics)) if "ensemble" in metrics else ()),
+        *(("## Members", cell(ensemble_sentence(metrics)), _members(metrics)) if "ensemble" in metrics else ()),
     )
 
 

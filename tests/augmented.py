@@ -8,7 +8,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines.augment import AugmentArtifact, augment
-from pipelines.core.crops import WHOLE, Crop
+from pipelines.core.decisions import WHOLE, Crop
 from pipelines.core.tables import MANIFEST, SPLITS, write_table
 from pipelines.params.augment import AugmentParams, policy_of
 from pipelines.params.ingest import CropParams, NoCrop

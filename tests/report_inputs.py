@@ -104,7 +104,8 @@ def fabricate(
     _manifest(data, files, flaws, source, origins)
     _packs(data, labels, used, pack_size)
     _flaws(data, files if flaws else [], source)
-    train = load_params(ROOT / "params.yaml").train.model_copy(update={"members": tuple(members), "folds": (0,)})
+    train = load_params(ROOT / "tests" / "whole_params.yaml").train
+    train = train.model_copy(update={"members": tuple(members), "folds": (0,)})
     for member in members:
         _member(data, labels, used, member, mistakes, rng, frozen=train.recipes[member].tuning == "linear_probe")
     _expectations(data, flaws)

@@ -15,9 +15,10 @@ from pipelines.report.confusion import confused_pairs
 from pipelines.report.inputs import Inputs
 from pipelines.report.split_card import SplitCard
 
-TRAIN = load_params(Path(__file__).parent.parent / "params.yaml").train
+TRAIN = load_params(Path(__file__).with_name("whole_params.yaml")).train
 SOUND = SplitCard(notice="", shares=[], sentences=[], audit="", premium="", leak="", leaks=[], num_leaks=0)
 MANIFEST = pa.table({"image_id": list("abc"), "group": list("aac"), "verdict": ["conflict", "conflict", "keep"]})
+PROBE_ALONE = TRAIN.model_copy(update={"recipes": {"linear_probe": TRAIN.recipes["linear_probe"]}})
 TUNED = TRAIN.model_copy(update={"members": ("linear_probe", "finetune")})
 
 
@@ -88,11 +89,7 @@ def test_nothing_is_advised_where_nothing_is_wrong() -> None:
     [
         ("Train finetune as well", (found(GOOD), TRAIN, SOUND), (found(GOOD), TUNED, SOUND)),
         ("Train finetune as well", (found(GOOD), TRAIN, SOUND), (found(PERFECT), TRAIN, SOUND)),
-        (
-            "Train finetune as well",
-            (found(GOOD), TRAIN, SOUND),
-            (found(GOOD), TRAIN.model_copy(update={"recipes": {"linear_probe": TRAIN.recipes["linear_probe"]}}), SOUND),
-        ),
+        ("Train finetune as well", (found(GOOD), PROBE_ALONE, SOUND), (found(PERFECT), PROBE_ALONE, SOUND)),
         ("Mend the given split: 2 groups lie", (found(PERFECT), TUNED, LEAK), (found(PERFECT), TUNED, SOUND)),
         (
             "Look at 1 rule",

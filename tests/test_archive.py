@@ -17,7 +17,6 @@ from archives import FILES, KINDS, comparable, files_of, listing, settings, tar_
 from test_ingest import SHARED, params, picture, put, run
 
 from pipelines.core.errors import InputError
-from pipelines.ingest import plan as ingest_plan
 from pipelines.ingest import run as ingest_run
 from pipelines.parallel.pool import map_chunks
 
@@ -69,7 +68,7 @@ def test_workers_read_members_and_change_no_byte(tmp_path: Path, monkeypatch: py
     put(tmp_path / "a", KINDS[kind]())
     whole = run(tmp_path, settings("a"))
     shutil.rmtree(tmp_path / "cache" / "snapshots")  # nothing is taken over
-    monkeypatch.setattr(ingest_plan, "FILES_PER_CHUNK", 1)
+    monkeypatch.setattr(ingest_run, "FILES_PER_CHUNK", 1)
     monkeypatch.setattr(ingest_run, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
     assert run(tmp_path, settings("a"), out="two", workers=2).bytes == whole.bytes
 

@@ -11,7 +11,7 @@ from archives import FILES, KINDS, listing, settings, tar_bytes, zip_bytes
 from test_ingest import picture, put, run
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.ingest.archive import tars
+from pipelines.ingest.archive import members
 
 
 def test_encrypted_members_and_unknown_compression_are_rejects(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_hostile_tar_is_refused_at_once(tmp_path: Path, what: str) -> None:
 
 
 def test_a_long_header_is_never_held(tmp_path: Path) -> None:
-    assert tars._MAX_HEADER_BYTES <= 1 << 20
+    assert members._MAX_HEADER_BYTES <= 1 << 20
     put(tmp_path / "a.tar", tar_bytes({"cat/" + "n" * (2 << 20): b""}))
     with pytest.raises(InputError, match="a.tar is a broken tar .*a header says that it has"):
         run(tmp_path, settings("a.tar"))

@@ -12,10 +12,10 @@ from augmented import ID, four_pictures, ingest_folder, pack, params, png
 from PIL import Image
 
 from pipelines.augment.fitting import SPARE, Fit, least_size, place, to_square
-from pipelines.core.crops import WHOLE, Crop
+from pipelines.core.decisions import WHOLE, Crop
 from pipelines.core.errors import DecisionError, ImageError, InputError
 from pipelines.core.tables import SPLITS, write_table
-from pipelines.images.decoding import Reduced, decode, decode_reduced
+from pipelines.images.decoding import ReducedImage, decode, decode_reduced
 from pipelines.params.ingest import FileCrop
 
 HEADER = "image_id,left,top,right,bottom\n"
@@ -122,7 +122,7 @@ def squared(pixels: np.ndarray[Any, np.dtype[np.uint8]], *, crop: Crop, fit: Fit
     """A picture decoded at its own size, as a square."""
     height, width = pixels.shape[:2]
     placement = place(width, height, crop=crop, fit=fit, image_size=image_size)
-    whole = Reduced(pixels, width, height)
+    whole = ReducedImage(pixels, width, height)
     return to_square(whole, width=width, height=height, placement=placement, image_size=image_size)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.images.decoding import decode, sketch
+from pipelines.images.decoding import decode, summarize
 
 LIMIT = 1_000_000
 # red, green and blue of the space as XYZ under D50
@@ -85,7 +85,7 @@ def test_display_p3_is_shown_as_srgb(format: str) -> None:
     assert colour(file_of(image, format, **options)) == pytest.approx((200, 100, 100), abs=2)
     managed = file_of(image, format, icc_profile=rgb_profile(DISPLAY_P3), **options)
     assert colour(managed) == pytest.approx(by_hand((200, 100, 100)), abs=3)
-    found = sketch(managed, max_pixels=LIMIT, min_side=1)
+    found = summarize(managed, max_pixels=LIMIT, min_side=1)
     luma = np.dot(by_hand((200, 100, 100)), (0.299, 0.587, 0.114))
     assert found.thumbnail[16, 16] == pytest.approx(luma, abs=3)
     assert not found.greyscale
@@ -107,7 +107,7 @@ def test_a_profile_that_is_srgb_in_all_but_name_changes_no_bit() -> None:
     own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain, tagged = file_of(image, "JPEG"), file_of(image, "JPEG", icc_profile=own)
     assert np.array_equal(decode(plain, max_pixels=LIMIT).pixels, decode(tagged, max_pixels=LIMIT).pixels)
-    first, second = (sketch(data, max_pixels=LIMIT, min_side=1) for data in (plain, tagged))
+    first, second = (summarize(data, max_pixels=LIMIT, min_side=1) for data in (plain, tagged))
     assert np.array_equal(first.thumbnail, second.thumbnail)
 
 
@@ -122,7 +122,7 @@ def test_cmyk_goes_through_its_profile_and_without_one_by_plain_arithmetic(forma
     assert red == 0
     assert green == pytest.approx(145, abs=15)
     assert blue == pytest.approx(120, abs=15)
-    found = sketch(managed, max_pixels=LIMIT, min_side=1)
+    found = summarize(managed, max_pixels=LIMIT, min_side=1)
     assert found.thumbnail[9, 9] == pytest.approx(0.299 * red + 0.587 * green + 0.114 * blue, abs=3)
     white = file_of(Image.new("CMYK", (64, 64), (0, 0, 0, 0)), format, icc_profile=cmyk_profile(), **options)
     assert colour(white) == pytest.approx((255, 255, 255), abs=3)
@@ -167,7 +167,7 @@ def test_grey_goes_through_a_grey_profile() -> None:
     for format in ("JPEG", "PNG", "TIFF"):
         data = file_of(Image.new("L", (64, 64), 55), format, icc_profile=profile)
         assert colour(data) == pytest.approx((127, 127, 127), abs=3)
-        assert sketch(data, max_pixels=LIMIT, min_side=1).greyscale
+        assert summarize(data, max_pixels=LIMIT, min_side=1).greyscale
 
 
 def test_a_lab_tiff_becomes_rgb() -> None:

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import ImageError
-from pipelines.images.decoding import Sketch, decode, sketch
-from pipelines.images.exif import read_orientation
+from pipelines.images.decoding import ImageSummary, decode, summarize
 from pipelines.images.jpeg import read_header
-from pipelines.images.sanitize import MAX_FRAMES, gif_still, png_still, tiff_still
+from pipelines.images.sanitize import MAX_FRAMES, first_frame_of_gif, first_frame_of_png, first_frame_of_tiff
+from pipelines.images.tiff import read_orientation
 
 LIMIT = 1_000_000
 SECONDS = 5.0
@@ -33,9 +33,9 @@ def quickly() -> Iterator[None]:
     assert time.process_time() - started < SECONDS
 
 
-def look(data: bytes) -> Sketch:
+def look(data: bytes) -> ImageSummary:
     decode(data, max_pixels=LIMIT)
-    return sketch(data, max_pixels=LIMIT, min_side=1)
+    return summarize(data, max_pixels=LIMIT, min_side=1)
 
 
 def file_of(format: str, *, size: int = 20, colour: str = "red", **options: Any) -> bytes:
@@ -131,13 +131,13 @@ def test_pages_that_lead_in_a_circle_are_counted_once() -> None:
     first = struct.unpack_from("<I", data, 4)[0]
     count = struct.unpack_from("<H", data, first)[0]
     struct.pack_into("<I", data, first + 2 + 12 * count, first)
-    assert tiff_still(bytes(data)).num_frames == 1
+    assert first_frame_of_tiff(bytes(data)).num_frames == 1
     chain = b"II*\0" + struct.pack("<I", 8)
     for _ in range(200_000):
         chain += b""
     pages = b"".join(directory(following=8 + 6 * (place + 1)) for place in range(200_000))
     with quickly():
-        assert tiff_still(chain + pages + directory() + bytes(16)).num_frames == MAX_FRAMES
+        assert first_frame_of_tiff(chain + pages + directory() + bytes(16)).num_frames == MAX_FRAMES
 
 
 def test_tags_that_claim_the_whole_file_each_are_refused_unread() -> None:
@@ -210,7 +210,7 @@ def test_orientation_is_read_of_either_byte_order_and_of_damage_nothing(order: s
         assert read_orientation(damage) == 1
 
 
-@pytest.mark.parametrize("walk", [png_still, gif_still, tiff_still, read_header])
+@pytest.mark.parametrize("walk", [first_frame_of_png, first_frame_of_gif, first_frame_of_tiff, read_header])
 def test_walking_random_bytes_never_raises_anything_but_an_image_error(walk: Callable[[bytes], object]) -> None:
     import numpy as np
 

@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from pipelines.train import depthwise, small_maps
-from pipelines.train.convolutions import quick_convolutions
+from pipelines.train import convolutions
+from pipelines.train.convolutions import MAX_POSITIONS, MIN_WEIGHTS, is_small_map, quick_convolutions
 from pipelines.train.models import build_network
-from pipelines.train.small_maps import MAX_POSITIONS, MIN_WEIGHTS
-from pipelines.train.threads import SPINS, wait_briefly
+from pipelines.train.runtime import SPIN_COUNT, limit_thread_spinning
 
 CPU = torch.device("cpu")
 BF16 = torch.bfloat16
@@ -74,7 +73,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return apply
 
-    for name, kind in (("product", small_maps._Product), ("depthwise", depthwise._Depthwise)):
+    for name, kind in (("product", convolutions._MatrixProduct), ("depthwise", convolutions._Depthwise)):
         monkeypatch.setattr(kind, "apply", counted(name, kind.apply))
     return seen
 
@@ -130,7 +129,7 @@ def test_without_rounding_the_sums_are_equal() -> None:
     weight = torch.randn(64, 32, 3, 3, dtype=torch.float64, requires_grad=True)
     images = torch.randn(2, 32, 4, 6, dtype=torch.float64, requires_grad=True)
     theirs = F.conv2d(images, weight, None, (2, 3), (1, 1))
-    ours = small_maps._Product.apply(images, weight, (2, 3), (1, 1))
+    ours = convolutions._MatrixProduct.apply(images, weight, (2, 3), (1, 1))
     torch.testing.assert_close(ours, theirs)
     gradient = torch.randn_like(theirs)
     wanted = torch.autograd.grad(theirs, (images, weight), gradient)
@@ -218,7 +217,7 @@ def test_a_filter_is_a_product_from_a_size_and_to_a_map_on() -> None:
     how: Any = {"stride": (1, 1), "padding": (0, 0), "groups": 1}
 
     def applies(weight: torch.Tensor, side: int) -> bool:
-        return small_maps.applies(torch.empty(1, weight.shape[1], 1, side), weight, **how)
+        return is_small_map(torch.empty(1, weight.shape[1], 1, side), weight, **how)
 
     assert [applies(large, MAX_POSITIONS), applies(large, MAX_POSITIONS + 1), applies(small, 1)] == [True, False, False]
 
@@ -228,7 +227,7 @@ def test_a_filter_is_a_product_from_a_size_and_to_a_map_on() -> None:
 
 @pytest.mark.parametrize(
     ("given", "spins"),
-    [({}, str(SPINS)), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    [({}, str(SPIN_COUNT)), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
 )
 def test_threads_look_for_work_a_moment_unless_the_user_says_otherwise(
     given: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
@@ -237,12 +236,12 @@ def test_threads_look_for_work_a_moment_unless_the_user_says_otherwise(
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    wait_briefly()
+    limit_thread_spinning()
     found = os.environ.get("GOMP_SPINCOUNT")
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     assert found == spins
 
 
 def test_the_way_of_waiting_is_set_before_torch_is_imported() -> None:
-    code = "import sys, pipelines.train.threads, pipelines.train.stage; assert 'torch' not in sys.modules"
+    code = "import sys, pipelines.train.runtime, pipelines.train.stage; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

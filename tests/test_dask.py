@@ -15,10 +15,10 @@ from test_ingest import picture, put, run
 
 from pipelines.augment import packing
 from pipelines.augment.places import Row
-from pipelines.core.crops import WHOLE
+from pipelines.core.decisions import WHOLE
 from pipelines.core.errors import ImageError, MiwakeError
 from pipelines.images.decoding import Pixels
-from pipelines.ingest import plan
+from pipelines.ingest import run as ingest_run
 from pipelines.parallel import dask_pool as dask
 from pipelines.parallel.pool import map_chunks
 
@@ -87,8 +87,8 @@ def test_ingest_gives_the_same_bytes_as_in_one_process(
     put(tmp_path / "pictures" / "c0" / "broken.jpg", b"")
     alone = run(tmp_path)
     rejected = (tmp_path / "out/rejected.csv").read_bytes()
-    monkeypatch.setattr(plan, "FILES_PER_CHUNK", 3)
-    monkeypatch.setattr(plan, "BYTES_PER_CHUNK", 4000)
+    monkeypatch.setattr(ingest_run, "FILES_PER_CHUNK", 3)
+    monkeypatch.setattr(ingest_run, "BYTES_PER_CHUNK", 4000)
     monkeypatch.setenv("MIWAKE_DASK", cluster)
     (tmp_path / "cache").rename(tmp_path / "old cache")
     assert run(tmp_path, out="over dask").bytes == alone.bytes
@@ -227,7 +227,7 @@ def test_a_client_that_could_not_connect_is_not_left_to_the_garbage_collector(
     monkeypatch.setattr(dask, "CONNECT_SECONDS", 1)
     with pytest.raises(MiwakeError, match="no scheduler answers there"):
         list(dask.map_over_dask(number_and_process, [1], address=address))
-    assert [client.status for client in clients] == ["closed"]
+    assert clients == []
 
 
 def test_workers_of_another_version_are_refused(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:

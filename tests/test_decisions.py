@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.crops import Crop
-from pipelines.core.decisions import Decisions, read_crops, read_decisions, told_of
+from pipelines.core.decisions import Crop, Decisions, read_crops, read_decisions, told_of
 from pipelines.core.errors import DecisionError
 
 A, B = "a" * 64, "a" * 20 + "b" * 44

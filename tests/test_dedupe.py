@@ -15,8 +15,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from pipelines.core.errors import InputError
 from pipelines.dedupe import dedupe
-from pipelines.dedupe.groups import stars
-from pipelines.dedupe.search import HashIndex
+from pipelines.dedupe.groups import star_clusters
+from pipelines.dedupe.hashes import HashIndex
 
 
 def image_id(data: bytes) -> str:
@@ -245,7 +245,7 @@ def test_the_search_finds_what_brute_force_finds() -> None:
 @given(st.sets(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=20), st.permutations(range(9)))
 def test_stars_cover_all_and_no_two_centres_match(edges: set[tuple[int, int]], ranks: list[int]) -> None:
     edges = {(one, other) for one, other in edges if one != other}
-    centres = stars([(False, rank, 0, "", "") for rank in ranks], sorted(edges))
+    centres = star_clusters([(False, rank, 0, "", "") for rank in ranks], sorted(edges))
     both = edges | {(other, one) for one, other in edges}
     for node, centre in enumerate(centres):
         assert node == centre or (node, centre) in both

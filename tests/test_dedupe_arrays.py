@@ -4,10 +4,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipelines.dedupe.hashes import WHOLE, View, crop_views, hash_view, hash_views, mirror_mask, resample_matrix
-from pipelines.dedupe.near import contrast
-from pipelines.dedupe.search import HashIndex
-from pipelines.dedupe.verify import sample
+from pipelines.dedupe.alignment import sample
+from pipelines.dedupe.hashes import (
+    WHOLE,
+    CropBox,
+    HashIndex,
+    five_crops,
+    hash_crops,
+    mirror_mask,
+    resample_matrix,
+)
+from pipelines.dedupe.near_pairs import contrast
 
 
 def pictures(count: int) -> npt.NDArray[np.uint8]:
@@ -15,7 +22,7 @@ def pictures(count: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8)
 
 
-def plain_hash(picture: npt.NDArray[np.uint8], view: View) -> int:
+def plain_hash(picture: npt.NDArray[np.uint8], view: CropBox) -> int:
     """The signs of the lowest frequencies of one part of one picture, frequency by frequency."""
     position = 2 * np.arange(32) + 1
     frequencies = [(v, u) for v in range(8) for u in range(8) if (v, u) != (0, 0)] + [(0, 8)]
@@ -30,26 +37,28 @@ def plain_hash(picture: npt.NDArray[np.uint8], view: View) -> int:
 
 
 def test_hashes_are_the_signs_of_the_cosine_transform() -> None:
-    views = (WHOLE, View(0.08, 0.0, 1.0, 1.0), *crop_views((0.1,)))
+    views = (WHOLE, CropBox(0.08, 0.0, 1.0, 1.0), *five_crops((0.1,)))
     some = pictures(300)
-    for view, hashes in zip(views, hash_views(some, views), strict=True):
+    for view, hashes in zip(views, hash_crops(some, views), strict=True):
         assert hashes.tolist()[::60] == [plain_hash(picture, view) for picture in some[::60]]
-        np.testing.assert_array_equal(hashes, hash_view(some, view))
+        np.testing.assert_array_equal(hashes, hash_crops(some, (view,))[0])
 
 
 def test_no_pictures_have_no_hashes() -> None:
-    assert [len(one) for one in hash_views(pictures(0), (WHOLE, View(0.1, 0.0, 1.0, 1.0)))] == [0, 0]
+    assert [len(one) for one in hash_crops(pictures(0), (WHOLE, CropBox(0.1, 0.0, 1.0, 1.0)))] == [0, 0]
 
 
 def test_the_hash_of_a_mirror_image_is_one_exclusive_or_away() -> None:
     some = pictures(50)
-    np.testing.assert_array_equal(hash_view(some[:, :, ::-1], WHOLE), hash_view(some, WHOLE) ^ mirror_mask())
+    np.testing.assert_array_equal(
+        hash_crops(some[:, :, ::-1], (WHOLE,))[0], hash_crops(some, (WHOLE,))[0] ^ mirror_mask()
+    )
 
 
 @pytest.mark.parametrize("all_keys_below", [0, 100_000])
 def test_the_search_finds_every_pair_of_many_queries(monkeypatch: pytest.MonkeyPatch, all_keys_below: int) -> None:
     """More than are looked up at once, among hashes of which many share a quarter; both ways of indexing."""
-    monkeypatch.setattr("pipelines.dedupe.search._ALL_KEYS_BELOW", all_keys_below)
+    monkeypatch.setattr("pipelines.dedupe.hashes._ALL_KEYS_BELOW", all_keys_below)
     rng = np.random.default_rng(1)
     indexed = rng.integers(0, 2**64, 4000, dtype=np.uint64)
     indexed[:2000] &= np.uint64(0xFFFFFFFFFFFF0003)

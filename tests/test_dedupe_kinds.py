@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw, ImageFilter
 from pydantic import ValidationError
 
 from pipelines.core.errors import InputError
-from pipelines.dedupe.detail import tile_agreement
-from pipelines.dedupe.find import ForeignPair, Found
-from pipelines.dedupe.groups import MAX_DIAMETER, Item, Verdict, judge
-from pipelines.dedupe.kinds import Sizes, made_from_each_other, slack_of
-from pipelines.dedupe.output import ForeignRow, _apart
-from pipelines.dedupe.stage import _in_reference_sets
+from pipelines.dedupe.find_pairs import FoundPairs, ReferencePair
+from pipelines.dedupe.groups import MAX_DIAMETER, ImageVerdict, LabelledImage, assign_verdicts
+from pipelines.dedupe.output import ReferenceMatch, _apart
+from pipelines.dedupe.pair_classes import PairSizes, geometry_slack, is_crop_or_resize
+from pipelines.dedupe.refine import tile_agreement
+from pipelines.dedupe.stage import _dropped_for_references
 from pipelines.params.dedupe import EmbeddingParams, ReferenceParams
 
 
@@ -99,8 +99,8 @@ def test_a_turned_copy_is_found_only_when_asked(tmp_path: Path, turn: Image.Tran
     )
 
 
-def sizes(moving: tuple[int, int], fixed: tuple[int, int]) -> Sizes:
-    return Sizes(np.array([moving]), np.array([fixed]))
+def sizes(moving: tuple[int, int], fixed: tuple[int, int]) -> PairSizes:
+    return PairSizes(np.array([moving]), np.array([fixed]))
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def sizes(moving: tuple[int, int], fixed: tuple[int, int]) -> Sizes:
 def test_a_copy_holds_nothing_that_its_original_does_not(
     warp: tuple[float, ...], moving: tuple[int, int], fixed: tuple[int, int], possible: bool
 ) -> None:
-    found = made_from_each_other(np.array([warp], np.float32), sizes(moving, fixed), slack=0.0)
+    found = is_crop_or_resize(np.array([warp], np.float32), sizes(moving, fixed), slack=0.0)
     assert found.tolist() == [possible]
 
 
 def test_doubt_shrinks_with_the_number_of_pictures() -> None:
-    assert [slack_of(count) for count in (0, 1, 10_000, 60_000, 1_000_000)] == [1, 1, 1, 0, 0]
-    assert 0 < slack_of(30_000) < slack_of(20_000) < 1
+    assert [geometry_slack(count) for count in (0, 1, 10_000, 60_000, 1_000_000)] == [1, 1, 1, 0, 0]
+    assert 0 < geometry_slack(30_000) < geometry_slack(20_000) < 1
 
 
 def test_detail_of_one_picture_agrees_and_of_two_does_not() -> None:
@@ -149,13 +149,13 @@ def test_detail_of_one_picture_agrees_and_of_two_does_not() -> None:
     assert tile_agreement(blank, blank).whole.tolist() == [True]
 
 
-def items(count: int) -> list[Item]:
-    return [Item(f"{number:064x}", "x", decided=False, area=1, size=1) for number in range(count)]
+def items(count: int) -> list[LabelledImage]:
+    return [LabelledImage(f"{number:064x}", "x", decided=False, area=1, size=1) for number in range(count)]
 
 
 def test_a_chain_of_look_alikes_is_not_one_group() -> None:
     chain = [(number, number + 1) for number in range(99)]
-    judged = judge(items(100), range(100), [], alike=chain, drop_copies=True, hold_conflicts=True)
+    judged = assign_verdicts(items(100), range(100), [], similar=chain, drop_copies=True, hold_conflicts=True)
     assert {one.verdict for one in judged} == {"keep"}
     groups: dict[str, list[int]] = {}
     for number, one in enumerate(judged):
@@ -166,21 +166,23 @@ def test_a_chain_of_look_alikes_is_not_one_group() -> None:
 
 def test_two_labels_are_not_in_dispute_through_a_picture_that_has_none() -> None:
     three = [
-        Item("1" * 64, "a", decided=False, area=1, size=1),
-        Item("2" * 64, "", decided=False, area=9, size=9, has_label=False),  # the best, were it not for its label
-        Item("3" * 64, "b", decided=False, area=1, size=1),
+        LabelledImage("1" * 64, "a", decided=False, area=1, size=1),
+        LabelledImage(
+            "2" * 64, "", decided=False, area=9, size=9, has_label=False
+        ),  # the best, were it not for its label
+        LabelledImage("3" * 64, "b", decided=False, area=1, size=1),
     ]
-    judged = judge(three, range(3), [(0, 1), (1, 2)], drop_copies=True, hold_conflicts=True)
+    judged = assign_verdicts(three, range(3), [(0, 1), (1, 2)], drop_copies=True, hold_conflicts=True)
     assert [one.verdict for one in judged] == ["keep", "copy", "keep"]
     assert judged[1].best_id == "1" * 64
-    kept = judge(three, range(3), [(0, 1), (1, 2)], drop_copies=False, hold_conflicts=True)
+    kept = assign_verdicts(three, range(3), [(0, 1), (1, 2)], drop_copies=False, hold_conflicts=True)
     assert [one.verdict for one in kept] == ["keep"] * 3
     assert len({one.group for one in kept}) == 1
 
 
 def test_a_chain_of_copies_drops_only_what_matches_the_picture_that_stays() -> None:
     chain = [(number, number + 1) for number in range(9)]
-    judged = judge(items(10), range(10), chain, drop_copies=True, hold_conflicts=True)
+    judged = assign_verdicts(items(10), range(10), chain, drop_copies=True, hold_conflicts=True)
     kept = [number for number, one in enumerate(judged) if one.verdict == "keep"]
     assert kept == [0, 2, 4, 6, 8]
     assert all(int(one.best_id, 16) == number - number % 2 for number, one in enumerate(judged))
@@ -193,7 +195,7 @@ def test_verdicts_do_not_depend_on_the_order_of_pairs(edges: list[tuple[int, int
     shuffled = [(other, one) for one, other in edges]
     rng.shuffle(shuffled)
     first, second = (
-        judge(items(12), range(12), some, drop_copies=True, hold_conflicts=True) for some in (edges, shuffled)
+        assign_verdicts(items(12), range(12), some, drop_copies=True, hold_conflicts=True) for some in (edges, shuffled)
     )
     assert [one.verdict for one in first] == [one.verdict for one in second]
     assert [one.best_id for one in first] == [one.best_id for one in second]
@@ -246,9 +248,9 @@ def test_a_picture_of_a_reference_set_is_found(
 def test_a_copy_of_a_picture_that_goes_goes_too() -> None:
     """Nodes 0, 1 and 2, 3: the reference holds 0, 1 is a copy of 0, 2 looks like 0, 3 is a copy of 1 alone."""
     edges = {"near": [(0, 1), (1, 3)], "similar": [(0, 2)]}
-    found = Found(nodes=[0, 1, 2, 3, 0], leaders=[0, 1, 2, 3], edges=edges)
-    hit = ForeignRow(ForeignPair(10, 0, "near", 0.99), "old", "f" * 64, "a.jpg", "x", drops=True)
-    assert _in_reference_sets([hit], [10, 11, 12, 13, 14], found) == dict.fromkeys((0, 1, 4), "in old: a.jpg")
+    found = FoundPairs(nodes=[0, 1, 2, 3, 0], leaders=[0, 1, 2, 3], edges=edges)
+    hit = ReferenceMatch(ReferencePair(10, 0, "near", 0.99), "old", "f" * 64, "a.jpg", "x", drops=True)
+    assert _dropped_for_references([hit], [10, 11, 12, 13, 14], found) == dict.fromkeys((0, 1, 4), "in old: a.jpg")
 
 
 def test_references_do_not_meet_each_other(tmp_path: Path) -> None:
@@ -298,7 +300,7 @@ def test_features_find_heavier_edits_and_drop_nothing(tmp_path: Path) -> None:
 
 
 def test_look_alikes_of_a_chain_that_lie_in_two_groups_are_said_to_be_apart() -> None:
-    keep, other, copy = Verdict("a", "keep", "x"), Verdict("b", "keep", "x"), Verdict("b", "copy", "x")
+    keep, other, copy = ImageVerdict("a", "keep", "x"), ImageVerdict("b", "keep", "x"), ImageVerdict("b", "copy", "x")
     assert _apart(keep, other)
     assert not _apart(keep, keep)
     assert not _apart(keep, copy)  # one of them takes no part: nothing can be parted

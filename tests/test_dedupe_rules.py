@@ -12,13 +12,13 @@ from PIL import Image, ImageDraw
 from test_dedupe_kinds import as_folder, detailed, two_cuts
 from test_dedupe_real import CONFLICTS, COPIES, LOOK_ALIKES, members
 
+from pipelines.dedupe.alignment import align_candidates
 from pipelines.dedupe.embeddings import alike_pairs
-from pipelines.dedupe.groups import Item, judge
-from pipelines.dedupe.hashes import WHOLE, Chosen, Thumbnails
-from pipelines.dedupe.kinds import Sizes, made_from_each_other
-from pipelines.dedupe.near import threshold
+from pipelines.dedupe.groups import LabelledImage, assign_verdicts
+from pipelines.dedupe.hashes import WHOLE, Thumbnails, ThumbnailSubset
+from pipelines.dedupe.near_pairs import score_threshold
 from pipelines.dedupe.output import shared_photographs
-from pipelines.dedupe.verify import Candidates, verify
+from pipelines.dedupe.pair_classes import PairSizes, is_crop_or_resize
 from pipelines.params.dedupe import ReferenceParams
 
 
@@ -34,24 +34,30 @@ def noise(count: int, *, shared: float = 0.0) -> Thumbnails:
 
 
 def test_pictures_that_all_resemble_each_other_must_be_closer_to_be_copies() -> None:
-    assert threshold(noise(500), ids(500), 0.95) == 0.95
-    assert 0.98 < threshold(noise(500, shared=0.75), ids(500), 0.95) < threshold(noise(500, shared=0.8), ids(500), 0.95)
+    assert score_threshold(noise(500), ids(500), 0.95) == 0.95
+    assert (
+        0.98
+        < score_threshold(noise(500, shared=0.75), ids(500), 0.95)
+        < score_threshold(noise(500, shared=0.8), ids(500), 0.95)
+    )
     # too few to tell; and where it sets in, it does not jump
-    assert threshold(noise(50, shared=0.8), ids(50), 0.95) == 0.95
-    assert threshold(noise(52, shared=0.8), ids(52), 0.95) < 0.96
+    assert score_threshold(noise(50, shared=0.8), ids(50), 0.95) == 0.95
+    assert score_threshold(noise(52, shared=0.8), ids(52), 0.95) < 0.96
 
 
 def test_many_pictures_must_be_closer_too() -> None:
     """Beyond 100,000 with the logarithm of N: a million allows 5/6 of the distance, in steps of 12 %."""
-    many = Chosen(noise(500), np.arange(1_000_000) % 500)
-    assert threshold(many, [f"{number:07}" for number in range(1_000_000)], 0.95) == pytest.approx(0.9603, abs=1e-4)
+    many = ThumbnailSubset(noise(500), np.arange(1_000_000) % 500)
+    assert score_threshold(many, [f"{number:07}" for number in range(1_000_000)], 0.95) == pytest.approx(
+        0.9603, abs=1e-4
+    )
 
 
 def test_copies_among_the_pictures_do_not_hide_each_other() -> None:
     """A fifth of 300 pictures are there twice."""
     pictures = noise(300)
     pictures[240:] = np.clip(pictures[:60].astype(int) + 1, 0, 255)
-    assert threshold(pictures, ids(300), 0.95) == 0.95
+    assert score_threshold(pictures, ids(300), 0.95) == 0.95
 
 
 def test_no_guitar_that_goes_moves_the_threshold(tmp_path: Path) -> None:
@@ -59,11 +65,11 @@ def test_no_guitar_that_goes_moves_the_threshold(tmp_path: Path) -> None:
     write_ingest(tmp_path / "in", files)
     thumbnails = np.load(tmp_path / "in" / "thumbnails.npy")
     names = [one for _, one in sorted((file.label, hashlib.sha256(file.data).hexdigest()) for file in files)]
-    whole = threshold(thumbnails, names, 0.95)
+    whole = score_threshold(thumbnails, names, 0.95)
     assert 0.99 < whole < 0.995
     for gone in np.random.default_rng(0).choice(len(names), 20, replace=False).tolist():
         rest = np.delete(np.arange(len(names)), gone)
-        assert threshold(Chosen(thumbnails, rest), [names[row] for row in rest], 0.95) == whole
+        assert score_threshold(ThumbnailSubset(thumbnails, rest), [names[row] for row in rest], 0.95) == whole
 
 
 def another_pickup(picture: Image.Image) -> Image.Image:
@@ -127,10 +133,10 @@ def test_all_eight_orientations_of_a_photograph_are_one_group(tmp_path: Path) ->
 
 
 def test_a_stretch_of_three_per_cent_is_another_cut() -> None:
-    sizes = Sizes(np.array([[100, 100]]), np.array([[100, 100]]))
+    sizes = PairSizes(np.array([[100, 100]]), np.array([[100, 100]]))
     for zoom, possible in ((1.015, True), (1.03, False)):
         warp = np.array([[zoom, 0, 1, 0]], np.float32)
-        assert made_from_each_other(warp, sizes, slack=0.0).tolist() == [possible]
+        assert is_crop_or_resize(warp, sizes, slack=0.0).tolist() == [possible]
 
 
 def test_a_pair_that_fits_badly_as_it_was_found_is_still_laid_together() -> None:
@@ -140,7 +146,7 @@ def test_a_pair_that_fits_badly_as_it_was_found_is_still_laid_together() -> None
     one, other = (half.astype(float)[2:30, 2:30].ravel() for half in pair)
     assert 0.75 < np.corrcoef(one, other)[0, 1] < 0.9
     rows = np.array([0]), np.array([1]), np.array([False])
-    assert verify(pair, Candidates(*rows, WHOLE)).score[0] > 0.95
+    assert align_candidates(pair, *rows, WHOLE)[0][0] > 0.95
 
 
 def test_a_picture_has_at_most_five_pairs_by_features() -> None:
@@ -153,8 +159,8 @@ def test_labels_of_two_groups_are_no_conflict_once_both_are_decided(
     decided: tuple[int, ...], verdicts: set[str]
 ) -> None:
     """0 and 1 are one star, 2 and 3 another; 1 and 2 match, under two labels."""
-    four = [Item(f"{n:064x}", "aabb"[n], decided=n in decided, area=9 - n, size=1) for n in range(4)]
-    judged = judge(four, range(4), [(0, 1), (1, 2), (2, 3)], drop_copies=True, hold_conflicts=True)
+    four = [LabelledImage(f"{n:064x}", "aabb"[n], decided=n in decided, area=9 - n, size=1) for n in range(4)]
+    judged = assign_verdicts(four, range(4), [(0, 1), (1, 2), (2, 3)], drop_copies=True, hold_conflicts=True)
     assert {one.verdict for one in judged} == verdicts
 
 

@@ -12,12 +12,11 @@ import pytest
 from pipelines.core.errors import InputError
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 from pipelines.evaluate import evaluate
-from pipelines.evaluate.calibration import temper
-from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, vote, weighted_mean
-from pipelines.evaluate.members import Member, Predictions
+from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, temper, vote, weighted_mean
+from pipelines.evaluate.members import MemberPredictions, Predictions
 from pipelines.evaluate.metrics import Floats
 from pipelines.params.evaluate import Ensemble, EvaluateParams
-from pipelines.report.members import member_rows, together
+from pipelines.report.wording import ensemble_sentence, member_rows
 
 
 def of(*rows: Sequence[float]) -> Floats:
@@ -101,12 +100,12 @@ def test_extreme_probabilities_are_survived() -> None:
     assert weights[1] == pytest.approx((100 + PRIOR / 2) / (150 + PRIOR), rel=1e-3)
 
 
-def member(name: str, test: Floats, val: Floats) -> Member:
+def member(name: str, test: Floats, val: Floats) -> MemberPredictions:
     def predicted(probabilities: Floats) -> Predictions:
         image_ids = np.array([f"{i:04}" for i in range(len(probabilities))], object)
         return Predictions(image_ids, np.zeros(len(probabilities), np.int64), probabilities)
 
-    return Member(name, "label", ["a", "b"], predicted(test), predicted(val))
+    return MemberPredictions(name, "label", ["a", "b"], predicted(test), predicted(val))
 
 
 @pytest.mark.parametrize("method", ["mean", "vote", "weighted"])
@@ -320,7 +319,7 @@ def test_joined_factors_stand_beside_members_that_tell_labels(tmp_path: Path) ->
     assert metrics["ensemble"]["best_member"] == "sex × rank"
     assert metrics["ensemble"]["gain"]["accuracy"]["value"] == 0.0
     assert [row.name for row in member_rows(metrics)] == ["all together", "whole", "sex × rank", "by_sex", "by_rank"]
-    assert "2 members" in together(metrics)
+    assert "2 members" in ensemble_sentence(metrics)
 
 
 def test_a_certain_factor_does_not_make_everything_impossible(tmp_path: Path) -> None:
@@ -446,7 +445,7 @@ def test_the_gain_is_of_the_same_pictures(tmp_path: Path) -> None:
     gain = metrics["ensemble"]["gain"]["accuracy"]
     assert gain["value"] == 0.0
     assert gain["high"] == -gain["low"] < 0.25
-    assert "chance alone could explain that" in together(metrics)
+    assert "chance alone could explain that" in ensemble_sentence(metrics)
 
 
 def test_the_best_member_is_chosen_by_validation_and_not_by_the_test_set(tmp_path: Path) -> None:

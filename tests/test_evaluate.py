@@ -29,20 +29,20 @@ from pipelines.evaluate.intervals import (
 )
 from pipelines.evaluate.leaks import UNKNOWN
 from pipelines.evaluate.metrics import (
-    FIGURES,
+    METRICS,
     calibration_bins,
     confusion_counts,
     f1,
+    metric_sums,
     precision,
     recall,
     score,
-    tally,
 )
 
 
 def figures(actual: list[int], predicted: list[int], num_classes: int) -> dict[str, float]:
     scored = score(np.asarray(actual), sure_of(predicted, num_classes))
-    return {name: float(figure(tally(scored))) for name, figure in FIGURES.items()}
+    return {name: float(figure(metric_sums(scored))) for name, figure in METRICS.items()}
 
 
 def test_rows_of_the_confusion_counts_are_the_truth() -> None:
@@ -64,19 +64,19 @@ def test_a_certain_mistake_costs_much_but_not_infinitely() -> None:
 
 
 def test_no_evidence_is_nan_and_not_zero() -> None:
-    tallies = tally(score(np.array([0, 0, 1]), sure_of([0, 1, 1], 4)))
-    assert recall(tallies)[:2].tolist() == [0.5, 1.0]
-    assert np.isnan(recall(tallies)[2:]).all()
-    assert np.isnan(precision(tallies)[2:]).all()
-    assert np.isnan(f1(tallies)[2:]).all()
+    sums = metric_sums(score(np.array([0, 0, 1]), sure_of([0, 1, 1], 4)))
+    assert recall(sums)[:2].tolist() == [0.5, 1.0]
+    assert np.isnan(recall(sums)[2:]).all()
+    assert np.isnan(precision(sums)[2:]).all()
+    assert np.isnan(f1(sums)[2:]).all()
     assert figures([0, 0, 1], [0, 1, 1], 4)["balanced_accuracy"] == 0.75
 
 
 def test_a_class_without_pictures_that_is_predicted_has_precision_zero_and_no_recall() -> None:
-    tallies = tally(score(np.array([0, 0]), sure_of([0, 1], 2)))
-    assert precision(tallies)[1] == 0.0
-    assert np.isnan(recall(tallies)[1])
-    assert f1(tallies)[1] == 0.0
+    sums = metric_sums(score(np.array([0, 0]), sure_of([0, 1], 2)))
+    assert precision(sums)[1] == 0.0
+    assert np.isnan(recall(sums)[1])
+    assert f1(sums)[1] == 0.0
 
 
 def test_one_class_is_always_right() -> None:
@@ -92,24 +92,24 @@ def test_scikit_learn_agrees(num_classes: int) -> None:
     probabilities[np.arange(500), actual] += rng.random(500)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     scored, labels = score(actual, probabilities), list(range(num_classes))
-    tallies = tally(scored)
+    sums = metric_sums(scored)
     known = np.unique(actual)
     predicted = scored.predicted
     assert (
         confusion_counts(actual, predicted, num_classes).tolist()
         == peer.confusion_matrix(actual, predicted, labels=labels).tolist()
     )
-    assert FIGURES["accuracy"](tallies) == pytest.approx(peer.accuracy_score(actual, predicted))
-    assert FIGURES["balanced_accuracy"](tallies) == pytest.approx(
+    assert METRICS["accuracy"](sums) == pytest.approx(peer.accuracy_score(actual, predicted))
+    assert METRICS["balanced_accuracy"](sums) == pytest.approx(
         peer.recall_score(actual, predicted, labels=known, average="macro")
     )
-    assert FIGURES["macro_f1"](tallies) == pytest.approx(
+    assert METRICS["macro_f1"](sums) == pytest.approx(
         peer.f1_score(actual, predicted, labels=labels, average="macro", zero_division=np.nan)
     )
-    assert FIGURES["log_loss"](tallies) == pytest.approx(peer.log_loss(actual, probabilities, labels=labels))
+    assert METRICS["log_loss"](sums) == pytest.approx(peer.log_loss(actual, probabilities, labels=labels))
     for ours, theirs in ((precision, peer.precision_score), (recall, peer.recall_score), (f1, peer.f1_score)):
         expected = theirs(actual, predicted, labels=labels, average=None, zero_division=np.nan)
-        np.testing.assert_allclose(ours(tallies), expected)
+        np.testing.assert_allclose(ours(sums), expected)
 
 
 def test_calibration_bins_hold_their_upper_end() -> None:
@@ -120,7 +120,7 @@ def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy() -> N
     # four pictures at 0.75, three of them right: no gap; two at 0.95, one right: 0.45 for a third of the pictures
     actual = np.array([0, 0, 0, 1, 0, 1])
     probabilities = np.array([[0.75, 0.25]] * 4 + [[0.95, 0.05]] * 2)
-    error = FIGURES["expected_calibration_error"](tally(score(actual, probabilities)))
+    error = METRICS["expected_calibration_error"](metric_sums(score(actual, probabilities)))
     assert error == pytest.approx(0.45 * 2 / 6)
 
 

@@ -59,16 +59,24 @@ def test_an_emptied_folder_holds_nothing_of_an_earlier_run(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("stage", "packages"),
-    [("ingest", ("core", "ingest")), ("dedupe", ("core", "dedupe")), ("train", ("core", "train"))],
+    [
+        ("ingest", ("core", "images", "parallel", "ingest")),
+        ("dedupe", ("core", "dedupe")),
+        ("train", ("core", "train")),
+    ],
 )
 def test_a_changed_byte_in_any_module_of_a_stage_is_another_cache(
     tmp_path: Path, stage: str, packages: tuple[str, ...]
 ) -> None:
-    """What caches are keyed by covers all that the stage can import, a module deep in a subfolder as well."""
+    """What caches are keyed by covers all that the stage can import, a module deep in a subfolder and data as well.
+
+    Of params the values are part of the key, not the code.
+    """
     root = tmp_path / "pipelines"
     shutil.copytree(files.__file__.rpartition("/core/")[0], root, ignore=shutil.ignore_patterns("__pycache__"))
     before = files.code_digest(*packages, root=root)
-    modules = sorted(code_of(stage))
+    modules = sorted(name for name in code_of(stage) if not name.startswith("pipelines/params/"))
+    modules += [str(path.relative_to(tmp_path)) for path in (root / stage).rglob("*.json")]
     assert any(name.count("/") > 2 for name in modules)
     for name in modules:
         path = tmp_path / name

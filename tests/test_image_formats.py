@@ -1,4 +1,4 @@
-"""Every format that ingest takes: known colours after `decode`, and `sketch` telling the same of each."""
+"""Every format that ingest takes: known colours after `decode`, and `summarize` telling the same of each."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import ImageError
-from pipelines.images.decoding import Picture, Sketch, decode, sketch
+from pipelines.images.decoding import DecodedImage, ImageSummary, decode, summarize
 
 LIMIT = 1_000_000
 PATCHES = ((200, 40, 40), (40, 160, 60), (50, 60, 190), (128, 128, 128), (0, 0, 0), (255, 255, 255))
@@ -32,16 +32,16 @@ def file_of(image: Image.Image, format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def both(data: bytes) -> tuple[Picture, Sketch]:
+def both(data: bytes) -> tuple[DecodedImage, ImageSummary]:
     """What both ways to look at a file say; where they overlap they must agree."""
-    picture, found = decode(data, max_pixels=LIMIT), sketch(data, max_pixels=LIMIT, min_side=1)
+    picture, found = decode(data, max_pixels=LIMIT), summarize(data, max_pixels=LIMIT, min_side=1)
     assert picture.pixels.shape == (found.height, found.width, 3)
     assert (picture.format, picture.mode, picture.orientation, picture.num_frames) == (
         found.format, found.mode, found.orientation, found.num_frames,
     )  # fmt: skip
-    lossless = sketch(file_of(Image.fromarray(picture.pixels), "PNG"), max_pixels=LIMIT, min_side=1)
+    lossless = summarize(file_of(Image.fromarray(picture.pixels), "PNG"), max_pixels=LIMIT, min_side=1)
     assert np.abs(found.thumbnail.astype(int) - lossless.thumbnail).mean() < 2
-    assert (found.greyscale, found.detail.shape) == (lossless.greyscale, lossless.detail.shape)
+    assert (found.greyscale, found.downscaled.shape) == (lossless.greyscale, lossless.downscaled.shape)
     return picture, found
 
 
@@ -255,7 +255,7 @@ def test_twelve_bit_and_lossless_jpegs_are_refused_clearly() -> None:
         decode(bytes(twelve), max_pixels=LIMIT)
     lossless = bytearray(whole)
     lossless[whole.index(b"\xff\xc0") + 1] = 0xC3
-    for judge in (decode, lambda data, max_pixels: sketch(data, max_pixels=max_pixels, min_side=1)):
+    for judge in (decode, lambda data, max_pixels: summarize(data, max_pixels=max_pixels, min_side=1)):
         with pytest.raises(ImageError) as error:
             judge(bytes(lossless), max_pixels=LIMIT)
         assert error.value.reason in ("unsupported-format", "broken", "truncated")

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import ImageError
-from pipelines.images.decoding import Picture, Sketch, decode, sketch, upright
+from pipelines.images.decoding import DecodedImage, ImageSummary, decode, summarize, upright
 
 LIMIT = 1_000_000
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -28,11 +28,11 @@ def file_of(image: Image.Image, format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def look(data: bytes) -> Sketch:
-    return sketch(data, max_pixels=LIMIT, min_side=1)
+def look(data: bytes) -> ImageSummary:
+    return summarize(data, max_pixels=LIMIT, min_side=1)
 
 
-def see(data: bytes) -> Picture:
+def see(data: bytes) -> DecodedImage:
     return decode(data, max_pixels=LIMIT)
 
 
@@ -314,7 +314,7 @@ def test_a_jpeg_of_twelve_bits_is_refused_clearly() -> None:
 def test_a_picture_of_one_pixel_is_too_small_for_ingest(format: str) -> None:
     data = file_of(Image.new("RGB", (1, 1), RED), format)
     with pytest.raises(ImageError, match="too-small: 1 x 1 pixels; ingest.min_side is 8"):
-        sketch(data, max_pixels=LIMIT, min_side=8)
+        summarize(data, max_pixels=LIMIT, min_side=8)
     assert see(data).pixels.shape == (1, 1, 3)
 
 
@@ -395,7 +395,7 @@ def test_the_stress_set_is_refused_for_these_reasons_and_no_others(capfd: pytest
                 continue
             data = tar.extractfile(member).read()  # type: ignore[union-attr]
             try:
-                found = sketch(data, max_pixels=100_000_000, min_side=8)
+                found = summarize(data, max_pixels=100_000_000, min_side=8)
             except ImageError as error:
                 reasons[member.name.removeprefix("stress/")] = error.reason
             else:

@@ -26,12 +26,11 @@ from PIL import Image
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.images.shards import ShardReader
-from pipelines.ingest import IngestArtifact, file_reader, ingest, output, plan, visit
+from pipelines.ingest import IngestArtifact, file_reader, ingest, inspection
 from pipelines.ingest import folder as folder_source
 from pipelines.ingest import run as ingest_run
 from pipelines.ingest.labels import clean_label, printable
-from pipelines.parallel import pool as executor
-from pipelines.parallel.pool import Side, map_chunks
+from pipelines.parallel.pool import map_chunks
 from pipelines.params.ingest import IngestParams
 from pipelines.params.sources import FolderSource
 
@@ -165,122 +164,47 @@ def test_renaming_files_changes_no_shard_and_no_thumbnail(two_classes: Path) -> 
     assert before == after
 
 
-@pytest.mark.parametrize("held", [0, 1 << 26])
-def test_neither_workers_nor_the_spool_change_a_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
-) -> None:
+def test_workers_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(24):
         put(tmp_path / "pictures" / f"c{index % 3}" / f"{index}.jpg", picture(index % 20))
     put(tmp_path / "pictures" / "c0" / "broken.jpg", b"")
     whole = run(tmp_path)
-    monkeypatch.setattr(plan, "FILES_PER_CHUNK", 3)
+    monkeypatch.setattr(ingest_run, "FILES_PER_CHUNK", 3)
     monkeypatch.setattr(ingest_run, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
-    assert run(tmp_path, out="two", workers=2).bytes == whole.bytes
-    monkeypatch.setattr(output, "HELD_BYTES", held)
-    monkeypatch.setattr(visit, "INLINE_BYTES", held)
-    assert run(tmp_path, out="spooled").bytes == whole.bytes
-    assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "two/rejected.csv").read_bytes()
-
-
-def test_folders_that_other_processes_list_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for index in range(60):
-        put(tmp_path / "pictures" / f"c{index % 20:02d}" / f"{index}.jpg", picture(index % 20))
-        put(tmp_path / "pictures" / f"c{index % 20:02d}" / "deeper" / f"{index}.jpg", picture(index % 20))
-    put(tmp_path / "pictures" / "c00" / ".hidden", b"")
-    (tmp_path / "pictures" / "c01" / "link").symlink_to("nowhere")
-    whole = run(tmp_path)
-    apart = []
-    enter_apart = folder_source._enter_apart
-    monkeypatch.setattr(folder_source, "_MANY_FILES", 0)
-
-    def submit(side: Side, function: Any, argument: Any) -> Any:
-        if function is enter_apart:
-            apart.append(argument)
-        return real_submit(side, function, argument)
-
-    def start(side: Side, module: str, **more: Any) -> Any:
-        ready = real_start(side, module, **more)
-        for one in ready:
-            one.result()  # else this process might have entered every folder meanwhile
-        return ready
-
-    real_submit, real_start = Side.submit, Side.start
-    monkeypatch.setattr(Side, "submit", submit)
-    monkeypatch.setattr(Side, "start", start)
-    assert run(tmp_path, out="two", workers=2).bytes == whole.bytes
-    assert len(apart) >= 3  # given away at once; more, where this process is slow
-    assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / "two/rejected.csv").read_bytes()
-
-
-@pytest.mark.parametrize(("most", "many"), [(0, True), (5, True), (6, False)])
-def test_many_files_are_known_by_the_first_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, many: bool
-) -> None:
-    for name in ("a/0", "a/1", "b/c/2"):  # six names, with those of the folders
-        put(tmp_path / name, b"")
-    monkeypatch.setattr(folder_source, "_MANY_FILES", most)
-    assert folder_source._holds_many(str(tmp_path)) == many
-    assert not folder_source._holds_many(str(tmp_path / "gone"))
-
-
-def test_reading_ahead_changes_no_byte_and_ends_with_the_visit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for index in range(40):
-        put(tmp_path / "pictures" / f"c{index % 2}" / f"{index}.jpg", picture(index) if index % 7 else b"no picture")
-    whole = run(tmp_path)
-    read_ahead = visit._read_ahead
-    monkeypatch.setattr(visit, "BATCH_BYTES", 1000)  # a file or two at a time
-    for way in (read_ahead, visit._read):
-        monkeypatch.setattr(visit, "_read_ahead", way)
+    for workers in (2, 3):
         shutil.rmtree(tmp_path / "cache")
-        assert run(tmp_path, out="other").bytes == whole.bytes
+        assert run(tmp_path, out=str(workers), workers=workers).bytes == whole.bytes
+        assert (tmp_path / "out/rejected.csv").read_bytes() == (tmp_path / f"{workers}/rejected.csv").read_bytes()
 
-    def stop(*_: Any) -> None:
+
+def test_a_disk_that_is_full_for_the_spool_is_named(two_classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(visit, "_read_ahead", read_ahead)
-    monkeypatch.setattr(visit, "_look_at", stop)
-    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(inspection, "sharpness", full)
     num_open = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(InputError, match="No space left"):
-        run(tmp_path, out="stopped")
+        run(two_classes)
     assert len(list(Path("/proc/self/fd").iterdir())) == num_open
+    assert list((two_classes / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize(("beside", "thread"), [(set(), "read-ahead"), ({1}, "MainThread")])
-def test_who_works_beside_others_reads_for_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: set[object], thread: str
-) -> None:
-    for index in range(6):
-        put(tmp_path / "pictures" / "c" / f"{index}.jpg", picture(index))
-    readers = set()
-    read = file_reader.FolderReader._read
-
-    def watched(*arguments: Any, **more: Any) -> Any:
-        readers.add(threading.current_thread().name)
-        return read(*arguments, **more)
-
-    monkeypatch.setattr(file_reader.FolderReader, "_read", watched)
-    monkeypatch.setattr(executor, "_beside", beside)
-    run(tmp_path)
-    assert [name.rpartition("_")[0] or name for name in readers] == [thread]
-
-
-def test_threads_that_visit_large_files_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_inspect_large_files_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     formats = ("JPEG", "PNG", "TIFF", "WEBP")
     for index in range(48):
         put(tmp_path / "pictures" / f"c{index % 3}" / f"{index}", picture(index % 20, format=formats[index % 4]))
     put(tmp_path / "pictures" / "c0" / "broken.jpg", b"")
     whole = run(tmp_path)
-    monkeypatch.setattr(plan, "FILES_PER_CHUNK", 2)
-    monkeypatch.setattr(plan, "THREADS_FROM_BYTES", 0)
+    monkeypatch.setattr(ingest_run, "FILES_PER_CHUNK", 2)
+    monkeypatch.setattr(ingest_run, "THREADS_FROM_BYTES", 0)
     threads = set()
 
-    def visit_slowly(chunk: visit.Chunk) -> visit.Visited | visit.Stored:
+    def inspect_slowly(chunk: inspection.Chunk) -> inspection.Inspected:
         threads.add(threading.get_ident())
         time.sleep(0.005)
-        return visit.visit(chunk)
+        return inspection.inspect_chunk(chunk)
 
-    monkeypatch.setattr(ingest_run, "visit", visit_slowly)
+    monkeypatch.setattr(ingest_run, "inspect_chunk", inspect_slowly)
     assert run(tmp_path, out="many", workers=3).bytes == whole.bytes
     assert len(threads) == 3
     assert threading.get_ident() not in threads
@@ -298,12 +222,12 @@ def test_threads_are_for_files_known_to_be_large(tmp_path: Path) -> None:
         source = settings.sources[0]
         assert isinstance(source, FolderSource)
         listing = folder_source.list_folder(source, source="0-folder", root=tmp_path, max_file_bytes=1 << 20)
-        return plan.plan(settings, [listing], [np.arange(1)], None).threads
+        return ingest_run.plan_work(settings, [listing], [np.arange(1)], None).threads
 
-    assert not suits(plan.THREADS_FROM_BYTES - 1)
-    assert suits(plan.THREADS_FROM_BYTES)
+    assert not suits(ingest_run.THREADS_FROM_BYTES - 1)
+    assert suits(ingest_run.THREADS_FROM_BYTES)
     faces = {"margin": 0.1, "min_side": 20, "min_confidence": 0.85, "if_no_face": "center", "if_several": "largest"}
-    assert not suits(plan.THREADS_FROM_BYTES, crop={"kind": "face", **faces})
+    assert not suits(ingest_run.THREADS_FROM_BYTES, crop={"kind": "face", **faces})
 
 
 def test_equal_files_are_packed_once_a_label_and_keep_a_row_each(tmp_path: Path) -> None:
@@ -515,40 +439,13 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_reject(tmp_path: Path) ->
         read("folder")
     with pytest.raises(ImageError, match="not-a-file: a device"):
         file_reader.FolderReader("/dev", 100, False)("zero")
-    found = list(file_reader.FolderReader(str(tmp_path), 100, False).each(["gone.jpg", "pipe", "folder"]))
-    assert [getattr(one, "reason", one) for one in found] == ["unreadable", "not-a-file", "not-a-file"]
-
-
-def test_what_follows_a_large_file_may_be_anything(tmp_path: Path) -> None:
-    sizes = {"large": 50_000, "larger": 60_000, "small": 5, "empty": 0, "too-large": 70_000}
-    for name, size in sizes.items():
-        put(tmp_path / name, np.random.default_rng(size).bytes(size))
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "folder").mkdir()
-    after = ["pipe", "folder", "gone", "too-large", "empty", "larger", "small"]
-    names = [name for one in after for name in ("large", one)]
-    found = list(file_reader.FolderReader(str(tmp_path), 60_000, False).each(names))
-    refused = {"pipe": "not-a-file", "folder": "not-a-file", "gone": "unreadable", "too-large": "too-large"}
-    for name, one in zip(names, found, strict=True):
-        assert getattr(one, "reason", one) == (refused.get(name) or (tmp_path / name).read_bytes()), name
-
-
-def test_files_of_several_folders_are_read_in_turn(tmp_path: Path) -> None:
-    names = ["top", "a/0", "a/1", "a/2", "b/0", "a/3", "a/b/0", "a/b/1", "b/1", "b/2"]
-    for name in names[:-1]:
-        put(tmp_path / name, name.encode())
-    (tmp_path / "b/2").symlink_to(tmp_path / "top")
-    num_open = len(list(Path("/proc/self/fd").iterdir()))
-    reader = file_reader.FolderReader(str(tmp_path), 100, follow=False)
-    *found, link, gone, gone_too = reader.each([*names, "c/0", "c/1"])
-    assert found == [name.encode() for name in names[:-1]]
-    assert "symbolic links" in str(link)
-    assert str(gone) == str(gone_too) == "unreadable: No such file or directory"
-    assert next(file_reader.FolderReader(str(tmp_path), 100, follow=True).each(["b/2"])) == b"top"
-    stopped = reader.each(names[1:3])
-    assert [next(stopped), next(stopped)] == [b"a/0", b"a/1"]
-    del stopped
-    assert len(list(Path("/proc/self/fd").iterdir())) == num_open
+    with pytest.raises(ImageError, match="too-large: 101 bytes"):
+        read(put(tmp_path / "large", bytes(101)).name)
+    put(tmp_path / "file", b"file")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with pytest.raises(ImageError, match="symbolic links"):
+        read("link")
+    assert file_reader.FolderReader(str(tmp_path), 100, follow=True)("link") == b"file"
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, 50_000])

@@ -8,19 +8,19 @@ import pytest
 from evaluate_inputs import sure_of
 from scipy.stats import binom
 
-from pipelines.evaluate.calibration import calibrated_errors, fit_temperature, temper
+from pipelines.evaluate.ensemble import fit_temperature, temper
 from pipelines.evaluate.intervals import (
+    calibration_error_by_chance,
     effective_numbers,
-    figure_intervals,
+    metric_intervals,
     paired_interval,
     wilson_interval,
 )
 from pipelines.evaluate.metrics import (
-    FIGURES,
     Floats,
     Ints,
+    metric_of,
     score,
-    tally,
 )
 
 
@@ -36,7 +36,7 @@ def test_wilson_gives_the_textbook_interval_and_stays_within_0_and_1() -> None:
 
 
 def intervals(actual: Ints, predicted: Ints, groups: Ints, num_classes: int = 2) -> dict[str, tuple[float, float]]:
-    return figure_intervals(score(actual, sure_of(predicted.tolist(), num_classes)), groups, 0.95)
+    return metric_intervals(score(actual, sure_of(predicted.tolist(), num_classes)), groups, 0.95)
 
 
 def test_all_of_18_right_is_not_certain() -> None:
@@ -82,7 +82,7 @@ def test_the_other_figures_lie_in_their_intervals_about_as_often(
         predicted = (actual + step) % num_classes
         probabilities = np.tile(((1 - confidence) / (num_classes - 1))[:, None], num_classes)
         probabilities[np.arange(num_images), predicted] = confidence
-        found = figure_intervals(
+        found = metric_intervals(
             replace(score(actual, probabilities), predicted=predicted), np.arange(num_images), 0.95
         )
         for name, value in values.items():
@@ -149,9 +149,10 @@ def test_the_temperature_undoes_what_made_probabilities_too_sure_or_too_cautious
     assert losses[1] <= losses[0]
     if sharpness != 1.0:
         scored = score(actual, after)
-        error = float(FIGURES["expected_calibration_error"](tally(scored)))
-        range_ = calibrated_errors(scored, np.arange(3000), confidence=0.95, draws=1000, seed=0)
-        assert error <= range_.high < float(FIGURES["expected_calibration_error"](tally(score(actual, probabilities))))
+        error = metric_of("expected_calibration_error", scored)
+        range_ = calibration_error_by_chance(scored, np.arange(3000), confidence=0.95, draws=1000, seed=0)
+        before = metric_of("expected_calibration_error", score(actual, probabilities))
+        assert error <= range_.high < before
 
 
 def test_few_pictures_move_the_temperature_little_or_not_at_all() -> None:
@@ -168,8 +169,8 @@ def test_a_calibrated_model_shows_an_error_and_copies_make_it_larger() -> None:
     """Confidence .8 on N pictures: one bin, whose error is the distance of a fraction from .8, .32 / sqrt(N) in mean
     (.8 times the standard deviation)."""
     scored = score(np.zeros(100, np.int64), sure_of([0] * 100, 2, 0.8))
-    found = calibrated_errors(scored, np.arange(100), confidence=0.95, draws=1000, seed=0)
+    found = calibration_error_by_chance(scored, np.arange(100), confidence=0.95, draws=1000, seed=0)
     assert found.mean == pytest.approx(0.032, abs=0.003)
     assert found.low < found.mean < found.high == pytest.approx(1.96 * 0.04, abs=0.02)
-    copies = calibrated_errors(scored, np.repeat(np.arange(25), 4), confidence=0.95, draws=1000, seed=0)
+    copies = calibration_error_by_chance(scored, np.repeat(np.arange(25), 4), confidence=0.95, draws=1000, seed=0)
     assert copies.mean == pytest.approx(0.064, abs=0.006)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.errors import InputError
-from pipelines.core.layout import WRITERS, Layout, repro_of
+from pipelines.core.layout import OUTPUTS, Layout, repro_of
 from pipelines.core.tables import SPLITS, read_classes, read_table
 from pipelines.params import load_params
 from pipelines.params.command import check_project, run_stage
@@ -148,7 +148,7 @@ def test_a_broken_table_names_the_file_and_the_remedy(tmp_path: Path) -> None:
 
 def test_the_stages_that_write_are_those_of_dvc_yaml() -> None:
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    assert all(f"\n  {name}:\n" in text for name in WRITERS)
+    assert all(f"\n  {name}:\n" in text for name in OUTPUTS)
 
 
 # before the first stage -------------------------------------------------------------------------

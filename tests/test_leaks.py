@@ -11,7 +11,7 @@ from evaluate_inputs import PARAMS, run, schema_of, write_features, write_index,
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, FEATURES, read_table, write_table
 from pipelines.evaluate import leaks
-from pipelines.evaluate.leaks import Probe, divisions, leak_premium
+from pipelines.evaluate.leaks import RidgeProbe, leak_premium, naive_and_group_folds
 from pipelines.evaluate.members import read_index as read_packed
 from pipelines.evaluate.suspects import find_suspects
 
@@ -93,7 +93,7 @@ def test_both_ways_of_solving_agree_with_scikit_learn() -> None:
     actual = rng.integers(4, size=90)
     for num_features in (20, 200):  # fewer than files, and more
         features = rng.normal(size=(90, num_features)) + actual[:, None] * 0.3
-        probe = Probe(features, actual, 4)
+        probe = RidgeProbe(features, actual, 4)
         rows = (features - features.mean(axis=0)) / features.std(axis=0)
         right = np.zeros(90)
         for k in range(5):
@@ -108,7 +108,7 @@ def test_both_ways_of_solving_agree_with_scikit_learn() -> None:
 
 def test_divisions_differ_in_further_files_of_groups_alone() -> None:
     group = np.repeat(np.arange(40), np.arange(40) % 4 + 1)
-    by_file, by_group = divisions(group, np.random.default_rng(0))
+    by_file, by_group = naive_and_group_folds(group, np.random.default_rng(0))
     first = np.unique(group, return_index=True)[1]
     assert (by_file[first] == by_group[first]).all()
     assert all(len(set(by_group[group == g].tolist())) == 1 for g in range(40))

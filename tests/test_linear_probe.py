@@ -31,13 +31,13 @@ from pipelines.features.backbones import (
     rename_packaged,
 )
 from pipelines.params.recipes import Recipe, SgdHead, TtaView
-from pipelines.train import TrainArtifact, linear_probe, load_member, probe
+from pipelines.train import TrainArtifact, job, linear_probe, load_member
+from pipelines.train.device import has_bfloat16
+from pipelines.train.job import HISTORY_HEADER
 from pipelines.train.linear_probe import FittedHead, ProbeData, fit_by_sgd
 from pipelines.train.logistic import LinearHead, fit_heads, mean_probabilities
 from pipelines.train.member import FrozenClassifier, read_info
-from pipelines.train.precision import has_bfloat16
-from pipelines.train.run import HISTORY_HEADER
-from pipelines.train.views import view
+from pipelines.train.tta import view
 
 LOGISTIC: dict[str, Any] = {"kind": "logistic_regression", "Cs": [0.01, 1.0]}
 SGD: dict[str, Any] = {"kind": "sgd", "learning_rate": 0.01, "weight_decay": 0.01, "epochs": 3, "batch_size": 8}
@@ -584,8 +584,8 @@ def test_backbones_of_other_scales_are_fed_their_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": None}, "a linear probe has one of model and models"),
-        ({"models": ["tf_efficientnet_lite1"]}, "a linear probe has one of model and models"),
+        ({"model": None}, "a linear probe has either model or models"),
+        ({"models": ["tf_efficientnet_lite1"]}, "a linear probe has either model or models"),
         ({"model": None, "models": ["resnet18", "resnet18"]}, "one stands there twice"),
         (
             {"model": None, "models": ["resnet18"], "weights": {"kind": "member", "member": "a"}},
@@ -620,10 +620,10 @@ def test_features_are_those_of_every_packed_picture_in_both_views(tmp_path: Path
 
 def test_of_a_large_set_whole_groups_leave_features(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = [f"group {i // 3}" for i in range(60)]
-    assert probe.probe_rows(groups).tolist() == list(range(60))
-    monkeypatch.setattr(probe, "MAX_PICTURES", 20)
-    rows = probe.probe_rows(groups)
+    assert job.exported_rows(groups).tolist() == list(range(60))
+    monkeypatch.setattr(job, "MAX_EXPORTED", 20)
+    rows = job.exported_rows(groups)
     assert rows.tolist() == sorted(rows)
     assert len(rows) == 18
     assert all(sum(groups[row] == name for row in rows) == 3 for name in {groups[row] for row in rows})
-    assert probe.probe_rows(["one"] * 21).tolist() == []
+    assert job.exported_rows(["one"] * 21).tolist() == []

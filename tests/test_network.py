@@ -35,10 +35,10 @@ from train_inputs import (
 
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import PREDICTIONS, read_classes, read_target, write_table
-from pipelines.train import epochs, feeding, load_member, processes, steps, train
-from pipelines.train.feeding import StreamedFeed
+from pipelines.train import data_loader, load_member, loop, processes, train
+from pipelines.train.data_loader import StreamingLoader
 from pipelines.train.member import read_info
-from pipelines.train.processes import Processes
+from pipelines.train.processes import ProcessGroup
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -169,13 +169,13 @@ def test_streamed_packs_give_the_bytes_of_resident_ones(tmp_path: Path, monkeypa
     run(tmp_path, packs)
     resident = written(tmp_path)
     streamed = []
-    plain = StreamedFeed.batches
+    plain = StreamingLoader.batches
 
-    def spied(feed: StreamedFeed, parts: Any) -> Any:
+    def spied(feed: StreamingLoader, parts: Any) -> Any:
         streamed.append(len(parts))
         return plain(feed, parts)
 
-    monkeypatch.setattr(StreamedFeed, "batches", spied)
+    monkeypatch.setattr(StreamingLoader, "batches", spied)
     run(tmp_path, packs, max_device_cache_bytes=0)
     assert written(tmp_path) == resident
     assert streamed
@@ -189,8 +189,8 @@ def test_packs_of_the_recipes_size_are_read_as_they_lie(tmp_path: Path, monkeypa
     def refused(*_: Any) -> None:
         raise AssertionError("pictures were copied into memory, or streamed")
 
-    monkeypatch.setattr(feeding, "read_resized", refused)
-    monkeypatch.setattr(StreamedFeed, "batches", refused)
+    monkeypatch.setattr(data_loader, "read_resized", refused)
+    monkeypatch.setattr(StreamingLoader, "batches", refused)
     run(tmp_path, packs)
     assert written(tmp_path) == streamed
 
@@ -200,7 +200,7 @@ def test_an_error_while_streaming_reaches_the_run(tmp_path: Path, monkeypatch: p
         raise InputError("the disk is gone")
 
     packs = small_packs(tmp_path / "packs")
-    monkeypatch.setattr(feeding, "resize", broken)
+    monkeypatch.setattr(data_loader, "resize", broken)
     with pytest.raises(InputError, match="the disk is gone"):
         run(tmp_path, packs, max_device_cache_bytes=0)
 
@@ -223,14 +223,14 @@ def test_running_out_of_memory_computes_batches_in_parts(
     made = recipe(model={"kind": "mlp", "hidden_sizes": [16]}, dropout=0.0, optimizer=SGD)
     run(tmp_path, packs, made)
     whole = history(tmp_path)
-    plain = steps._learn
+    plain = loop.forward_loss
 
-    def hungry(trained: nn.Module, lesson: Any, pixels: torch.Tensor, *others: Any, **named: Any) -> Any:
-        if len(pixels) > 3:
+    def hungry(model: nn.Module, context: Any, batch: Any, **named: Any) -> Any:
+        if len(batch.pixels) > 3:
             raise torch.OutOfMemoryError("out of memory")
-        return plain(trained, lesson, pixels, *others, **named)
+        return plain(model, context, batch, **named)
 
-    monkeypatch.setattr(steps, "_learn", hungry)
+    monkeypatch.setattr(loop, "forward_loss", hungry)
     run(tmp_path, packs, made)
     assert "out of memory; batches of 8 are computed in 2 parts from here on" in capsys.readouterr().out
     assert read_info(model(tmp_path))["grad_accum_steps"] == 2
@@ -242,7 +242,7 @@ def test_memory_too_small_for_a_single_picture_is_an_error(tmp_path: Path, monke
     def starving(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(steps, "_learn", starving)
+    monkeypatch.setattr(loop, "forward_loss", starving)
     with pytest.raises(
         TrainingError, match=r"cpu has no memory for \d pictures of 16 px in \d parts: lower image_size"
     ):
@@ -271,16 +271,16 @@ def test_no_part_holds_one_picture_where_batch_norms_learn(
 
 
 def test_parts_are_halved_for_memory_down_to_two_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = steps._learn
+    plain = loop.forward_loss
     seen: list[int] = []
 
-    def hungry(trained: nn.Module, lesson: Any, pixels: torch.Tensor, *others: Any, **named: Any) -> Any:
-        if len(pixels) > limit:
+    def hungry(model: nn.Module, context: Any, batch: Any, **named: Any) -> Any:
+        if len(batch.pixels) > limit:
             raise torch.OutOfMemoryError("out of memory")
-        seen.append(len(pixels))
-        return plain(trained, lesson, pixels, *others, **named)
+        seen.append(len(batch.pixels))
+        return plain(model, context, batch, **named)
 
-    monkeypatch.setattr(steps, "_learn", hungry)
+    monkeypatch.setattr(loop, "forward_loss", hungry)
     packs, limit = small_packs(tmp_path / "packs", num_train=10), 3
     run(tmp_path, packs, recipe(**SMALL_RESNET, batch_size=5))
     assert set(seen) == {2, 3}
@@ -327,19 +327,19 @@ def test_parts_on_several_devices_are_counted_too() -> None:
 def test_without_batch_norms_that_learn_steps_of_one_picture_are_taken(
     tmp_path: Path, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = steps._learn
+    plain = loop.forward_loss
     seen: list[int] = []
 
-    def watched(trained: nn.Module, lesson: Any, pixels: torch.Tensor, *others: Any, **named: Any) -> Any:
-        seen.append(len(pixels))
-        return plain(trained, lesson, pixels, *others, **named)
+    def watched(model: nn.Module, context: Any, batch: Any, **named: Any) -> Any:
+        seen.append(len(batch.pixels))
+        return plain(model, context, batch, **named)
 
     packs = small_packs(tmp_path / "packs", size=made["image_size"], num_train=6)
     if made["tuning"] != "scratch":
         run(tmp_path, packs, recipe(epochs=1), member="a")
         (tmp_path / "members").mkdir()
         (tmp_path / "out").rename(tmp_path / "members" / "a-0")
-    monkeypatch.setattr(steps, "_learn", watched)
+    monkeypatch.setattr(loop, "forward_loss", watched)
     run(tmp_path, packs, {**made, "epochs": 1}, others={"a": recipe()} if made["tuning"] != "scratch" else None)
     assert set(seen) == {1}
 
@@ -420,14 +420,14 @@ def test_a_killed_run_continues_to_the_same_bytes(
         made = {**made, "weights": weights, "layer_decay": 0.8, "freeze_norms": False}
     run(tmp_path, packs, made)
     unbroken = written(tmp_path)
-    plain = steps.train_epoch
+    plain = loop.train_epoch
 
     def killed(state: Any, *others: Any, **named: Any) -> Any:
         if state.epoch > last:
             raise KeyboardInterrupt
         return plain(state, *others, **named)
 
-    monkeypatch.setattr(epochs, "train_epoch", killed)
+    monkeypatch.setattr(loop, "train_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, packs, made)
     assert written(tmp_path) == unbroken  # the old result stands until a new one is whole
@@ -447,14 +447,14 @@ def test_a_process_that_is_killed_continues(tmp_path: Path) -> None:
     unbroken = written(tmp_path)
     shutil.rmtree(tmp_path / "out")
     script = (
-        "import os, signal, sys; from pathlib import Path; import json; from pipelines.train import steps\n"
+        "import os, signal, sys; from pathlib import Path; import json; from pipelines.train import loop\n"
         "from train_inputs import run\n"
-        "plain, count = steps._step, [0]\n"
+        "plain, count = loop.train_step, [0]\n"
         "def step(*a, **k):\n"
         "    count[0] += 1\n"
         "    if count[0] == 20: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return plain(*a, **k)\n"
-        "steps._step = step\n"
+        "loop.train_step = step\n"
         f"run(Path({str(tmp_path)!r}), Path({str(packs)!r}), json.loads({json.dumps(made)!r}))\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
@@ -524,13 +524,13 @@ def test_the_head_learns_first_then_all(tmp_path: Path, monkeypatch: pytest.Monk
     packs = small_packs(tmp_path / "packs")
     weights = file_weights(tmp_path, packs)
     learning = []
-    plain = steps.train_epoch
+    plain = loop.train_epoch
 
     def spied(state: Any, *others: Any, **named: Any) -> Any:
         learning.append(sum(p.requires_grad for p in state.module.parameters()))
         return plain(state, *others, **named)
 
-    monkeypatch.setattr(epochs, "train_epoch", spied)
+    monkeypatch.setattr(loop, "train_epoch", spied)
     run(tmp_path, packs, pretrained("linear_then_finetune", weights, epochs=4, head_epochs=2, head_learning_rate=0.01))
     assert learning[0] == learning[1] == 2  # weight and bias of the head
     assert learning[2] == learning[3] > 20
@@ -714,7 +714,7 @@ def two_processes(root: Path, packs: Path, made: dict[str, Any]) -> str:
 
 def test_more_processes_than_the_params_say_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable of torchrun's, left over from elsewhere, changes no result."""
-    monkeypatch.setattr(processes, "joined", lambda device: nullcontext((Processes(0, 2), device)))
+    monkeypatch.setattr(processes, "join_group", lambda device: nullcontext((ProcessGroup(0, 2), device)))
     with pytest.raises(InputError, match="torchrun started 2 processes, but train.num_devices is 1"):
         run(tmp_path, small_packs(tmp_path / "packs"))
 
@@ -753,7 +753,7 @@ def test_layers_without_repeatable_arithmetic_are_said(tmp_path: Path, monkeypat
     def irregular(*_: Any, **__: Any) -> Any:
         raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation")
 
-    monkeypatch.setattr(epochs, "train_epoch", irregular)
+    monkeypatch.setattr(loop, "train_epoch", irregular)
     with pytest.raises(TrainingError, match=r"no repeatable arithmetic on cpu .* set train.deterministic: false"):
         run(tmp_path, small_packs(tmp_path / "packs"))
 

@@ -443,7 +443,7 @@ def test_a_recipe_begins_with_its_base_and_one_of_a_built_in_name_with_that(tmp_
 @pytest.mark.parametrize(
     ("base", "says"),
     [
-        ("finetnue", "train.recipes.mine.base = 'finetnue': there are linear_probe, finet"),
+        ("finetnue", "train.recipes.mine.base = 'finetnue': there are linear_probe, linear_probe_large, fi"),
         ("theirs", "ends nowhere"),
     ],
 )

@@ -17,17 +17,15 @@ from report_inputs import ROOT, Fabricated, drawn_picture, fabricate
 
 from pipelines.core.errors import InputError, count
 from pipelines.core.tables import DEDUPED, read_table
-from pipelines.report.confusion import Pair, confused_pairs, matrix_cells, order_classes, shade
+from pipelines.report.confusion import ConfusedPair, confused_pairs, draw_heatmap, matrix_cells, order_classes, shade
 from pipelines.report.credits import NUM_CREDITS, safe_link
-from pipelines.report.curves import curve_svg
-from pipelines.report.duplicates import find_duplicates, said
-from pipelines.report.galleries import csv_line
-from pipelines.report.heatmap import draw_heatmap
-from pipelines.report.inputs import Row
-from pipelines.report.members import together
+from pipelines.report.data_card import find_duplicates
+from pipelines.report.galleries import decision
+from pipelines.report.inputs import CsvRow
+from pipelines.report.page import curve_svg
 from pipelines.report.split_card import premium_sentence
 from pipelines.report.summary import escape
-from pipelines.report.wording import headline, listed, percent, percent_range, worst_class
+from pipelines.report.wording import ensemble_sentence, headline, listed, percent, percent_range, worst_class
 
 SECTIONS = [
     "summary",
@@ -407,7 +405,7 @@ def test_classes_that_are_confused_stand_together() -> None:
 
 def test_pairs_count_both_ways_and_the_worst_comes_first() -> None:
     counts = np.array([[5, 1, 0], [2, 5, 4], [0, 0, 9]])
-    assert confused_pairs(counts) == [Pair(1, 2, 4, 0), Pair(0, 1, 1, 2)]
+    assert confused_pairs(counts) == [ConfusedPair(1, 2, 4, 0), ConfusedPair(0, 1, 1, 2)]
     assert confused_pairs(np.diag([1, 2])) == []
 
 
@@ -479,8 +477,8 @@ def test_members_are_told_alone_and_together(page: Page, guitars: Fabricated) ->
         "| Member",
         "| ---",
         "| all together",
-        "| lite0\\_frozen",
-        "| resnet18\\_scratch",
+        "| linear\\_probe",
+        "| scratch",
     ]
     assert rows[3][2] == percent(metrics["members"]["linear_probe"]["accuracy"]["value"])
     assert rows[3][-1] == f"{percent(0.5)} |"
@@ -510,7 +508,7 @@ def member_metrics(value: float, low: float, high: float) -> dict[str, Any]:
     ],
 )
 def test_a_gain_is_one_only_where_its_interval_says_so(gain: tuple[float, float, float], said: str) -> None:
-    sentence = together(member_metrics(*gain))
+    sentence = ensemble_sentence(member_metrics(*gain))
     assert sentence.startswith("Together, by their votes, 3 members tell 90.0")
     assert sentence.endswith(said)
 
@@ -544,7 +542,7 @@ def test_numbers_read_well() -> None:
 
 
 def test_decision_lines_are_quoted_and_markdown_is_escaped() -> None:
-    assert csv_line("ab", "Les Paul, gold", 'says "no"') == 'ab,"Les Paul, gold","says ""no"""'
+    assert decision("ab", "Les Paul, gold", 'says "no"') == 'ab,"Les Paul, gold","says ""no"""'
     assert escape("a|b <i> *c*\n_d_") == r"a\|b &lt;i&gt; \*c\* \_d\_"
 
 
@@ -673,7 +671,7 @@ def test_a_missing_audit_is_named(tmp_path: Path) -> None:
         made.report()
 
 
-def pair(kind: str, verdict: str, image_a: str = "a") -> Row:
+def pair(kind: str, verdict: str, image_a: str = "a") -> CsvRow:
     return {"image_a": image_a, "image_b": "b", "kind": kind, "score": "0.9", "verdict": verdict}
 
 
@@ -699,7 +697,7 @@ def test_pictures_of_a_reference_set_are_counted_once() -> None:
         {},
     )  # fmt: skip
     assert found.copies == found.kept == []
-    assert [said(one) for one in found.references] == [
+    assert [str(one) for one in found.references] == [
         "1 picture is in last month too; 1 was left out.",
         "1 picture is in shop in town too; it stays.",
     ]

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from pipelines.core.errors import ImageError
 from pipelines.images.decoding import decode
-from pipelines.ingest.sample import CLASSES, LOOK_ALIKES, Planted, list_sample, planted, write_truth
-from pipelines.ingest.sample.names import file_index, file_name
-from pipelines.ingest.sample.picture import draw, draw_pixels
+from pipelines.ingest.sample import CLASSES, PlantedFlaw, list_sample, planted, write_truth
+from pipelines.ingest.sample.dice import file_index, file_name
+from pipelines.ingest.sample.files import draw, draw_pixels
+from pipelines.ingest.sample.models import catalogue
 from pipelines.params.sources import SampleFlaws, SampleSource
 
 NO_FLAWS = dict.fromkeys(SampleFlaws.model_fields, 0)
@@ -52,7 +53,7 @@ def pixels(data: bytes) -> npt.NDArray[np.uint8]:
     return decode(data, max_pixels=10**7).pixels
 
 
-def rows(params: SampleSource, flaw: str) -> list[Planted]:
+def rows(params: SampleSource, flaw: str) -> list[PlantedFlaw]:
     return [row for row in planted(params) if row.flaw == flaw]
 
 
@@ -66,6 +67,7 @@ def test_every_class_has_its_count_and_paths_are_sorted() -> None:
     listing = list_sample(sample(images=4), source="0-sample")
     assert listing.source == "0-sample"
     assert Counter(listing.labels) == dict.fromkeys(CLASSES, 4)
+    assert tuple(sorted(catalogue().models)) == CLASSES
     assert len(CLASSES) == 13
     assert listing.paths == sorted(set(listing.paths))
     assert [path.split("/")[0] for path in listing.paths] == listing.labels
@@ -187,7 +189,7 @@ def test_conflicts_lie_under_both_labels_half_of_them_byte_for_byte() -> None:
     for row in conflicts:
         label = row.source_path.split("/")[0]
         assert row.original_path.split("/")[0] == row.true_label != label
-        assert label in [name for name, _ in LOOK_ALIKES[row.true_label]]
+        assert label in [name for name, _ in catalogue().look_alikes[row.true_label]]
         assert likeness(pixels(read(row.source_path)), pixels(read(row.original_path))) > 0.97
 
 
@@ -198,7 +200,7 @@ def test_wrong_labels_show_a_look_alike_that_is_filed_nowhere_else() -> None:
     times = Counter(digest(listing.read(path)) for path in listing.paths if path not in broken)
     for row in rows(params, "wrong_label"):
         label = row.source_path.split("/")[0]
-        assert label in [name for name, _ in LOOK_ALIKES[row.true_label]]
+        assert label in [name for name, _ in catalogue().look_alikes[row.true_label]]
         assert times[digest(listing.read(row.source_path))] == 1
         assert row.original_path == ""
 

@@ -23,7 +23,7 @@ from pipelines.core import tables
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.images.shards import ShardReader
-from pipelines.ingest import base, changes, file_reader, ingest, output, snapshots, visit
+from pipelines.ingest import changes, file_reader, incremental, ingest, inspection, output, snapshots
 from pipelines.ingest import stage as ingest_stage
 from pipelines.ingest.listing import Listing, Origin, Reject
 from pipelines.params.ingest import IngestParams
@@ -114,7 +114,7 @@ def test_a_run_with_nothing_changed_opens_no_file_and_gives_the_same_bytes(
     def refuse(*_: Any) -> bytes:
         raise AssertionError("a file is read")
 
-    monkeypatch.setattr(file_reader.FolderReader, "_read", refuse)
+    monkeypatch.setattr(file_reader.FolderReader, "__call__", refuse)
     assert digests(run(pictures)) == first
     assert digests(run(pictures, snapshot="2")) == first
     assert opened == []
@@ -204,7 +204,7 @@ def test_many_generations_differ_from_one_run_in_nothing_but_the_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_group: int
 ) -> None:
     monkeypatch.setattr(tables, "ROW_GROUP", row_group)
-    monkeypatch.setattr(base, "ROW_GROUP", row_group)
+    monkeypatch.setattr(incremental, "ROW_GROUP", row_group)
     monkeypatch.setattr(output, "_BLOCK_ROWS", row_group)
     random = np.random.default_rng(0)
     for generation in range(8):
@@ -552,7 +552,7 @@ def test_records_are_those_of_this_run(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_other_rejects_while_listing_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed(monkeypatch, tmp_path, stamps=STAMPS)
-    monkeypatch.setattr(visit, "sketch", None)  # nothing is decoded
+    monkeypatch.setattr(inspection, "summarize", None)  # nothing is decoded
     files = {f"http://host/{index}": picture(index) for index in range(4)}
     listing = Listing(
         "0-folder", sorted(files), ["cat"] * 4, Stored(files, []), [Reject("0-folder", "x", "", "hidden", "y")],
@@ -636,7 +636,7 @@ def lock(root: Path, out: Path, settings: IngestParams) -> None:
         listed.append({"md5": digest, "relpath": path.name})
     put(objects / "ab" / "cdef.dir", json.dumps(listed).encode())
     stage = {
-        "params": {"params.yaml": {"ingest": settings.model_dump(mode="json")}},
+        "params": {"data/params.yaml": {"ingest": settings.model_dump(mode="json")}},
         "outs": [{"path": "data/ingest", "md5": "abcdef.dir"}],
     }
     put(root / "dvc.lock", json.dumps({"stages": {"ingest": stage}}).encode())  # JSON is YAML

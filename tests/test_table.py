@@ -506,7 +506,7 @@ from hashlib import sha256
 from pathlib import Path
 from pipelines.params.ingest import IngestParams
 from pipelines.ingest.listing import Place
-from pipelines.ingest.table.rows import read_rows
+from pipelines.ingest.table.formats import read_rows
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 path = Path({str(tmp_path / "a.csv")!r})
 print(sum(1 for _ in read_rows(path, "csv", ["image", "label"], "a.csv")))

@@ -3,7 +3,6 @@
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -50,13 +49,6 @@ def test_dictionaries_are_for_texts_that_repeat(tmp_path: Path) -> None:
     group = pq.ParquetFile(tmp_path / "table").metadata.row_group(0)
     found = {group.column(i).path_in_schema: "RLE_DICTIONARY" in group.column(i).encodings for i in range(4)}
     assert found == {"image_id": False, "label": True, "brightness": False, "url": False}
-
-
-@pytest.mark.parametrize("kind", ["int8", "int32", "int64", "float32", "float64", "bool"])
-def test_numbers_are_those_of_arrow(kind: str) -> None:
-    values = np.random.default_rng(1).integers(0, 2, (19, 3)).astype(kind)
-    for some in (values[:, 1], values[3:17, 0], values[:0, 0], values[0]):
-        assert tables.numbers(some).equals(pa.array(some))
 
 
 def test_after_an_error_nothing_is_left_and_nothing_complains(tmp_path: Path) -> None:

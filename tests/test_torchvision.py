@@ -21,12 +21,10 @@ from test_ingest import Result, params, picture, put, run
 
 from pipelines.core.errors import InputError
 from pipelines.images.shards import ShardReader
-from pipelines.ingest import plan as ingest_plan
 from pipelines.ingest import run as ingest_run
 from pipelines.ingest.listing import Place
 from pipelines.ingest.sources import list_source
-from pipelines.ingest.torchvision_data.catalogue import ARRAYS, FILES
-from pipelines.ingest.torchvision_data.opening import given_subset
+from pipelines.ingest.torchvision_data.datasets import ARRAYS, FILES, given_subset
 from pipelines.parallel.pool import map_chunks
 from pipelines.params.ingest import IngestParams
 
@@ -467,7 +465,7 @@ def test_workers_read_pixels_without_torchvision(tmp_path: Path, monkeypatch: py
     put_mnist(tmp_path / "sets/KMNIST", train=[0, 1, 2], test=[9])
     whole = run(tmp_path, settings("KMNIST", "train"))
     shutil.rmtree(tmp_path / "cache" / "snapshots")  # nothing is taken over
-    monkeypatch.setattr(ingest_plan, "FILES_PER_CHUNK", 1)
+    monkeypatch.setattr(ingest_run, "FILES_PER_CHUNK", 1)
     monkeypatch.setattr(ingest_run, "map_chunks", functools.partial(map_chunks, pool_pays_seconds=0.0))
     assert run(tmp_path, settings("KMNIST", "train"), out="two", workers=2).bytes == whole.bytes
     own = settings("KMNIST", "train")

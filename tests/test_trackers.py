@@ -17,11 +17,11 @@ import pytest
 from train_inputs import history, run, small_packs, written
 
 from pipelines.core.errors import InputError
-from pipelines.train import epochs, steps, trackers
-from pipelines.train.mistakes import most_confident_mistakes
-from pipelines.train.trackers import Tracker, Wrong, open_trackers
-from pipelines.train.trackers.base import flatten
-from pipelines.train.trackers.sheet import LINE, SIDE, listing, sheet
+from pipelines.train import loop, tracker_backends
+from pipelines.train.tracker_backends import SHEET_LINE as LINE
+from pipelines.train.tracker_backends import SHEET_TILE as TILE
+from pipelines.train.tracker_backends import Misclassified, captions, contact_sheet, flatten
+from pipelines.train.trackers import Tracker, most_confident_mistakes, open_trackers
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("dvclive", "wandb", "mlflow", "tensorboard")
@@ -43,9 +43,9 @@ def _nobody_is_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def wrong(count: int = 2) -> list[Wrong]:
+def wrong(count: int = 2) -> list[Misclassified]:
     return [
-        Wrong(f"{i:064x}", np.full((32, 32, 3), 40 * (i % 6), np.uint8), "SG", "Les Paul", 0.99 - i / 100)
+        Misclassified(f"{i:064x}", np.full((32, 32, 3), 40 * (i % 6), np.uint8), "SG", "Les Paul", 0.99 - i / 100)
         for i in range(count)
     ]
 
@@ -58,7 +58,7 @@ def opened(kinds: Sequence[str], folder: Path, *, key: str = "m-0-abc", done: in
 def tell(tracker: Tracker, epochs: Sequence[int]) -> None:
     """Losses 1/epoch, and two mistakes each."""
     for number in epochs:
-        tracker.epoch(number, {**FIGURES, "val_loss": 1 / number}, wrong)
+        tracker.log_epoch(number, {**FIGURES, "val_loss": 1 / number}, wrong)
 
 
 # reading back ------------------------------------------------------------------------------
@@ -216,8 +216,8 @@ def test_tensorboard_keeps_settings_result_and_pictures(kind: str, tmp_path: Pat
     events = steps_of_tensorboard(tmp_path)
     assert [(event.step, event.value) for event in events.Scalars("result/best_epoch")] == [(2, 2.0)]
     assert [(event.step, event.width, event.height) for event in events.Images("wrong")] == [
-        (1, 2 * SIDE, SIDE + 2 * LINE),
-        (2, 2 * SIDE, SIDE + 2 * LINE),
+        (1, 2 * TILE, TILE + 2 * LINE),
+        (2, 2 * TILE, TILE + 2 * LINE),
     ]
     texts = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in events.Tags()["tensors"]}
     assert '"learning_rate": 0.5' in texts["settings/text_summary"]
@@ -291,17 +291,17 @@ def test_a_tracker_that_begins_in_the_middle_of_a_training_is_told_its_past(kind
 
 
 def test_without_trackers_nothing_is_asked_for_or_written(tmp_path: Path) -> None:
-    def never() -> Sequence[Wrong]:
+    def never() -> Sequence[Misclassified]:
         raise AssertionError
 
     with opened([], tmp_path) as tracker:
-        tracker.epoch(1, FIGURES, never)
+        tracker.log_epoch(1, FIGURES, never)
         tracker.finish(FIGURES)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_training_without_trackers_imports_none_of_them() -> None:
-    look = f"import sys, pipelines.train.network; print(*[m for m in {KINDS} if m in sys.modules])"
+    look = f"import sys, pipelines.train.train_network; print(*[m for m in {KINDS} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
 
@@ -324,9 +324,9 @@ class Fake:
     def __init__(self, *, fails_at: int = 99, last: int = 0) -> None:
         self.told: list[tuple[int, int]] = []
         self.closed: list[Mapping[str, float] | None] = []
-        self.last, self._fails_at = last, fails_at
+        self.last_epoch, self._fails_at = last, fails_at
 
-    def epoch(self, number: int, _figures: Mapping[str, float], mistakes: Sequence[Wrong]) -> None:
+    def log_epoch(self, number: int, _figures: Mapping[str, float], mistakes: Sequence[Misclassified]) -> None:
         if number == self._fails_at:
             raise ConnectionResetError("the service is gone")
         self.told.append((number, len(mistakes)))
@@ -340,17 +340,16 @@ class Fake:
 def faked(monkeypatch: pytest.MonkeyPatch, **kinds: Fake | Exception) -> None:
     """Put fakes in the place of trackers; an exception is raised on opening."""
 
-    def load(name: str) -> Any:
-        fake = kinds[name.rpartition(".")[2]]
-
-        def open_run(_start: object) -> Fake:
+    def backend(fake: Fake | Exception) -> Any:
+        def open_run(_run: object) -> Fake:
             if isinstance(fake, Exception):
                 raise fake
             return fake
 
-        return SimpleNamespace(open_run=open_run, failures=lambda: (KeyError,))
+        open_run.failures = lambda: (KeyError,)  # type: ignore[attr-defined]
+        return open_run
 
-    monkeypatch.setattr(trackers, "importlib", SimpleNamespace(import_module=load, util=importlib.util))
+    monkeypatch.setattr(tracker_backends, "BACKENDS", {kind: backend(fake) for kind, fake in kinds.items()})
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
 
 
@@ -396,7 +395,7 @@ def test_an_error_of_the_programs_own_is_not_taken_for_a_trackers(
     fake = Fake()
     faked(monkeypatch, wandb=fake)
     with pytest.raises(ZeroDivisionError), opened(["wandb"], tmp_path) as tracker:
-        tracker.epoch(1, FIGURES, lambda: [wrong()[1 // 0]])
+        tracker.log_epoch(1, FIGURES, lambda: [wrong()[1 // 0]])
     assert fake.closed == [None]
 
 
@@ -405,7 +404,7 @@ def test_an_epoch_that_a_tracker_has_is_not_told_again_and_sixteen_pictures_are_
 ) -> None:
     asked = []
 
-    def many() -> list[Wrong]:
+    def many() -> list[Misclassified]:
         asked.append(1)
         return wrong(20)
 
@@ -413,7 +412,7 @@ def test_an_epoch_that_a_tracker_has_is_not_told_again_and_sixteen_pictures_are_
     faked(monkeypatch, wandb=ahead, mlflow=behind)
     with opened(["wandb", "mlflow"], tmp_path) as tracker:
         for number in (1, 2, 3):
-            tracker.epoch(number, FIGURES, many)
+            tracker.log_epoch(number, FIGURES, many)
     assert ahead.told == [(3, 16)]
     assert behind.told == [(2, 16), (3, 16)]
     assert len(asked) == 2
@@ -429,14 +428,14 @@ def test_a_training_that_is_killed_and_continued_is_tracked_whole_and_its_result
     packs = small_packs(tmp_path / "packs")
     run(tmp_path / "plain", packs)
     root = tmp_path / "tracked"
-    real = steps.train_epoch
+    real = loop.train_epoch
 
     def killed(state: Any, *rest: Any, **more: Any) -> Any:
         if state.epoch == 2:
             raise KeyboardInterrupt
         return real(state, *rest, **more)
 
-    monkeypatch.setattr(epochs, "train_epoch", killed)
+    monkeypatch.setattr(loop, "train_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         run(root, packs, trackers=[kind])
     monkeypatch.undo()
@@ -469,23 +468,23 @@ def test_the_most_confident_mistakes_come_first() -> None:
 
 
 def test_a_sheet_shows_pictures_in_rows_of_four_above_their_labels() -> None:
-    page = np.asarray(sheet(wrong(5)))
-    assert page.shape == (2 * (SIDE + 2 * LINE), 4 * SIDE, 3)
-    assert page[SIDE // 2, SIDE + SIDE // 2].tolist() == [40, 40, 40]
-    assert page[SIDE : SIDE + 2 * LINE, :SIDE].min() < 128
-    assert page[SIDE + 2 * LINE :, SIDE:].min() == 255
-    assert np.asarray(sheet(wrong(1))).shape == (SIDE + 2 * LINE, SIDE, 3)
+    page = np.asarray(contact_sheet(wrong(5)))
+    assert page.shape == (2 * (TILE + 2 * LINE), 4 * TILE, 3)
+    assert page[TILE // 2, TILE + TILE // 2].tolist() == [40, 40, 40]
+    assert page[TILE : TILE + 2 * LINE, :TILE].min() < 128
+    assert page[TILE + 2 * LINE :, TILE:].min() == 255
+    assert np.asarray(contact_sheet(wrong(1))).shape == (TILE + 2 * LINE, TILE, 3)
 
 
 def test_a_label_too_long_for_its_picture_stays_in_its_place() -> None:
-    long = Wrong("0" * 64, np.zeros((32, 32, 3), np.uint8), "x" * 300, "ギター" * 50, 0.5)
-    page = np.asarray(sheet([long, long]))
-    assert page[SIDE:, SIDE - 2 : SIDE + 2].min() == 255
+    long = Misclassified("0" * 64, np.zeros((32, 32, 3), np.uint8), "x" * 300, "ギター" * 50, 0.5)
+    page = np.asarray(contact_sheet([long, long]))
+    assert page[TILE:, TILE - 2 : TILE + 2].min() == 255
 
 
 def test_the_list_beside_a_sheet_has_every_script() -> None:
-    picture = Wrong("ab" * 32, np.zeros((8, 8, 3), np.uint8), "ギター", "SG", 1.0)
-    assert listing([picture]) == f"1. ギター → SG (100.0 %), {'ab' * 32}\n"
+    picture = Misclassified("ab" * 32, np.zeros((8, 8, 3), np.uint8), "ギター", "SG", 1.0)
+    assert captions([picture]) == f"1. ギター → SG (100.0 %), {'ab' * 32}\n"
 
 
 def test_nested_settings_become_dotted_names() -> None:

@@ -14,9 +14,9 @@ from train_inputs import FROZEN, POLICIES, SCRATCH, colours, params, run, small_
 
 from pipelines.core.errors import InputError
 from pipelines.train import load_member, train
-from pipelines.train.devices import choose_device
+from pipelines.train.data_loader import resize
+from pipelines.train.device import choose_device
 from pipelines.train.member import save_member
-from pipelines.train.pictures import resize
 
 
 def test_a_loaded_member_refuses_what_is_no_picture(tmp_path: Path) -> None:

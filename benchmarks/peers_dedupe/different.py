@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 from plant import link, pictures_of
 from project import ROOT
 
-from pipelines.ingest.sample import picture as sample
-from pipelines.ingest.sample.guitar import Look, look
-from pipelines.ingest.sample.models import MODELS, PALETTES
+from pipelines.ingest.sample import files as sample
+from pipelines.ingest.sample.guitar import GuitarLook, look
+from pipelines.ingest.sample.models import catalogue
 from pipelines.params import load_params
 from pipelines.params.sources import SampleSource
 
@@ -120,18 +120,21 @@ def draw_twins(out: Path, count: int, size: int, difficulty: float) -> list[tupl
     assert isinstance(found, SampleSource)
     source = found.model_copy(update={"image_size": size, "difficulty": difficulty, "seed": 7})
     rows = []
+    guitars = catalogue()
     for number in range(count):
-        part, model = TWINS[number % len(TWINS)], sorted(MODELS)[number % len(MODELS)]
-        own: list[Look] = []
+        part, model = TWINS[number % len(TWINS)], sorted(guitars.models)[number % len(guitars.models)]
+        own: list[GuitarLook] = []
         of_part: dict[str, list[object]] = {
-            "finish": [finish for palette in PALETTES.values() for finish in palette],
-            "pickups": [one for each in MODELS.values() for one in each.pickups],
+            "finish": [finish for palette in guitars.palettes.values() for finish in palette],
+            "pickups": [one for each in guitars.models.values() for one in each.pickups],
             "inlay": ["dot", "block", "trapezoid"],
             "guard": ["white", "black", "none"],
         }
         options = of_part[part]
 
-        def other(*given: object, own: list[Look] = own, part: str = part, options: list[object] = options) -> Look:
+        def other(
+            *given: object, own: list[GuitarLook] = own, part: str = part, options: list[object] = options
+        ) -> GuitarLook:
             own.append(look(*given))  # type: ignore[arg-type]
             others = [one for one in options if one != getattr(own[0], part)]
             return replace(own[0], **{part: others[number % len(others)]})  # type: ignore[arg-type]  # noqa: B023

@@ -70,7 +70,7 @@ def timm_loop(task: Task) -> Result:
     from timm.data import create_dataset, create_loader
     from timm.optim import create_optimizer_v2
 
-    common = {
+    common: dict[str, Any] = {
         "input_size": (3, task.image_size, task.image_size),
         "batch_size": task.batch_size,
         "use_prefetcher": False,
@@ -83,7 +83,13 @@ def timm_loop(task: Task) -> Result:
     }
     train, val = (create_dataset("", root=str(task.pictures / subset)) for subset in ("train", "val"))
     num_classes = len(train.reader.class_to_idx)
-    crop = {"is_training": True, "scale": (0.8, 1.0), "ratio": (0.9, 1.1), "hflip": 0.5, "color_jitter": None}
+    crop: dict[str, Any] = {
+        "is_training": True,
+        "scale": (0.8, 1.0),
+        "ratio": (0.9, 1.1),
+        "hflip": 0.5,
+        "color_jitter": None,
+    }
     network = create_model("resnet18", num_classes=num_classes)
     optimizer = create_optimizer_v2(
         network, "momentum", lr=task.learning_rate, momentum=MOMENTUM, weight_decay=task.weight_decay

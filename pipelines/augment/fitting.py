@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from pipelines.core.crops import Crop
-from pipelines.images.decoding import Pixels, Reduced
+from pipelines.core.decisions import Crop
+from pipelines.images.decoding import Pixels, ReducedImage
 
 Fit = Literal["letterbox", "center_crop", "squash"]
 
@@ -53,7 +53,7 @@ def least_size(width: int, height: int, placement: Placement) -> tuple[float, fl
     return (SPARE * placement.size[0] * width / (right - left), SPARE * placement.size[1] * height / (bottom - top))
 
 
-def to_square(picture: Reduced, *, width: int, height: int, placement: Placement, image_size: int) -> Pixels:
+def to_square(picture: ReducedImage, *, width: int, height: int, placement: Placement, image_size: int) -> Pixels:
     """The part of a picture that `placement` names, as a square.
 
     Args:

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.augmentation.packs import UNLABELLED
-from pipelines.core.crops import Crop
-from pipelines.core.decisions import read_crops
+from pipelines.core.decisions import Crop, read_crops
 from pipelines.core.errors import DecisionError, InputError, count
 from pipelines.core.tables import MANIFEST, SPLITS, read_table, rows
 

@@ -1,6 +1,6 @@
-"""Rows of a decisions file, whatever an editor or a spreadsheet did to it.
+"""Reads the rows of a decisions file, in any form that an editor or a spreadsheet saves.
 
-Read as well: a byte order mark, any line end, semicolons or tabs for commas (row by row, since commands append rows
+Accepted: a byte order mark, any line end, semicolons or tabs for commas (row by row, since commands append rows
 with commas to what a spreadsheet saved with semicolons), a first line `sep=;`, a row that is one quoted cell, a header
 in capitals, empty cells and rows at the end. Refused, with what to do: another encoding than UTF-8, and two rows on one
 line, which is what appending to a file without a last line end makes.
@@ -24,7 +24,7 @@ _SEP_LINE = re.compile(r'\s*"?sep=.?"?[\s,;]*', re.IGNORECASE)
 _ENDS_IN_AN_ID = re.compile(r"(?:^|[^\s0-9a-f])[0-9a-f]{12,}$")
 
 
-class Row(NamedTuple):
+class DecisionRow(NamedTuple):
     """A row: the place that a message names, `<file>:<line>`, its line, its values, and its column `file`."""
 
     where: str
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     file: str
 
 
-def read_rows(path: Path, header: tuple[str, ...]) -> Iterator[Row]:
+def read_rows(path: Path, header: tuple[str, ...]) -> Iterator[DecisionRow]:
     """Each row of `path`, with as many values as `header`; blank rows are skipped; none where there is no file.
 
     Raises:
@@ -75,7 +75,7 @@ def read_rows(path: Path, header: tuple[str, ...]) -> Iterator[Row]:
                 f"{where}: {len(row)} values where {len(header)} belong ({expected}): "
                 "put a value that holds a comma in double quotes"
             )
-        yield Row(where, line, row[: len(header)], row[-1] if num_more else "")
+        yield DecisionRow(where, line, row[: len(header)], row[-1] if num_more else "")
     if names is None:
         raise DecisionError(f"{path}:1: the header is nothing, it must be {expected}: write that as line 1")
 

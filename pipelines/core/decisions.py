@@ -16,9 +16,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.core.crops import Crop
-from pipelines.core.decision_files import Row, read_rows
+from pipelines.core.decision_files import DecisionRow, read_rows
 from pipelines.core.errors import DecisionError
+
+
+class Crop(NamedTuple):
+    """The part of a picture that is kept; fractions of its width and height, upright, from the top left."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+WHOLE = Crop(0.0, 0.0, 1.0, 1.0)
 
 NEW_CLASS = "new class"
 """A reason in relabel.csv that begins so allows its row's label, even if no picture came under it."""
@@ -112,7 +123,7 @@ def read_decisions(folder: Path, image_ids: Iterable[str], labels: Collection[st
 
 def _taken(
     decision: str,
-    row: Row,
+    row: DecisionRow,
     image_id: str | None,
     *,
     other_id: str | None = "",
@@ -127,7 +138,7 @@ def _taken(
     return Decision(decision, file, row.line, image_id or row.values[0], other, label, reason, status, row.file)
 
 
-def _drop(row: Row, known: _Known, found: Decisions, lines: dict[str, str]) -> Decision:
+def _drop(row: DecisionRow, known: _Known, found: Decisions, lines: dict[str, str]) -> Decision:
     given, reason = row.values
     image_id = _full_id(given, known, row.where)
     if image_id is not None:
@@ -141,7 +152,7 @@ def _drop(row: Row, known: _Known, found: Decisions, lines: dict[str, str]) -> D
 
 
 def _relabel_rows(
-    rows: list[Row], known: _Known, found: Decisions, lines: dict[str, str], labels: Collection[str]
+    rows: list[DecisionRow], known: _Known, found: Decisions, lines: dict[str, str], labels: Collection[str]
 ) -> list[Decision]:
     taken = []
     used: dict[str, str] = {}
@@ -171,7 +182,7 @@ def _relabel_rows(
     return taken
 
 
-def _keep(row: Row, known: _Known, found: Decisions) -> Decision:
+def _keep(row: DecisionRow, known: _Known, found: Decisions) -> Decision:
     given, other, reason = row.values
     image_id = _full_id(given, known, row.where)
     if not other:
@@ -226,7 +237,7 @@ def read_crops(folder: Path, image_ids: Iterable[str]) -> dict[str, Crop]:
     return _crops_of(rows, _known(image_ids)) if rows else {}
 
 
-def _crops_of(rows: list[Row], known: _Known) -> dict[str, Crop]:
+def _crops_of(rows: list[DecisionRow], known: _Known) -> dict[str, Crop]:
     crops: dict[str, Crop] = {}
     lines: dict[str, str] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name beside the target, then renamed."""
+"""Writes files whole or not at all: under a temporary name beside the target, then renamed."""
 
 import csv
 import hashlib
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 TEMPORARY_SUFFIX = ".partial"
+_CODE = (".py", ".json")
 
 
 @contextmanager
@@ -66,12 +67,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def code_digest(*packages: str, root: Path = Path(__file__).parents[1]) -> str:
-    """A digest of every module of these packages of `root`, the folder `pipelines`, however deep they lie.
+    """A digest of every module and data file (JSON) of these packages of `root`, the folder `pipelines`, at any depth.
 
-    Part of the key of each cache that lies outside of DVC: a list of modules would forget one some day.
+    Part of the key of each cache outside of DVC.
     """
     digest = hashlib.sha256()
-    for file in sorted(file for name in packages for file in (root / name).rglob("*.py")):
+    for file in sorted(file for name in packages for file in (root / name).rglob("*") if file.suffix in _CODE):
         digest.update(f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 

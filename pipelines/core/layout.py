@@ -1,4 +1,4 @@
-"""Where everything lies, below one root. No other module spells a path of data/."""
+"""The paths of a project, below one root. No other module spells a path of data/."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -6,21 +6,17 @@ from pathlib import Path
 from typing import Protocol
 
 OUTPUTS = ("ingest", "dedupe", "validate", "split", "augment", "train", "students", "evaluate", "report")
-"""folders of data/ that stages empty, and that DVC deletes before it runs a stage"""
-
-
-WRITERS = ("ingest", "dedupe", "validate", "split", "augment", "train", "students", "evaluate", "report")
-"""the stages of dvc.yaml; each writes the folder of data/ that has its name"""
+"""the stages of dvc.yaml that write a folder of data/, which has their name; DVC deletes it before it runs one"""
 
 
 def repro_of(path: Path) -> str:
     """The command that makes `path`, a file that a stage writes: `dvc repro` and the name of that stage."""
     above = pairwise(path.absolute().parts)
-    return " ".join(["dvc repro", *[name for data, name in above if data == "data" and name in WRITERS][-1:]])
+    return " ".join(["dvc repro", *[name for data, name in above if data == "data" and name in OUTPUTS][-1:]])
 
 
 class Trained(Protocol):
-    """Who is trained: params.train, of which this module knows no more."""
+    """The part of params.train that paths depend on."""
 
     @property
     def students(self) -> tuple[str, ...]: ...

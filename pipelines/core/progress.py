@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 LINE_EVERY_SECONDS = 10.0
@@ -31,69 +31,43 @@ def progress(title: str, total: int, *, unit: str, done: int = 0) -> Iterator[Ad
         unit: what is counted, plural: "files".
         done: units of an earlier run; they say nothing about how fast this one is.
     """
-    if not sys.stderr.isatty():
-        yield _line_now_and_then(title, total, unit, done)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    started = said = time.monotonic()
+    num_units = total_bytes = 0
+    last_note = ""
+    bar = None
+    with ExitStack() as stack:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit + "{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, completed=done, rate="", note="")
-        rate = _Rate()
+            state = TextColumn(unit + "{task.fields[state]}", markup=False)
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                state,
+                TimeRemainingColumn(),
+            )
+            bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+            task = bar.add_task(title, total=total, completed=done, state="")
 
         def advance(more: int, num_bytes: int = 0, *, note: str | None = None) -> None:
-            rate.add(more, num_bytes)
-            bar.update(task, advance=more, rate=f", {rate}")
-            if note is not None:
-                bar.update(task, note=note)
+            nonlocal num_units, total_bytes, last_note, said
+            num_units += more
+            total_bytes += num_bytes
+            last_note = last_note if note is None else note
+            now = time.monotonic()
+            seconds = max(1e-9, now - started)
+            state = f", {num_units / seconds:,.0f} a second"
+            if total_bytes:
+                state += f", {total_bytes / seconds / 1e6:,.1f} MB a second"
+            if bar is not None:
+                bar.update(task, advance=more, state=state + (f", {last_note}" if last_note else ""))
+            elif now - said >= LINE_EVERY_SECONDS:
+                said = now
+                so_far = done + num_units
+                left = (total - so_far) * seconds / max(1, num_units)
+                line = f"{title}: {so_far:,} of {total:,} {unit}{state}, {left:,.0f} s left"
+                print(f"{line}, {last_note}" if last_note else line, file=sys.stderr)
 
         yield advance
-
-
-class _Rate:
-    """Units and bytes a second, since the beginning."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._units = 0
-        self._bytes = 0
-
-    def add(self, units: int, num_bytes: int) -> None:
-        self._units += units
-        self._bytes += num_bytes
-
-    @property
-    def units_a_second(self) -> float:
-        return self._units / max(1e-9, time.monotonic() - self._started)
-
-    def __str__(self) -> str:
-        megabytes = self._bytes / max(1e-9, time.monotonic() - self._started) / 1e6
-        return f"{self.units_a_second:,.0f} a second" + (f", {megabytes:,.1f} MB a second" if self._bytes else "")
-
-
-def _line_now_and_then(title: str, total: int, unit: str, done: int) -> Advance:
-    said = time.monotonic()
-    rate = _Rate()
-    last_note = ""
-
-    def advance(more: int, num_bytes: int = 0, *, note: str | None = None) -> None:
-        nonlocal done, said, last_note
-        done += more
-        last_note = last_note if note is None else note
-        rate.add(more, num_bytes)
-        now = time.monotonic()
-        if now - said >= LINE_EVERY_SECONDS:
-            said = now
-            left = (total - done) / (rate.units_a_second or 1.0)
-            line = f"{title}: {done:,} of {total:,} {unit}, {rate}, {left:,.0f} s left"
-            print(f"{line}, {last_note}" if last_note else line, file=sys.stderr)
-
-    return advance

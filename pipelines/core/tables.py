@@ -23,8 +23,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -157,15 +155,8 @@ def write_table(table: pa.Table, path: Path, *, classes: list[str] | None = None
         writer.add_key_value_metadata(metadata)
 
 
-def numbers(values: npt.NDArray[Any]) -> pa.Array:
-    """Numbers or truth values (N,) as arrow's, as `pa.array` makes them after it has imported numpy.ma."""
-    kind = pa.from_numpy_dtype(values.dtype)
-    data = np.packbits(values, bitorder="little") if pa.types.is_boolean(kind) else np.ascontiguousarray(values)
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(data)])
-
-
 def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
-    """Without dictionaries of values that hardly repeat: a manifest is an eighth smaller, and takes a quarter less."""
+    """Dictionaries only for values that repeat: a manifest is an eighth smaller, and takes a quarter less time."""
     with_dictionary = [
         field.name for field in schema if pa.types.is_string(field.type) and field.name not in _NEARLY_UNIQUE
     ]
@@ -263,7 +254,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def short_id(image_id: str) -> str:
-    """As many digits as people copy: 12, or so many more that no spreadsheet takes them for a number."""
+    """The first 12 digits, or more until no spreadsheet reads them as a number."""
     length = 12
     while re.fullmatch(r"[0-9]+(e[0-9]+)?", image_id[:length]) and length < len(image_id):
         length += 1

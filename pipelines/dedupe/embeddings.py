@@ -16,8 +16,8 @@ from PIL import Image
 
 from pipelines.core.files import code_digest
 from pipelines.core.progress import progress
-from pipelines.dedupe.find import Found, Pair
-from pipelines.dedupe.rows import Pictures, Rows
+from pipelines.dedupe.find_pairs import DuplicatePair, FoundPairs
+from pipelines.dedupe.inputs import ImageSet, ManifestRows
 from pipelines.features.backbones import PACKAGED_SPEC, FrozenBackbone, packaged_backbone, packaged_weights
 from pipelines.features.cache import Features, cache_folder, cached_features, processor_name
 from pipelines.params.dedupe import EmbeddingParams
@@ -34,7 +34,13 @@ _MOST = 5
 
 
 def add_embedding_pairs(
-    params: EmbeddingParams, rows: Rows, standing: Sequence[int], pictures: Pictures, found: Found, *, cache: Path
+    params: EmbeddingParams,
+    rows: ManifestRows,
+    standing: Sequence[int],
+    pictures: ImageSet,
+    found: FoundPairs,
+    *,
+    cache: Path,
 ) -> None:
     """Add to `found` the pairs of leaders that no other way has found.
 
@@ -54,7 +60,7 @@ def add_embedding_pairs(
     for one, other, cosine in near:
         if frozenset((one, other)) not in known:
             found.edges["embedding"].append((one, other))
-            found.pairs.append(Pair(leaders[one], leaders[other], "embedding", cosine))
+            found.pairs.append(DuplicatePair(leaders[one], leaders[other], "embedding", cosine))
 
 
 def alike_pairs(features: npt.NDArray[np.float32], *, min_cosine: float) -> list[tuple[int, int, float]]:
@@ -84,7 +90,7 @@ def alike_pairs(features: npt.NDArray[np.float32], *, min_cosine: float) -> list
 
 
 def _features(
-    params: EmbeddingParams, rows: Rows, leaders: Sequence[int], pictures: Pictures, cache: Path
+    params: EmbeddingParams, rows: ManifestRows, leaders: Sequence[int], pictures: ImageSet, cache: Path
 ) -> npt.NDArray[np.float32]:
     """(N, D) unit vectors of the leaders' pictures."""
     settings = {

@@ -1,4 +1,4 @@
-"""What dedupe writes: the manifest with verdicts, every pair in duplicates.csv, every decision in decisions.csv."""
+"""Write dedupe's tables: the manifest with verdicts, every pair in duplicates.csv, every decision in decisions.csv."""
 
 import csv
 from collections import Counter, defaultdict
@@ -10,105 +10,99 @@ import pyarrow as pa
 
 from pipelines.core.decisions import Decision, Decisions
 from pipelines.core.tables import DEDUPED, MANIFEST
-from pipelines.dedupe.find import ForeignPair, Pair
-from pipelines.dedupe.groups import Verdict
-from pipelines.dedupe.rows import Rows
+from pipelines.dedupe.find_pairs import DuplicatePair, ReferencePair
+from pipelines.dedupe.groups import ImageVerdict
+from pipelines.dedupe.inputs import ManifestRows
 
 HEADER = ("image_a", "image_b", "path_a", "path_b", "label_a", "label_b", "kind", "score", "verdict", "transform")
 DECISIONS_HEADER = Decision._fields
 
-# both pictures of such pairs stay: in one group, but where a chain of them would grow too wide
+# both images of such pairs are kept: in one group, but where a chain of them would grow too wide
 _LOOK_ALIKES = ("similar", "embedding")
-# pairs that say that two classes were made of one set of photographs, and how many say so: equal files under two
-# labels are conflicts, not another cut
+# kinds that show that two classes were made of one set of photographs, and how many pairs do; equal files under two
+# labels are conflicts instead
 _CHANGED, _MANY = ("near", "recrop", "similar"), 3
 
 
 @dataclass(frozen=True)
-class ForeignRow:
-    """A pair with a picture of a reference set, and what to say of that picture."""
+class ReferenceMatch:
+    """A pair with an image of a reference set: the set's name, that image's id, path and label, and whether ours is
+    dropped for it."""
 
-    pair: ForeignPair
+    pair: ReferencePair
     name: str
-    """of the set"""
     image_id: str
     path: str
     label: str
     drops: bool
-    """our picture goes"""
 
 
-def deduped(
-    manifest: pa.Table,
-    rows: Rows,
-    verdicts: Sequence[Verdict],
-    in_reference_sets: Mapping[int, str],
+def manifest_table(
+    manifest: pa.Table, rows: ManifestRows, verdicts: Sequence[ImageVerdict], in_reference_sets: Mapping[int, str]
 ) -> pa.Table:
     """The table DEDUPED.
 
     Args:
         verdicts: one a row.
-        in_reference_sets: rows that go for this, with the reason.
+        in_reference_sets: reasons by row dropped for a reference set.
     """
-    reason_of = {rows.image_id[row]: reason for row, reason in in_reference_sets.items()}
-
-    def note(row: int) -> str:
-        in_reference_set = verdicts[row].verdict == "drop" and not rows.dropped[row]
-        return f"drop: {reason_of[rows.image_id[row]]}" if in_reference_set else rows.note[row]
-
+    reason_of = {rows.image_id[row]: f"drop: {reason}" for row, reason in in_reference_sets.items()}
     columns = {name: manifest[name] for name in MANIFEST.names} | {
         "original_label": manifest["label"],
         "label": rows.label,
-        "group": [verdict.group for verdict in verdicts],
-        "verdict": [verdict.verdict for verdict in verdicts],
-        "best_id": [verdict.best_id for verdict in verdicts],
-        "decision": [note(row) for row in range(len(verdicts))],
+        "group": [one.group for one in verdicts],
+        "verdict": [one.verdict for one in verdicts],
+        "best_id": [one.best_id for one in verdicts],
+        "decision": [
+            reason_of[rows.image_id[row]] if one.verdict == "drop" and not rows.dropped[row] else rows.note[row]
+            for row, one in enumerate(verdicts)
+        ],
     }
     return pa.table({name: columns[name] for name in DEDUPED.names}, schema=DEDUPED)
 
 
-def csv_rows(
-    rows: Rows,
-    pairs: Iterable[Pair],
-    foreign: Iterable[ForeignRow],
-    verdicts: Sequence[Verdict],
-    recuts: str,
+def duplicate_rows(
+    rows: ManifestRows,
+    pairs: Iterable[DuplicatePair],
+    matches: Iterable[ReferenceMatch],
+    verdicts: Sequence[ImageVerdict],
+    recrops: str,
     unlabelled: str | None = None,
 ) -> list[tuple[str, ...]]:
-    """The rows of duplicates.csv, sorted. image_a <= image_b, but where b is of a reference set.
+    """The rows of duplicates.csv, sorted. image_a <= image_b, unless b is in a reference set.
 
     Args:
-        recuts: drop or keep, of the params.
-        unlabelled: the label of pictures that have none; it is at odds with no other.
+        recrops: drop or keep, of the params.
+        unlabelled: the label of images that have none; it conflicts with no other.
     """
-    stay = _LOOK_ALIKES if recuts == "drop" else (*_LOOK_ALIKES, "recrop")
+    stay = _LOOK_ALIKES if recrops == "drop" else (*_LOOK_ALIKES, "recrop")
     found: list[tuple[str, ...]] = []
     for pair in pairs:
-        first, second = sorted(
+        one, two = sorted(
             (pair.first, pair.second), key=lambda row: (rows.image_id[row], rows.path[row], rows.label[row])
         )
-        ends = (rows.image_id[first], rows.image_id[second], rows.path[first], rows.path[second])
-        labels = (rows.label[first], rows.label[second])
+        labels = (rows.label[one], rows.label[two])
         agree = labels[0] == labels[1] or unlabelled in labels
-        if "drop" in (verdicts[first].verdict, verdicts[second].verdict):
+        if "drop" in (verdicts[one].verdict, verdicts[two].verdict):
             verdict = "drop"
-        elif pair.kind in _LOOK_ALIKES and _apart(verdicts[first], verdicts[second]):
+        elif pair.kind in _LOOK_ALIKES and _apart(verdicts[one], verdicts[two]):
             verdict = "apart"
         elif pair.kind in _LOOK_ALIKES or (pair.kind in stay and agree):
             verdict = "keep"
         else:
             verdict = "copy" if agree else "conflict"
+        ends = (rows.image_id[one], rows.image_id[two], rows.path[one], rows.path[two])
         found.append((*ends, *labels, pair.kind, f"{pair.score:.4f}", verdict, pair.transform))
-    for one in foreign:
-        row = one.pair.row
-        ends = (rows.image_id[row], one.image_id, rows.path[row], one.path)
-        kind, verdict = f"{one.pair.kind} in {one.name}", "drop" if one.drops else "keep"
-        found.append((*ends, rows.label[row], one.label, kind, f"{one.pair.score:.4f}", verdict, ""))
+    for match in matches:
+        row = match.pair.row
+        ends = (rows.image_id[row], match.image_id, rows.path[row], match.path)
+        kind, verdict = f"{match.pair.kind} in {match.name}", "drop" if match.drops else "keep"
+        found.append((*ends, rows.label[row], match.label, kind, f"{match.pair.score:.4f}", verdict, ""))
     return sorted(found)
 
 
-def decision_rows(decisions: Decisions, rows: Rows) -> list[Decision]:
-    """The rows of decisions.csv, as the files have them; each with a path of its picture where there is one."""
+def decision_rows(decisions: Decisions, rows: ManifestRows) -> list[Decision]:
+    """The rows of decisions.csv, in the order of the files; each with a path of its image if there is one."""
     wanted = {one.image_id for one in decisions.taken}
     at = {one: row for row, one in reversed([*enumerate(rows.image_id)]) if one in wanted} if wanted else {}
     found = []
@@ -120,16 +114,16 @@ def decision_rows(decisions: Decisions, rows: Rows) -> list[Decision]:
     return found
 
 
-def _apart(first: Verdict, second: Verdict) -> bool:
-    """Whether both pictures stay, but in two groups."""
+def _apart(first: ImageVerdict, second: ImageVerdict) -> bool:
+    """Whether both images are kept, in two groups."""
     return first.verdict == second.verdict == "keep" and first.group != second.group
 
 
 def shared_photographs(duplicates: Path, num_images: Mapping[str, int]) -> list[str]:
     """A warning for every two classes that seem to be photographs of one set, cut or changed differently.
 
-    Mirrored and turned pairs are not counted: classes such as left and right are mirror images of each other, and what
-    helps there is another thing (`pipelines.validate.held`).
+    Mirrored and rotated pairs do not count: classes such as left and right are mirror images of each other, of which
+    validate warns.
 
     Args:
         duplicates: duplicates.csv.

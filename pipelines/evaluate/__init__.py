@@ -1,4 +1,4 @@
-"""What the members know together: metrics with intervals, confusion counts, and pictures whose label they dispute."""
+"""Metrics with intervals of the members and of their ensemble, confusion counts, and images with disputed labels."""
 
 from pipelines.evaluate.stage import EvaluateArtifact, evaluate
 

@@ -1,34 +1,88 @@
-"""Several members as one: their mean, their vote, or their weighted mean."""
+"""Combine members: each member's temperature, then their mean, their vote, or their weighted mean."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.evaluate.calibration import fit_temperature, temper
-from pipelines.evaluate.members import Member, Predictions
+from pipelines.evaluate.members import MemberPredictions, Predictions
 from pipelines.evaluate.metrics import Floats, Ints
 from pipelines.params.evaluate import Ensemble
 
 PRIOR = 3.0
-"""pictures' worth of belief in equal weights. On the digits, with 25 to 500 pictures to fit on: where three or eight
-networks are alike, 3 costs at most 0.001 of log loss beside equal weights, and 0.1 up to 0.027; where one of three is
-poor, 3 lowers 0.72 to between 0.40 and 0.34, 0.1 to 0.34, 20 to between 0.56 and 0.36"""
+"""images worth of belief in equal weights. On the digits, with 25 to 500 to fit on: where three or eight networks
+are alike, 3 costs at most 0.001 of log loss beside equal weights, and 0.1 up to 0.027; where one of three is poor, 3
+lowers 0.72 to between 0.40 and 0.34, 0.1 to 0.34, 20 to between 0.56 and 0.36"""
 NUM_PARTS = 5
-"""that validation pictures are divided into, so that each is weighed by what the others say"""
+"""that validation images are divided into, so that each is weighed by what the others say"""
 _MAX_STEPS = 100
 """of Newton's method; ten are usual"""
+SPREAD = 0.5
+"""standard deviation of the prior of log T, as members usually have: T of .6 to 1.6"""
+FEWEST = 20
+"""images to fit a temperature to; for fewer it is 1"""
+HOTTEST = 10.0
+_LEAST = 1e-12
+"""probability: 0 has no logarithm"""
+
+
+def fit_temperature(probabilities: Floats, actual: Ints, *, spread: float = SPREAD, hottest: float = HOTTEST) -> float:
+    """The temperature T by which softmax(log p / T) has the least log loss (Guo et al. 2017), drawn towards 1.
+
+    Args:
+        probabilities: (N, K) of images that the model did not learn from.
+        actual: (N,) their true classes.
+        spread: standard deviation of the prior of log T.
+        hottest: T lies between 1 / hottest and hottest.
+
+    Returns:
+        T in six digits, so that machines agree; below 1 where the probabilities are too cautious.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if len(actual) < FEWEST or probabilities.shape[1] < 2:
+        return 1.0
+    logits = np.log(np.maximum(probabilities, _LEAST))
+    rows = np.arange(len(actual))
+
+    def cost(log_temperature: float) -> float:
+        scaled = logits * np.exp(-log_temperature)
+        top = scaled.max(axis=1)
+        losses = np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - scaled[rows, actual]
+        return float(losses.sum() + (log_temperature / spread) ** 2 / 2)
+
+    bound = float(np.log(hottest))
+    found = minimize_scalar(cost, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-7})
+    return round(float(np.exp(found.x)), 6)
+
+
+def temper(probabilities: Floats, temperature: float) -> Floats:
+    """(N, K) of (N, K): softmax(log p / T); the order of classes stays."""
+    if temperature == 1.0 or not probabilities.size:
+        return probabilities
+    scaled = np.log(np.maximum(probabilities, _LEAST)) / temperature
+    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def calibrate(member: MemberPredictions) -> MemberPredictions:
+    """Scale the probabilities of a member by the temperature that suits its validation images."""
+    temperature = fit_temperature(member.val.probabilities, member.val.actual)
+    test, val = (
+        replace(one, probabilities=temper(one.probabilities, temperature)) for one in (member.test, member.val)
+    )
+    return replace(member, test=test, val=val, temperature=temperature)
 
 
 @dataclass(frozen=True)
-class Combined:
-    """What members say together.
+class EnsemblePredictions:
+    """What members predict together.
 
     Args:
         weights: (M,) of the members, non-negative, sum to 1; equal where all count alike.
-        test: the test pictures.
-        val: the validation pictures, each by weights that it had no part in.
-        temperature: that their probabilities were divided by; one member's own.
+        test: of the test images.
+        val: of the validation images, each by weights that it had no part in.
+        temperature: of their probabilities; of one member, its own.
     """
 
     weights: Floats
@@ -37,13 +91,15 @@ class Combined:
     temperature: float
 
 
-def combine(method: Ensemble, members: Sequence[Member], *, val_groups: Ints, seed: int) -> Combined:
-    """Make one of several; one alone stays as it is.
+def combine(
+    method: Ensemble, members: Sequence[MemberPredictions], *, val_groups: Ints, seed: int
+) -> EnsemblePredictions:
+    """Combine members; one alone stays as it is.
 
     Args:
         method: evaluate.ensemble.
-        members: M, each with the same test and validation pictures and the same classes.
-        val_groups: (N,) the duplicate group of each validation picture, 0 to G - 1.
+        members: M, each with the same test and validation images and the same classes.
+        val_groups: (N,) the duplicate group of each validation image, 0 to G - 1.
         seed: of the parts that weights are fitted without.
     """
     first = members[0]
@@ -51,7 +107,7 @@ def combine(method: Ensemble, members: Sequence[Member], *, val_groups: Ints, se
     vals = [member.val.probabilities for member in members]
     weights = np.full(len(members), 1.0 / len(members))
     if len(members) == 1:
-        return Combined(weights, first.test, first.val, first.temperature)
+        return EnsemblePredictions(weights, first.test, first.val, first.temperature)
     if method == "vote":
         test, val = vote(tests), vote(vals)
     elif method == "mean":
@@ -59,13 +115,13 @@ def combine(method: Ensemble, members: Sequence[Member], *, val_groups: Ints, se
     else:
         of_truth = np.stack([p[np.arange(len(p)), first.val.actual] for p in vals], axis=1)
         weights = fit_weights(of_truth)
-        test, val = weighted_mean(tests, weights), _weighted_apart(vals, of_truth, val_groups, seed)
-    # the mean of members that mean what they say is too cautious
+        test, val = weighted_mean(tests, weights), _weighted_out_of_part(vals, of_truth, val_groups, seed)
+    # the mean of calibrated members is too cautious
     temperature = fit_temperature(val, first.val.actual)
-    return Combined(
+    return EnsemblePredictions(
         weights,
-        Predictions(first.test.image_ids, first.test.actual, temper(test, temperature)),
-        Predictions(first.val.image_ids, first.val.actual, temper(val, temperature)),
+        replace(first.test, probabilities=temper(test, temperature)),
+        replace(first.val, probabilities=temper(val, temperature)),
         temperature,
     )
 
@@ -96,16 +152,16 @@ def weighted_mean(probabilities: Sequence[Floats], weights: Floats) -> Floats:
 
 
 def fit_weights(of_truth: Floats, *, prior: float = PRIOR) -> Floats:
-    """The weights whose mean of probabilities has the least log loss, drawn towards equal ones.
+    """The weights whose mean of probabilities has the least log loss, shrunk towards equal ones.
 
     Minimises -sum_i log(sum_m w_m p_im) - prior/M sum_m log(w_m) on the simplex: the log loss, and a Dirichlet prior
-    worth `prior` pictures. It is convex and has one minimum. Multiplied by (N + prior) and added, the sum of the
-    weights takes the constraint's place: both logarithms only see proportions, so that at the minimum it is 1. Newton's
-    method in steps proportional to the weights, halved until they help.
+    worth `prior` images. It is convex. The term (N + prior) * sum(w) replaces the constraint: both logarithms depend on
+    proportions only, so the minimum sums to 1. Newton's method in steps proportional to the weights, halved until they
+    help.
 
     Args:
-        of_truth: (N, M) probability of each picture's true class by each member.
-        prior: strength of the pull, in pictures, more than 0.
+        of_truth: (N, M) probability of each image's true class by each member.
+        prior: strength of the pull, in images, more than 0.
 
     Returns:
         (M,) positive, sums to 1; equal where N is 0.
@@ -120,7 +176,7 @@ def fit_weights(of_truth: Floats, *, prior: float = PRIOR) -> Floats:
     weights = np.full(num_members, 1.0 / num_members)
     now = cost(weights)
     for _ in range(_MAX_STEPS):
-        share = p * weights / (p @ weights)[:, None]  # (N, M): what each member adds to a picture's probability
+        share = p * weights / (p @ weights)[:, None]  # (N, M): what each member adds to an image's probability
         slope = (num_images + prior) * weights - share.sum(axis=0) - pull
         step = -np.linalg.solve(share.T @ share + pull * np.eye(num_members), slope)
         gain = float(-slope @ step)  # twice what the step would bring were the cost a parabola
@@ -134,8 +190,8 @@ def fit_weights(of_truth: Floats, *, prior: float = PRIOR) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def _weighted_apart(probabilities: Sequence[Floats], of_truth: Floats, groups: Ints, seed: int) -> Floats:
-    """The weighted mean of each validation picture, by weights fitted on the four fifths of groups it is not in."""
+def _weighted_out_of_part(probabilities: Sequence[Floats], of_truth: Floats, groups: Ints, seed: int) -> Floats:
+    """(N, K) weighted means of validation images, each by weights fitted on the four fifths of groups it is not in."""
     mean = np.zeros_like(probabilities[0])
     num_groups = int(groups.max(initial=-1)) + 1
     part = np.random.default_rng(seed).permutation(num_groups)[groups] % NUM_PARTS

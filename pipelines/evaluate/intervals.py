@@ -1,29 +1,30 @@
-"""How far a figure may be trusted, given how many pictures there are that do not repeat each other.
+"""Confidence intervals of metrics, for images that come in groups of copies.
 
-No interval is resampled: the percentile bootstrap says "100 to 100" where all of 18 pictures are right, and covers the
-truth in 85 % of samples in place of 95 %. `benchmarks/intervals.py` measures the coverage of what stands here.
+No interval is resampled: the percentile bootstrap says "100 to 100" where all of 18 images are right, and covers the
+truth in 85 % of samples in place of 95 %. `benchmarks/intervals.py` measures the coverage of these.
 """
 
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.evaluate.metrics import Floats, Ints, Scored, confusion_counts
+from pipelines.evaluate.metrics import NUM_BINS, Floats, Ints, ScoredImages, calibration_bins, confusion_counts
 
 Interval = tuple[float, float]
 
 PRIOR_ERRORS = 20.0
-"""mistakes worth of belief that copies of a picture are told alike: of few mistakes nobody can tell how they cluster"""
-PRIOR_PICTURES = 4.0
-"""pictures worth of belief that a class is told right as often as all are: a class of three says little of itself"""
+"""mistakes worth of belief that copies are classified alike: few mistakes do not show how they cluster"""
+PRIOR_IMAGES = 4.0
+"""images worth of belief that a class is classified right as often as all are: three images say little"""
 PRIOR_LOSS = 0.5
-"""of a picture told right and of one told wrong, with the loss that the probabilities themselves expect of them: where
-no mistake was seen, the loss of one would be left out. .5 covers best at 20 to 150 pictures"""
+"""of an image classified right and of one classified wrong, with the loss that the probabilities themselves expect:
+where no mistake was seen, the loss of one would be left out. .5 covers best at 20 to 150 images"""
 
 
 def wilson_interval(num_right: Floats, num_all: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """Wilson's score interval of fractions (Wilson 1927): sensible for few pictures, and at 0 and 1.
+    """Wilson's score interval of fractions (Wilson 1927): sensible for few images, and at 0 and 1.
 
     Args:
         num_right: (K,) successes.
@@ -44,14 +45,14 @@ def wilson_interval(num_right: Floats, num_all: Floats, confidence: float) -> tu
     return low, high
 
 
-def effective_numbers(scored: Scored, groups: Ints) -> Floats:
-    """(K,) how many pictures of each class would say as much, were none a copy; 0 for a class without pictures.
+def effective_numbers(scored: ScoredImages, groups: Ints) -> Floats:
+    """(K,) effective sample size of each class: the images that would say as much were none a copy; 0 for no images.
 
-    With m pictures in a group that are told alike, a class of n pictures is worth n² / sum m² (Kish). Where the
-    mistakes seen spread more evenly over groups than that, the number is larger, by the estimated design effect.
+    With groups of m images classified alike, a class of n images is worth n² / sum m² (Kish). Where the mistakes spread
+    more evenly over groups than that, the number is larger, by the estimated design effect.
 
     Args:
-        scored: N pictures.
+        scored: N images.
         groups: (N,) group of each, 0 to G - 1.
     """
     sizes = np.bincount(groups)
@@ -70,15 +71,15 @@ def effective_numbers(scored: Scored, groups: Ints) -> Floats:
     return np.asarray(of_class**2 / np.maximum(design * squares, 1e-12))
 
 
-def figure_intervals(scored: Scored, groups: Ints, confidence: float) -> dict[str, Interval]:
+def metric_intervals(scored: ScoredImages, groups: Ints, confidence: float) -> dict[str, Interval]:
     """The intervals of accuracy, balanced accuracy, macro F1 and log loss.
 
-    The first three are Wilson's, as of a fraction: the effective number of pictures is the one whose fraction would
-    vary as much as the figure does, by its derivatives at the confusion counts (the delta method). Each row of the
-    counts is drawn towards the mean of all, so that a class of three pictures, all right, is not taken for certain.
+    The first three are Wilson's: the effective sample size is the one whose fraction would vary as much as the metric
+    does, by its derivatives at the confusion counts (delta method). Each row of the counts is shrunk towards the mean
+    of all, so that a class of three images, all right, is not certain.
 
     Args:
-        scored: N pictures, at least one.
+        scored: N images, at least one.
         groups: (N,) group of each, 0 to G - 1.
         confidence: of the intervals, 0 to 1.
     """
@@ -88,10 +89,10 @@ def figure_intervals(scored: Scored, groups: Ints, confidence: float) -> dict[st
     common = (counts.trace() + 0.5) / (num_images + 1)
     elsewhere = np.tile(columns + 0.5, (num_classes, 1)) * (1 - diagonal)
     prior = common * diagonal + (1 - common) * elsewhere / np.maximum(elsewhere.sum(1, keepdims=True), 1e-12)
-    drawn = (counts + PRIOR_PICTURES * prior) * (rows / (rows + PRIOR_PICTURES))[:, None]
+    drawn = (counts + PRIOR_IMAGES * prior) * (rows / (rows + PRIOR_IMAGES))[:, None]
     is_known, shown = rows > 0, (rows + columns) > 0
     part = rows / num_images
-    # the variance of a figure is the sum over cells of spread times the square of its derivative
+    # the variance of a metric is the sum over cells of spread times the square of its derivative
     spread = np.divide(drawn * rows[:, None], num_images**2, out=np.zeros_like(drawn))
     spread /= np.maximum(effective_numbers(scored, groups), 1e-12)[:, None]
 
@@ -121,18 +122,18 @@ def figure_intervals(scored: Scored, groups: Ints, confidence: float) -> dict[st
 
 
 def paired_interval(gain: Floats, groups: Ints, confidence: float, *, of_fractions: bool) -> Interval:
-    """The interval of the mean gain of a picture under one model over another.
+    """The interval of the mean gain of one model over another on the same images: Student's, over groups.
 
-    Student's, over groups. Between fractions with half a picture more in each of the four ways that two models can
-    be right and wrong (Agresti & Min, Biometrics 61, 2005): two models that agree on 20 pictures need not be equal.
+    Between fractions with half an image more in each of the four ways that two models can be right and wrong (Agresti &
+    Min, Biometrics 61, 2005): two models that agree on 20 images need not be equal.
 
     Args:
-        gain: (N,) of each picture; from -1 to 1 between fractions.
+        gain: (N,) of each image; from -1 to 1 between fractions.
         groups: (N,) group of each, 0 to G - 1.
         of_fractions: whether each gain is that of being right.
     """
     sizes = np.bincount(groups).astype(np.float64)
-    typical = (sizes**2).sum() / len(gain) if of_fractions else 0.0  # of a group: pictures of one count together
+    typical = (sizes**2).sum() / len(gain) if of_fractions else 0.0  # of a group: its images count together
     num_images = len(gain) + 2 * typical
     mean = gain.sum() / num_images
     variance = ((np.bincount(groups, gain) - mean * sizes) ** 2).sum() + typical**2
@@ -141,11 +142,11 @@ def paired_interval(gain: Floats, groups: Ints, confidence: float, *, of_fractio
     return min(value, float(mean) - half), max(value, float(mean) + half)
 
 
-def _log_loss_interval(scored: Scored, groups: Ints, confidence: float) -> Interval:
+def _log_loss_interval(scored: ScoredImages, groups: Ints, confidence: float) -> Interval:
     """Student's, over groups, on the scale of logarithms, which its skew asks for; with PRIOR_LOSS."""
     sure = np.clip(scored.confidence, 1e-12, 1 - 1e-12)
     sizes = np.bincount(groups).astype(np.float64)
-    typical = (sizes**2).sum() / len(sure)  # of a group: its pictures count together
+    typical = (sizes**2).sum() / len(sure)  # of a group: its images count together
     weights = np.concatenate([sure / sure.sum(), (1 - sure) / (1 - sure).sum()]) * PRIOR_LOSS * typical
     losses = np.concatenate([-np.log(sure), scored.loss_if_wrong])
     num_images = len(sure) + weights.sum()
@@ -163,6 +164,41 @@ def _student(sizes: Floats, confidence: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(max(np.count_nonzero(sizes) - 1, 1), 0.5 + confidence / 2))
+
+
+class ChanceError(NamedTuple):
+    """Mean and interval of an error under chance alone."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def calibration_error_by_chance(
+    scored: ScoredImages, groups: Ints, *, confidence: float, draws: int, seed: int
+) -> ChanceError:
+    """The binned calibration error that exact probabilities would show on these images.
+
+    That error is never negative, so chance does not average out. Labels are drawn from the probabilities themselves;
+    images of a group are right and wrong together.
+
+    Args:
+        scored: N images.
+        groups: (N,) group of each, 0 to G - 1.
+        confidence: of the interval, 0 to 1.
+        draws: sets of labels.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    bins = calibration_bins(scored.confidence)
+    errors = np.empty(draws)
+    num_groups = int(groups.max()) + 1
+    for i in range(draws):
+        right = rng.random(num_groups)[groups] < scored.confidence
+        errors[i] = np.abs(np.bincount(bins, scored.confidence - right, NUM_BINS)).sum() / len(bins)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(errors, [tail, 1 - tail])
+    return ChanceError(float(errors.mean()), float(low), float(high))
 
 
 def group_numbers(groups: npt.NDArray[np.str_]) -> Ints:

@@ -1,16 +1,15 @@
-"""The leak premium: how much better the score would look had copies been divided like any other file.
+"""The leak premium: how much better accuracy would look had copies been split like any other file.
 
-A linear probe (ridge regression to the classes, on the features of a frozen backbone) is scored twice by five-fold
-cross-validation over the same files, those that dedupe kept and their copies: once with every file in a fold of its
-own choice, as a naive split does it, and once with whole groups. The premium is the difference in accuracy. Both
-divisions agree but for the files of groups, and both test every file once, so that what differs is the leak alone. Its
-interval is that of a paired difference, over groups.
+A linear probe (ridge regression on the features of a frozen backbone) is scored twice by five-fold cross-validation
+over the same files, those that dedupe kept and their copies: once with every file in a random fold, as a naive split
+does it, and once with whole groups. The premium is the difference in accuracy. The two differ only in the files of
+groups, and both test every file once, so the difference is the leak alone. Its interval is that of a paired difference,
+over groups.
 
-Nobody decodes a copy for this: one of equal bytes has the features of its picture, and a near one is stood in for by
-the picture's mirror image, which is an edit of about the size of those that dedupe finds. Measured: with 2,500 planted
-copies of 10,000 CIFAR-10 pictures the premium is 2.5 points, and 2.5 with the copies' own features too; their pictures'
-plain ones give 3.6. Thumbnails in place of features would say two to ten times too much, as they tell copies better
-than classes.
+No copy is decoded for this: one of equal bytes has the features of its image, and a near one is replaced by the mirror
+image, an edit of about the size of those that dedupe finds. With 2,500 planted copies of 10,000 CIFAR-10 images the
+premium is 2.5 points, as with the copies' own features; the originals' features give 3.6. Thumbnails in place of
+features would overstate it two to ten times, as they tell copies better than classes.
 """
 
 import hashlib
@@ -26,19 +25,18 @@ import pyarrow as pa
 from pipelines.core.errors import InputError, count
 from pipelines.core.tables import DEDUPED, FEATURES, read_table
 from pipelines.evaluate.intervals import paired_interval
-from pipelines.evaluate.members import Packed
+from pipelines.evaluate.members import EvaluationIndex
 from pipelines.evaluate.metrics import Floats, Ints
 from pipelines.params.evaluate import EvaluateParams
 
 NUM_FOLDS = 5
 PENALTY = 1.0
-"""of the ridge, per feature of variance 1: within a third of it and three times it, the premium on photographs of
-guitars stays within its interval"""
+"""of the ridge, per feature of variance 1: from a third of it to three times it, the premium on photographs of guitars
+stays within its interval"""
 MAX_FILES = 5000
-"""of more, whole groups are drawn: 200 MB, and 5 s of one core. A sample overstates the premium, since fewer pictures
-are learnt by heart more easily: of 12,500 files of CIFAR-10 it is 2.5 points, of 5,000 of these 4.7. So the report
-names a sample as one."""
-FLAT = 1e-3
+"""of more, whole groups are sampled: 200 MB, and 5 s of one core. A sample overstates the premium, as fewer images are
+memorised more easily: for 12,500 files of CIFAR-10 it is 2.5 points, for 5,000 of these 4.7. The report says so."""
+_FLAT = 1e-3
 """a feature that varies less than this is not scaled up"""
 
 UNKNOWN: dict[str, float | int | None] = dict.fromkeys(
@@ -48,9 +46,9 @@ UNKNOWN: dict[str, float | int | None] = dict.fromkeys(
 
 
 def leak_premium(
-    params: EvaluateParams, *, features: Path | None, packed: Packed, manifest: Path | None
+    params: EvaluateParams, *, features: Path | None, packed: EvaluationIndex, manifest: Path | None
 ) -> dict[str, float | int | None]:
-    """The premium with its interval, in accuracy, and the two scores that it is the difference of; not rounded.
+    """Measure the premium with its interval, and the two accuracies that it is the difference of; not rounded.
 
     Args:
         params: leak_repeats, seed and confidence.
@@ -69,15 +67,15 @@ def leak_premium(
         return UNKNOWN
     sizes = np.bincount(files.group)
     in_groups = int((sizes[files.group] > 1).sum())
-    probe = Probe(files.features, files.actual, len(packed.classes))
+    probe = RidgeProbe(files.features, files.actual, len(packed.classes))
     naive, whole = np.zeros(len(files.group)), np.zeros(len(files.group))
     for repeat in range(params.leak_repeats):
-        by_file, by_group = divisions(files.group, np.random.default_rng([params.seed, repeat]))
+        by_file, by_group = naive_and_group_folds(files.group, np.random.default_rng([params.seed, repeat]))
         right = probe.right(by_group)
         whole += right
         naive += right if (by_file == by_group).all() else probe.right(by_file)
     gain = (naive - whole) / params.leak_repeats
-    # without a group the two divisions are one, and nothing is left to chance
+    # without a group the two sets of folds are one
     low, high = paired_interval(gain, files.group, params.confidence, of_fractions=True) if in_groups else (0.0, 0.0)
     return {
         "value": float(gain.mean()),
@@ -91,11 +89,8 @@ def leak_premium(
     }
 
 
-def divisions(group: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """The fold of each of N files, (N,) each: a naive one, by file, and one by whole groups.
-
-    The first file of each group is in the same fold in both.
-    """
+def naive_and_group_folds(group: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """(N,) folds by file and (N,) folds by whole groups; the first file of each group has the same fold in both."""
     of_group = rng.permutation(int(group.max()) + 1) % NUM_FOLDS
     by_group = of_group[group]
     by_file = rng.integers(NUM_FOLDS, size=len(group))
@@ -104,12 +99,12 @@ def divisions(group: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
     return by_file, by_group
 
 
-class Probe:
-    """Ridge regression from features to one of K classes, cross-validated without a fit from scratch for each fold.
+class RidgeProbe:
+    """Ridge regression from features to K classes, cross-validated without a fit from scratch for each fold.
 
-    Of few files: with R the matrix that maps targets to the residuals of the fit to all files, the residuals of files S
-    under a fit to the others are R[S, S]^-1 (R Y)[S], exactly. Of more files than features, S is taken out of the
-    products of features instead. Either serves every fold of every division, whatever the targets are.
+    With R the matrix that maps targets to the residuals of the fit to all files, the residuals of files S under a fit
+    to the others are R[S, S]^-1 (R Y)[S], exactly. With more files than features, S is taken out of the products of
+    features instead. Either serves every set of folds and any targets.
 
     Args:
         features: (N, D), any scale.
@@ -121,7 +116,7 @@ class Probe:
         num_files, num_features = features.shape
         spread = features.std(axis=0)
         # double precision: a last digit never decides between two classes
-        self.rows = (features - features.mean(axis=0)) / np.where(spread > FLAT, spread, 1.0)
+        self.rows = (features - features.mean(axis=0)) / np.where(spread > _FLAT, spread, 1.0)
         self.actual, self.num_classes = actual, num_classes
         penalty = PENALTY * num_features
         self.residual: Floats | None = None
@@ -131,7 +126,7 @@ class Probe:
             self.products = self.rows.T @ self.rows + penalty * np.eye(num_features)
 
     def scores(self, fold: Ints, labels: Sequence[Ints]) -> list[Floats]:
-        """(N, K) for each (N,) of `labels`: what the probe of the other folds makes of a file, near 1 for its class."""
+        """(N, K) out-of-fold scores for each (N,) of `labels`, near 1 for the class of a file."""
         targets = np.concatenate([np.eye(self.num_classes)[one] for one in labels], axis=1)
         mean = targets.mean(axis=0)
         targets -= mean
@@ -150,20 +145,13 @@ class Probe:
         return np.split(found, len(labels), axis=1)
 
     def right(self, fold: Ints) -> Floats:
-        """(N,) 1 where the probe of the other folds tells a file right, else 0."""
+        """(N,) 1 where the out-of-fold prediction is right, else 0."""
         return np.asarray(self.scores(fold, [self.actual])[0].argmax(axis=1) == self.actual, np.float64)
 
 
 @dataclass(frozen=True)
-class _Files:
-    """The N files of verdict keep or copy whose picture has features.
-
-    Args:
-        features: (N, D).
-        actual: (N,) true classes.
-        group: (N,) number of the unit that the split kept whole.
-        sampled: whether there are more.
-    """
+class _ProbeFiles:
+    """N files of verdict keep or copy: (N, D) features, (N,) classes and group numbers, and whether there are more."""
 
     features: Floats
     actual: Ints
@@ -171,9 +159,9 @@ class _Files:
     sampled: bool
 
 
-def _read_files(path: Path, packed: Packed, manifest: Path) -> _Files:
+def _read_files(path: Path, packed: EvaluationIndex, manifest: Path) -> _ProbeFiles:
     table = read_table(path, FEATURES)
-    # a picture has the same features whatever it is called, and whatever the member that left them tells apart
+    # the features of an image depend neither on its label nor on the target of the member that wrote them
     row_of = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
     strangers = [image_id for image_id in row_of if image_id not in packed.classes_of]
     if strangers:
@@ -182,7 +170,7 @@ def _read_files(path: Path, packed: Packed, manifest: Path) -> _Files:
             "run `dvc repro train`"
         )
     keys = [(image_id, k) for image_id in row_of for k in packed.classes_of[image_id]]
-    pictures = _pictures_of_files(keys, packed, manifest)
+    pictures = _images_of_files(keys, packed, manifest)
     num_all = len(pictures)
     pictures = _whole_groups(pictures, [packed.groups[key] for key in keys])
     numbers = {group: number for number, group in enumerate(sorted({packed.groups[keys[row]] for row, _ in pictures}))}
@@ -190,7 +178,7 @@ def _read_files(path: Path, packed: Packed, manifest: Path) -> _Files:
     edited = np.array([is_edited for _, is_edited in pictures], bool)
     plain, other = (matrix(table[name]) for name in ("plain", "edited"))
     places = np.array([row_of[keys[row][0]] for row in rows], np.int64)
-    return _Files(
+    return _ProbeFiles(
         features=np.where(edited[:, None], other[places], plain[places]).astype(np.float64),
         actual=np.array([keys[row][1] for row in rows], np.int64),
         group=np.array([numbers[packed.groups[keys[row]]] for row in rows], np.int64),
@@ -198,8 +186,8 @@ def _read_files(path: Path, packed: Packed, manifest: Path) -> _Files:
     )
 
 
-def _pictures_of_files(keys: list[tuple[str, int]], packed: Packed, manifest: Path) -> list[tuple[int, bool]]:
-    """For each file that takes part or is a copy: the row of the picture that it shows, and whether it was edited."""
+def _images_of_files(keys: list[tuple[str, int]], packed: EvaluationIndex, manifest: Path) -> list[tuple[int, bool]]:
+    """For each file of verdict keep or copy: the row of the image that it shows, and whether it is a near copy."""
     rows_of: dict[str, list[int]] = {}
     for row, (image_id, _) in enumerate(keys):
         rows_of.setdefault(image_id, []).append(row)
@@ -209,7 +197,7 @@ def _pictures_of_files(keys: list[tuple[str, int]], packed: Packed, manifest: Pa
 
     def row_under(image_id: str, label: str) -> int | None:
         rows = rows_of.get(image_id, [])
-        # a label that split merged into another one is no class, and stands once
+        # a label that split merged into another is no class: its image has one row
         same = [row for row in rows if packed.classes[keys[row][1]] == label]
         return same[0] if same else rows[0] if len(rows) == 1 else None
 
@@ -227,11 +215,7 @@ def _pictures_of_files(keys: list[tuple[str, int]], packed: Packed, manifest: Pa
 
 
 def _whole_groups(files: list[tuple[int, bool]], group_of: list[str]) -> list[tuple[int, bool]]:
-    """At most MAX_FILES of `files`, by whole groups, drawn by the hash of their names.
-
-    Args:
-        group_of: of each row that a file may name.
-    """
+    """At most MAX_FILES of `files`, by whole groups in the order of the hash of their names; `group_of` is by row."""
     if len(files) <= MAX_FILES:
         return files
     sizes = Counter(group_of[row] for row, _ in files)

@@ -1,5 +1,7 @@
-"""The predictions of members and folds, brought together: read strictly, never guessed."""
+"""Read the predictions of members and folds, and join members that predict factors into one that predicts labels."""
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,19 +13,21 @@ import pyarrow as pa
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import LABEL, PACK_INDEX, PREDICTIONS, read_classes, read_table, read_target
-from pipelines.evaluate.calibration import fit_temperature, temper
 from pipelines.evaluate.intervals import group_numbers
 from pipelines.evaluate.metrics import Floats, Ints
 
 Names = npt.NDArray[np.object_]
 
+_SMALLEST = 1e-12
+"""least probability of a value: one certain factor must not make every label impossible"""
+
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted pictures, sorted by (image_id, class_index).
+    """Predictions for N images, sorted by (image_id, class_index).
 
     Args:
-        image_ids: (N,) sha256 each; twice only where a picture stands under two labels.
+        image_ids: (N,) sha256 each; twice only where an image has two labels.
         actual: (N,) true classes, of the target.
         probabilities: (N, K) float64, rows sum to 1.
     """
@@ -34,14 +38,14 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Member:
-    """One recipe's predictions: for test the mean of its folds, for val each picture's own fold (out of fold).
+class MemberPredictions:
+    """Predictions of one recipe: for test the mean of its folds, for val out of fold.
 
     Args:
         name: of the recipe.
-        target: what it tells apart: label, or one of the factors that labels are joined from.
+        target: what it predicts: label, or one of the factors that labels are joined from.
         classes: its K classes: labels, or values of the factor.
-        temperature: that the probabilities were divided by; see `calibrated`.
+        temperature: of the probabilities.
     """
 
     name: str
@@ -51,17 +55,9 @@ class Member:
     val: Predictions
     temperature: float = 1.0
 
-    def calibrated(self) -> "Member":
-        """The same member with probabilities by the temperature that suits its validation pictures."""
-        temperature = fit_temperature(self.val.probabilities, self.val.actual)
-        test, val = (
-            replace(one, probabilities=temper(one.probabilities, temperature)) for one in (self.test, self.val)
-        )
-        return replace(self, test=test, val=val, temperature=temperature)
 
-
-def read_members(folders: Mapping[tuple[str, int], Path], labels: list[str]) -> list[Member]:
-    """Every member in the order of `folders`: (member, fold) to the folder that its training wrote.
+def read_members(folders: Mapping[tuple[str, int], Path], labels: list[str]) -> list[MemberPredictions]:
+    """Read every member, in the order of `folders`: (member, fold) to the folder that its training wrote.
 
     Raises:
         InputError: a file is missing, knows other classes or no probabilities, or folds disagree on the test set.
@@ -72,7 +68,7 @@ def read_members(folders: Mapping[tuple[str, int], Path], labels: list[str]) -> 
     return [_read_member(name, of_folds, labels) for name, of_folds in by_name.items()]
 
 
-def _read_member(name: str, folders: Mapping[int, Path], labels: list[str]) -> Member:
+def _read_member(name: str, folders: Mapping[int, Path], labels: list[str]) -> MemberPredictions:
     paths = {fold: folder / "predictions.parquet" for fold, folder in folders.items()}
     first = next(iter(paths.values()))
     tables = {fold: read_table(path, PREDICTIONS) for fold, path in paths.items()}
@@ -83,30 +79,22 @@ def _read_member(name: str, folders: Mapping[int, Path], labels: list[str]) -> M
         if read_classes(path) != classes or read_target(path) != target:
             other = "the pack's" if target == LABEL else f"{first} was"
             raise InputError(f"{path} was predicted for other classes than {other}: run `dvc repro train`")
-        # pictures without a label are predicted too, for others to learn from; nothing can be measured on them
+        # unlabelled images are predicted too, for students to learn from; here they are left out
         table = tables[fold].sort_by([("image_id", "ascending"), ("class_index", "ascending")])
         subsets = table["subset"].to_numpy(zero_copy_only=False)
         tests.append(_predictions(table.filter(pa.array(subsets == "test")), len(classes), path))
         vals.append(_predictions(table.filter(pa.array(subsets == "val")), len(classes), path))
         require_same_pictures(tests[0], f"{name}-{next(iter(paths))}", tests[-1], f"{name}-{fold}", "test")
-    return Member(name, target, classes, test=average(tests), val=_join(vals, name))
+    return MemberPredictions(name, target, classes, test=average(tests), val=_join(vals, name))
 
 
 def average(predictions: Sequence[Predictions]) -> Predictions:
-    """Mean probabilities of the same pictures."""
-    return Predictions(
-        predictions[0].image_ids,
-        predictions[0].actual,
-        np.mean([p.probabilities for p in predictions], axis=0),
-    )
+    """Mean probabilities for the same images."""
+    return replace(predictions[0], probabilities=np.mean([p.probabilities for p in predictions], axis=0))
 
 
 def require_same_pictures(first: Predictions, first_name: str, other: Predictions, other_name: str, what: str) -> None:
-    """Refuse to average predictions of different pictures.
-
-    Raises:
-        InputError: names both, how many pictures each lacks, and the remedy.
-    """
+    """Raise InputError where two predictions that are to be averaged are of different images."""
     known = set(zip(first.image_ids, first.actual.tolist(), strict=True))
     found = set(zip(other.image_ids, other.actual.tolist(), strict=True))
     if known == found and len(first.actual) == len(other.actual):
@@ -119,14 +107,14 @@ def require_same_pictures(first: Predictions, first_name: str, other: Prediction
 
 
 @dataclass(frozen=True)
-class Packed:
-    """The pack index, as far as measuring needs it.
+class EvaluationIndex:
+    """The classes and images of the pack index.
 
     Args:
         classes: the labels.
-        test: the test pictures, their probabilities 0.
+        test: the test images, their probabilities 0.
         groups: (image_id, class_index) to the duplicate group.
-        subsets: the same to train, val or test.
+        subsets: (image_id, class_index) to train, val or test.
     """
 
     classes: list[str]
@@ -136,28 +124,20 @@ class Packed:
 
     @cached_property
     def classes_of(self) -> dict[str, list[int]]:
-        """Picture to the classes it stands under; more than one where its label is disputed."""
+        """By image_id its classes; more than one where its label is disputed."""
         found: dict[str, list[int]] = {}
         for image_id, class_index in self.groups:
             found.setdefault(image_id, []).append(class_index)
         return found
 
     def group_numbers(self, image_ids: Names) -> Ints:
-        """(N,) the group of each picture, as numbers 0 to G - 1 in the order of the groups' names.
-
-        Raises:
-            InputError: a picture is not in the pack index.
-        """
+        """(N,) the group of each image, numbered 0 to G - 1 by name; InputError as `require_known`."""
         self.require_known(image_ids)
         names = [self.groups[image_id, self.classes_of[image_id][0]] for image_id in image_ids]
         return group_numbers(np.asarray(names, np.str_))
 
     def require_known(self, image_ids: Names) -> None:
-        """Refuse predictions of pictures that are not in the pack index.
-
-        Raises:
-            InputError: says how many, and names the first.
-        """
+        """Raise InputError where an image is not in the pack index: how many are not, and the first."""
         strangers = [image_id for image_id in image_ids if image_id not in self.classes_of]
         if strangers:
             raise InputError(
@@ -166,12 +146,8 @@ class Packed:
             )
 
 
-def read_index(index: Path) -> Packed:
-    """Read the pack index: the classes, the pictures that are the test set, the groups.
-
-    Raises:
-        InputError: there is no test picture, so nothing can be measured.
-    """
+def read_index(index: Path) -> EvaluationIndex:
+    """Read the pack index; InputError where it has no test image."""
     table = read_table(index, PACK_INDEX, columns=["image_id", "class_index", "group", "subset"])
     table = table.sort_by([("image_id", "ascending"), ("class_index", "ascending")])
     classes = read_classes(index)
@@ -185,15 +161,13 @@ def read_index(index: Path) -> Packed:
     num_test = int(is_test.sum())
     test = Predictions(image_ids[is_test], actual[is_test], np.zeros((num_test, len(classes))))
     keys = list(zip(image_ids.tolist(), actual.tolist(), strict=True))
-    return Packed(classes, test, dict(zip(keys, groups, strict=True)), dict(zip(keys, subsets.tolist(), strict=True)))
+    return EvaluationIndex(
+        classes, test, dict(zip(keys, groups, strict=True)), dict(zip(keys, subsets.tolist(), strict=True))
+    )
 
 
 def _predictions(table: pa.Table, num_classes: int, path: Path) -> Predictions:
-    """The rows of one subset, checked.
-
-    Raises:
-        InputError: a row does not hold K probabilities that sum to 1.
-    """
+    """The rows of one subset; InputError unless each holds K probabilities that sum to 1."""
     lists = table["probabilities"].combine_chunks()
     flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     if len(flat) != table.num_rows * num_classes or set(lists.value_lengths().to_pylist()) - {num_classes}:
@@ -209,11 +183,7 @@ def _predictions(table: pa.Table, num_classes: int, path: Path) -> Predictions:
 
 
 def _join(folds: Sequence[Predictions], name: str) -> Predictions:
-    """The folds' validation pictures as one sorted set.
-
-    Raises:
-        InputError: a picture validates in two folds.
-    """
+    """The validation images of all folds, sorted; InputError where one validates in two folds."""
     image_ids = np.concatenate([p.image_ids for p in folds])
     actual = np.concatenate([p.actual for p in folds])
     probabilities = np.concatenate([p.probabilities for p in folds])
@@ -222,3 +192,137 @@ def _join(folds: Sequence[Predictions], name: str) -> Predictions:
         raise InputError(f"{name} validated a picture in two folds: run `dvc repro train` to train all folds anew")
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return Predictions(image_ids[order], actual[order], probabilities[order])
+
+
+@dataclass(frozen=True)
+class LabelFactors:
+    """How labels are joined from factors.
+
+    Args:
+        names: F factors, in the order in which labels join them.
+        labels: combinations of values, (F,) each, to the class of the label that they make.
+    """
+
+    names: list[str]
+    labels: dict[tuple[str, ...], int]
+
+
+def read_factors(index: Path, classes: list[str]) -> LabelFactors:
+    """Read which combination of factors makes which label; InputError where no image has factors, or a label none.
+
+    A label may come from several combinations (rare ones that split merged); a combination with several labels, as
+    after a relabelling, belongs to the one with the most of its images.
+    """
+    table = read_table(index, PACK_INDEX, columns=["class_index", "factors"])
+    found = Counter(zip(table["factors"].to_pylist(), table["class_index"].to_pylist(), strict=True))
+    parsed = {text: _parse(text, index) for text, _ in found}
+    names = list(dict.fromkeys(name for text in sorted(parsed, key=str) for name in parsed[text]))
+    if not names:
+        raise InputError(
+            f"{index} knows no factors of its labels, but a member was trained on one: run `dvc repro`, or set the "
+            "recipe's target: label"
+        )
+    votes: dict[tuple[str, ...], Counter[int]] = {}
+    for (text, class_index), count in found.items():
+        if all(name in parsed[text] for name in names):
+            votes.setdefault(tuple(parsed[text][name] for name in names), Counter())[class_index] += count
+    labels = {values: min(v, key=lambda k: (-v[k], k)) for values, v in sorted(votes.items())}
+    lacking = [classes[k] for k in sorted(set(range(len(classes))) - set(labels.values()))]
+    if lacking:
+        raise InputError(
+            f"no picture of {', '.join(lacking)} says which {' and which '.join(names)} it is: members that tell these "
+            "apart cannot tell that label; take every picture from a table with label columns, or use members with "
+            "target: label"
+        )
+    return LabelFactors(names, labels)
+
+
+def join_factors(
+    members: Sequence[MemberPredictions], factors: LabelFactors, packed: EvaluationIndex
+) -> MemberPredictions:
+    """Join members that predict factors into one that predicts labels.
+
+    P(label) is the product over factors of P(the label's value), renormalised over the combinations that exist as
+    labels. Several members of one factor are averaged first.
+
+    Args:
+        members: those whose target is a factor, at least one.
+        packed: for the labels of the images.
+
+    Raises:
+        InputError: a factor has no member, is unknown, or its members disagree on images or values.
+    """
+    for member in members:
+        if member.target not in factors.names:
+            raise InputError(
+                f"{member.name} tells {member.target} apart, which is not among the factors of the labels "
+                f"({', '.join(factors.names)}): change its recipe's target"
+            )
+    by_factor = {name: [m for m in members if m.target == name] for name in factors.names}
+    missing = [name for name, found in by_factor.items() if not found]
+    if missing:
+        raise InputError(
+            f"members tell {' and '.join(dict.fromkeys(m.target for m in members))} apart, but none tells "
+            f"{' or '.join(missing)}, without which no label is known: add a recipe with target: {missing[0]} to "
+            "train.members, or give these target: label"
+        )
+    joined = {}
+    for subset in ("test", "val"):
+        told = [_of_images(found, subset) for found in by_factor.values()]
+        for name, (image_ids, _) in zip(factors.names[1:], told[1:], strict=True):
+            if list(image_ids) != list(told[0][0]):
+                raise InputError(
+                    f"members of {factors.names[0]} and of {name} predicted different {subset} pictures: "
+                    "run `dvc repro train` so that all are trained on the same split"
+                )
+        likely = np.zeros((len(told[0][0]), len(packed.classes)))
+        for values, label in factors.labels.items():
+            columns = [_column(found[0], value) for found, value in zip(by_factor.values(), values, strict=True)]
+            likely[:, label] += np.prod([told[f][1][:, c] for f, c in enumerate(columns)], axis=0)
+        joined[subset] = _under_labels(told[0][0], likely / likely.sum(axis=1, keepdims=True), packed)
+    # no recipe has a space in its name
+    name = " × ".join(factors.names) if len(factors.names) > 1 else f"label by {factors.names[0]}"
+    return MemberPredictions(name, LABEL, packed.classes, test=joined["test"], val=joined["val"])
+
+
+def _of_images(members: Sequence[MemberPredictions], subset: str) -> tuple[Names, Floats]:
+    """(N,) images, each once, and (N, V) the mean probabilities of the members of one factor."""
+    found: list[Predictions] = [member.test if subset == "test" else member.val for member in members]
+    for member, one in zip(members, found, strict=True):
+        if member.classes != members[0].classes:
+            raise InputError(
+                f"{members[0].name} and {member.name} know different values of {member.target}: run `dvc repro train`"
+            )
+        require_same_pictures(found[0], members[0].name, one, member.name, subset)
+    mean = average(found)
+    image_ids, rows = np.unique(mean.image_ids.astype(np.str_), return_index=True)
+    return image_ids.astype(object), np.maximum(mean.probabilities[rows], _SMALLEST)
+
+
+def _column(member: MemberPredictions, value: str) -> int:
+    if value not in member.classes:
+        raise InputError(
+            f"{member.name} does not know the {member.target} {value!r}, which a label has: run `dvc repro train`"
+        )
+    return member.classes.index(value)
+
+
+def _under_labels(image_ids: Names, probabilities: Floats, packed: EvaluationIndex) -> Predictions:
+    """Predictions once for every label of an image, as the pack index lists them."""
+    packed.require_known(image_ids)
+    keys = [(row, k) for row, image_id in enumerate(image_ids) for k in packed.classes_of[image_id]]
+    rows = np.array([row for row, _ in keys], np.int64)
+    return Predictions(image_ids[rows], np.array([k for _, k in keys], np.int64), probabilities[rows])
+
+
+def _parse(text: str | None, index: Path) -> dict[str, str]:
+    """A cell of `factors`; {} where an image came without."""
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{index} has factors {text!r}, which are no JSON: run `dvc repro augment`") from error
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise InputError(f"{index} has factors {text!r}, not an object of texts: run `dvc repro augment`")
+    return found

@@ -1,4 +1,4 @@
-"""Evaluate: read what was predicted, write what it is worth."""
+"""Evaluate the predictions of members on the test set."""
 
 import csv
 from collections import Counter
@@ -13,12 +13,18 @@ import pyarrow as pa
 from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_csv, write_json
 from pipelines.core.tables import DEDUPED, LABEL, PREDICTIONS, read_table, write_table
-from pipelines.evaluate.ensemble import Combined, combine
-from pipelines.evaluate.factors import join_factors, read_factors
-from pipelines.evaluate.figures import DIGITS, measure, rounded
+from pipelines.evaluate.ensemble import EnsemblePredictions, calibrate, combine
 from pipelines.evaluate.leaks import leak_premium
-from pipelines.evaluate.members import Predictions, read_index, read_members, require_same_pictures
+from pipelines.evaluate.members import (
+    Predictions,
+    join_factors,
+    read_factors,
+    read_index,
+    read_members,
+    require_same_pictures,
+)
 from pipelines.evaluate.metrics import confusion_counts, score
+from pipelines.evaluate.metrics_json import DIGITS, compute_metrics, rounded
 from pipelines.evaluate.suspects import HEADER, Suspects, find_suspects
 from pipelines.params.evaluate import EvaluateParams
 
@@ -42,8 +48,8 @@ class EvaluateArtifact:
         )
 
 
-class _File(NamedTuple):
-    """A file as dedupe's manifest has it."""
+class _ManifestFile(NamedTuple):
+    """A row of dedupe's manifest."""
 
     source: str
     source_path: str
@@ -61,40 +67,35 @@ def evaluate(
     manifest: Path | None,
     out_dir: Path,
 ) -> EvaluateArtifact:
-    """Bring together what members predicted and measure the result on the test set.
+    """Combine the predictions of members, and measure the result on the test set.
 
     Args:
-        params: the section `evaluate`.
-        folders: (member, fold) to the folder with its predictions.parquet, and features.parquet where the member is
-            frozen; the members whose predictions count.
-        index: the pack index, which names classes, test pictures and groups.
+        folders: (member, fold) to the folder with its predictions.parquet, and features.parquet where the backbone is
+            frozen.
+        index: the pack index, which names classes, test images and groups.
         manifest: dedupe's manifest, for the source paths of suspects; None leaves these empty.
         out_dir: emptied first.
 
     Raises:
-        InputError: a member lacks predictions, knows other classes, or covers other test pictures.
+        InputError: a member lacks predictions, knows other classes, or covers other test images.
     """
     packed = read_index(index)
-    members = [member.calibrated() for member in read_members(folders, packed.classes)]
-    parts = [member for member in members if member.target != LABEL]
-    takers = [member for member in members if member.target == LABEL]
-    if parts:
-        takers.append(join_factors(parts, read_factors(index, packed.classes), packed).calibrated())
-    for member in takers:
+    members = [calibrate(member) for member in read_members(folders, packed.classes)]
+    factor_members = [member for member in members if member.target != LABEL]
+    label_members = [member for member in members if member.target == LABEL]
+    if factor_members:
+        factors = read_factors(index, packed.classes)
+        label_members.append(calibrate(join_factors(factor_members, factors, packed)))
+    first = label_members[0]
+    for member in label_members:
         require_same_pictures(packed.test, "the pack index", member.test, member.name, "test")
-        require_same_pictures(takers[0].val, takers[0].name, member.val, member.name, "validation")
-    combined = combine(
-        params.ensemble,
-        takers,
-        val_groups=packed.group_numbers(takers[0].val.image_ids),
-        seed=params.seed,
-    )
+        require_same_pictures(first.val, first.name, member.val, member.name, "validation")
+    val_groups = packed.group_numbers(first.val.image_ids)
+    combined = combine(params.ensemble, label_members, val_groups=val_groups, seed=params.seed)
     features, files = _features(folders), _read_files(manifest)
     premium = leak_premium(params, features=features, packed=packed, manifest=manifest)
-    metrics = measure(params, combined, takers, parts, packed)
-    metrics["leak_premium"] = {
-        name: rounded(value) if isinstance(value, float) else value for name, value in premium.items()
-    }
+    metrics = compute_metrics(params, combined, label_members, factor_members, packed)
+    metrics["leak_premium"] = {k: rounded(v) if isinstance(v, float) else v for k, v in premium.items()}
     metrics["decisions"] = _decisions(combined.test, packed.classes, files, manifest)
     suspects = find_suspects(
         (combined.val, combined.test), packed, features=features, settled=_settled(files), seed=params.seed
@@ -122,45 +123,38 @@ def evaluate(
 
 
 def _write_tables(
-    combined: Combined, suspects: Suspects, classes: list[str], files: list[_File], out_dir: Path
+    combined: EnsemblePredictions, suspects: Suspects, classes: list[str], files: list[_ManifestFile], out_dir: Path
 ) -> None:
     """predictions.parquet, predictions.csv, confusion.csv and suspects.csv."""
     test = combined.test
     scored = score(test.actual, test.probabilities)
-    write_table(_prediction_table(test), out_dir / "predictions.parquet", classes=classes)
-    write_csv(
-        out_dir / "predictions.csv",
-        ("image_id", "actual", "predicted", "confidence"),
-        (
-            (image_id, classes[a], classes[p], _text(c))
-            for image_id, a, p, c in zip(
-                test.image_ids, scored.actual, scored.predicted, scored.confidence.tolist(), strict=True
-            )
-        ),
-    )
-    counts = confusion_counts(scored.actual, scored.predicted, scored.num_classes)
-    write_csv(
-        out_dir / "confusion.csv",
-        ("actual", *classes),
-        ((label, *row) for label, row in zip(classes, counts.tolist(), strict=True)),
-    )
-    # the first path of those under which a picture came in
+    columns = {
+        "image_id": pa.array(test.image_ids, pa.string()),
+        "subset": pa.array(["test"] * len(test.actual), pa.string()),
+        "class_index": pa.array(test.actual, pa.int32()),
+        "probabilities": pa.array(list(test.probabilities.astype(np.float32)), pa.list_(pa.float32())),
+    }
+    write_table(pa.table(columns, schema=PREDICTIONS), out_dir / "predictions.parquet", classes=classes)
+    images = zip(test.image_ids, scored.actual, scored.predicted, scored.confidence.tolist(), strict=True)
+    rows = ((image_id, classes[a], classes[p], _text(c)) for image_id, a, p, c in images)
+    write_csv(out_dir / "predictions.csv", ("image_id", "actual", "predicted", "confidence"), rows)
+    counts = confusion_counts(scored.actual, scored.predicted, scored.num_classes).tolist()
+    lines = ((label, *row) for label, row in zip(classes, counts, strict=True))
+    write_csv(out_dir / "confusion.csv", ("actual", *classes), lines)
+    # the first path of an image, as files are sorted
     paths = {(file.image_id, file.label): file.source_path for file in reversed(files)}
-    write_csv(
-        out_dir / "suspects.csv",
-        HEADER,
+    disputed = (
         (
-            (
-                *(s.image_id, s.label, s.suggested, _text(s.probability_label), _text(s.probability_suggested)),
-                *(s.subset, paths.get((s.image_id, s.label), "")),
-            )
-            for s in suspects.found
-        ),
+            *(s.image_id, s.label, s.suggested, _text(s.probability_label), _text(s.probability_suggested)),
+            *(s.subset, paths.get((s.image_id, s.label), "")),
+        )
+        for s in suspects.found
     )
+    write_csv(out_dir / "suspects.csv", HEADER, disputed)
 
 
 def _features(folders: Mapping[tuple[str, int], Path]) -> Path | None:
-    """The features of the first member that leaves some: those of all folds are equal."""
+    """The features of the first member that writes some: those of all folds are equal."""
     paths = (folder / "features.parquet" for folder in folders.values())
     return next((path for path in paths if path.is_file()), None)
 
@@ -169,35 +163,25 @@ def _text(value: float) -> str:
     return f"{value:.{DIGITS}f}"
 
 
-def _prediction_table(test: Predictions) -> pa.Table:
-    return pa.table(
-        {
-            "image_id": pa.array(test.image_ids, pa.string()),
-            "subset": pa.array(["test"] * len(test.actual), pa.string()),
-            "class_index": pa.array(test.actual, pa.int32()),
-            "probabilities": pa.array(list(test.probabilities.astype(np.float32)), pa.list_(pa.float32())),
-        },
-        schema=PREDICTIONS,
-    )
-
-
-def _read_files(manifest: Path | None) -> list[_File]:
+def _read_files(manifest: Path | None) -> list[_ManifestFile]:
     """All files, sorted; none without a manifest."""
     if manifest is None:
         return []
-    columns = read_table(manifest, DEDUPED, columns=list(_File._fields)).to_pydict().values()
-    return sorted(_File(*(value or "" for value in row)) for row in zip(*columns, strict=True))
+    columns = read_table(manifest, DEDUPED, columns=list(_ManifestFile._fields)).to_pydict().values()
+    return sorted(_ManifestFile(*(value or "" for value in row)) for row in zip(*columns, strict=True))
 
 
-def _settled(files: Sequence[_File]) -> dict[str, str]:
-    """Pictures whose label a person has looked at, with the decision."""
+def _settled(files: Sequence[_ManifestFile]) -> dict[str, str]:
+    """Images whose label a person has looked at, with the decision."""
     return {file.image_id: file.decision for file in files if file.decision.startswith(("keep:", "relabel:"))}
 
 
-def _decisions(test: Predictions, classes: list[str], files: Sequence[_File], manifest: Path | None) -> dict[str, Any]:
-    """How many decisions were taken, and what the accuracy were had none changed the label of a test picture.
+def _decisions(
+    test: Predictions, classes: list[str], files: Sequence[_ManifestFile], manifest: Path | None
+) -> dict[str, Any]:
+    """How many decisions were taken, and what accuracy would be had none changed the label of a test image.
 
-    Suspects are pictures that the model disputes: to relabel these alone raises accuracy even where they were right.
+    The model disputes suspects: relabelling these alone raises accuracy even where they were right.
     """
     labels = {(file.image_id, file.label): file for file in files if file.decision.startswith("relabel:")}
     original = test.actual.copy()

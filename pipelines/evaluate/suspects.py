@@ -1,15 +1,14 @@
-"""Pictures whose label is probably wrong: candidates for data/decisions/relabel.csv, drop.csv or keep.csv.
+"""Find images whose label is probably wrong: candidates for data/decisions/relabel.csv, drop.csv or keep.csv.
 
-Every kept picture is judged by probabilities that its own label, and those of its duplicate group, had no part in: a
-linear probe on the features of a frozen member, cross-validated by group, or the members' predictions of validation and
-test pictures where no member leaves features. Confident learning (Northcutt et al., JAIR 70, 2021; cleanlab) names the
-labels that these dispute.
+Every kept image is judged by out-of-sample probabilities: of a linear probe on the features of a frozen member,
+cross-validated by duplicate group, or of the members for validation and test images where no member writes features.
+Confident learning (Northcutt et al., JAIR 70, 2021; cleanlab) names the labels that these dispute.
 
-How many of them are really wrong is estimated with labels that are wrong for certain: a few that nothing disputes are
+How many of them are really wrong is estimated from labels that are wrong for certain: a few undisputed ones are
 flipped, and the search is repeated. Flipped labels show how far below the suggested class a wrong label's probability
-lies. Hard pictures of the right label crowd at the other end. So with j suspects below a margin m, and a fraction F(m)
-of the flipped labels that were found below it, no more than about j / F(m) suspects are wrong; the least of these
-numbers over all m is the estimate.
+lies; hard images with the right label crowd at the other end. With j suspects below a margin m, and a fraction F(m) of
+the found flipped labels below it, at most about j / F(m) suspects are wrong; the least of these over all m is the
+estimate.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,30 +18,30 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.core.tables import FEATURES, read_table
-from pipelines.evaluate.calibration import fit_temperature, temper
+from pipelines.evaluate.ensemble import fit_temperature, temper
 from pipelines.evaluate.intervals import group_numbers
-from pipelines.evaluate.leaks import NUM_FOLDS, Probe, divisions, matrix
-from pipelines.evaluate.members import Packed, Predictions
+from pipelines.evaluate.leaks import NUM_FOLDS, RidgeProbe, matrix, naive_and_group_folds
+from pipelines.evaluate.members import EvaluationIndex, Predictions
 from pipelines.evaluate.metrics import Floats, Ints
 
 HEADER = ("image_id", "label", "suggested", "probability_label", "probability_suggested", "subset", "source_path")
 NUM_DIVISIONS = 3
-"""into folds, whose probabilities are averaged: of one alone 22 to 32 pictures of the drawn sample are suspects, of
-three 20 to 21, with the same 7 of 8 planted labels among them"""
+"""into folds, whose probabilities are averaged: with one, 22 to 32 images of the drawn sample are suspects, with three
+20 to 21, with the same 7 of 8 planted labels among them"""
 NUM_FLIPPED, FLIPPED_FRACTION = 3, 0.05
 """sets of labels, and the part of each that is flipped"""
 ENOUGH_FLIPPED = 20
-"""flipped labels found, below which nothing is said of precision"""
+"""flipped labels found; with fewer, precision is not known"""
 _LOWEST = 0.2
-"""of F(m): of fewer flipped labels the fraction is too noisy to divide by"""
+"""of F(m): a smaller fraction is too noisy to divide by"""
 
-Judge = Callable[[Sequence[Ints]], list[Floats]]
+LabelModel = Callable[[Sequence[Ints]], list[Floats]]
 """several sets of labels (N,) to probabilities (N, K) under each"""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A picture whose label the probabilities dispute; a row of suspects.csv."""
+    """An image whose label the probabilities dispute; a row of suspects.csv."""
 
     image_id: str
     label: str
@@ -54,13 +53,13 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Suspects:
-    """All suspects, the most suspicious first.
+    """All suspects.
 
     Args:
-        found: by how much the suggested class exceeds the label.
-        num_pictures: that were judged.
-        expected_precision: the fraction of `found` that is expected to be wrong; None where too little is known.
-        method: probe, members, or probe and members: whose probabilities these are.
+        found: the most suspicious first, by how much the suggested class exceeds the label.
+        num_pictures: judged.
+        expected_precision: expected fraction of wrong labels among `found`; None where too little is known.
+        method: probe, members, or probe and members: where the probabilities are from.
     """
 
     found: list[Suspect]
@@ -70,26 +69,30 @@ class Suspects:
 
 
 def find_suspects(
-    predictions: Sequence[Predictions], packed: Packed, *, features: Path | None, settled: Mapping[str, str], seed: int
+    predictions: Sequence[Predictions],
+    packed: EvaluationIndex,
+    *,
+    features: Path | None,
+    settled: Mapping[str, str],
+    seed: int,
 ) -> Suspects:
-    """Judge every picture that something is known of.
+    """Judge every image with features or predictions.
 
     Args:
-        predictions: by all members, of pictures that they did not learn from.
-        packed: for labels, groups and subsets.
+        predictions: of the ensemble, for images that it did not learn from.
         features: a member's features.parquet, or None.
-        settled: image_id to the decision of a picture whose label a person has looked at: no suspect.
-        seed: of the divisions into folds, and of the labels that are flipped.
+        settled: image_id to decision, where a person has looked at the label: no suspect.
+        seed: of the folds, and of the labels that are flipped.
 
     Raises:
-        InputError: the features are of other pictures than the index.
+        InputError: the features are of other images than the index.
     """
-    keys, known, probe = _judged(predictions, packed, features)
+    keys, known, probe = _evidence(predictions, packed, features)
     method = " and ".join(["probe"] * (probe is not None) + ["members"] * bool(known))
     if len(packed.classes) < 2 or not keys:
         return Suspects([], 0, None, method)
     actual = np.array([k for _, k in keys], np.int64)
-    judge = _judge(keys, known, probe, packed, seed)
+    judge = _label_model(keys, known, probe, packed, seed)
     (probabilities,) = judge([actual])
     open_ = np.array([image_id not in settled for image_id, _ in keys])
     rows = [i for i in disputed(actual, probabilities) if open_[i]]
@@ -112,15 +115,10 @@ def find_suspects(
 
 
 def disputed(actual: Ints, probabilities: Floats) -> list[int]:
-    """Rows whose label confident learning calls wrong, and less probable than another one.
-
-    Args:
-        actual: (N,) labels, 0 to K - 1.
-        probabilities: (N, K), of models that had no part in them.
-    """
+    """Rows of (N,) labels and (N, K) probabilities where confident learning prefers another class to the label."""
     from cleanlab.filter import find_label_issues  # brings scikit-learn and pandas
 
-    # a class without a picture has no threshold
+    # a class without an image has no threshold
     present, labels = np.unique(actual, return_inverse=True)
     if len(present) < 2:
         return []
@@ -130,10 +128,10 @@ def disputed(actual: Ints, probabilities: Floats) -> list[int]:
     return [int(i) for i in np.flatnonzero(is_issue & (_margins(actual, probabilities)[0] < 0))]
 
 
-def _judged(
-    predictions: Sequence[Predictions], packed: Packed, features: Path | None
+def _evidence(
+    predictions: Sequence[Predictions], packed: EvaluationIndex, features: Path | None
 ) -> tuple[list[tuple[str, int]], dict[tuple[str, int], Floats], Floats | None]:
-    """The pictures to judge: first those with features, then others with predictions; these, and the features."""
+    """The (image_id, class) to judge, those with features first; the predictions of the others; the features."""
     keys: list[tuple[str, int]] = []
     rows: Floats | None = None
     if features is not None:
@@ -157,22 +155,22 @@ def _judged(
     return [*keys, *sorted(known)], known, rows
 
 
-def _judge(
+def _label_model(
     keys: list[tuple[str, int]],
     known: Mapping[tuple[str, int], Floats],
     features: Floats | None,
-    packed: Packed,
+    packed: EvaluationIndex,
     seed: int,
-) -> Judge:
-    """What gives the probabilities: the probe learns the labels of its pictures anew, the members' stay."""
+) -> LabelModel:
+    """A function from labels to probabilities: the probe is fitted anew, predictions of members stay."""
     num_classes = len(packed.classes)
     rest = np.array([known[key] for key in sorted(known)]).reshape(-1, num_classes)
     if features is None:
         return lambda labels: [rest for _ in labels]
     num_probed = len(features)
-    probe = Probe(features, np.array([k for _, k in keys[:num_probed]], np.int64), num_classes)
+    probe = RidgeProbe(features, np.array([k for _, k in keys[:num_probed]], np.int64), num_classes)
     group = group_numbers(np.array([packed.groups[key] for key in keys[:num_probed]], np.str_))
-    folds = [divisions(group, np.random.default_rng([seed, i]))[1] for i in range(NUM_DIVISIONS)]
+    folds = [naive_and_group_folds(group, np.random.default_rng([seed, i]))[1] for i in range(NUM_DIVISIONS)]
 
     def judge(labels: Sequence[Ints]) -> list[Floats]:
         probed = [one[:num_probed] for one in labels]
@@ -181,7 +179,7 @@ def _judge(
         for one, learnt in zip(scores, probed, strict=True):
             likely = np.exp(one)
             likely /= likely.sum(axis=1, keepdims=True)
-            # scores of a ridge lie between 0 and 1: the temperature is one of scale, and far below 1
+            # scores of a ridge lie between 0 and 1: the temperature sets the scale, and is far below 1
             likely = temper(likely, fit_temperature(likely, learnt, spread=10.0, hottest=100.0))
             found.append(np.concatenate([likely, rest]))
         return found
@@ -190,17 +188,15 @@ def _judge(
 
 
 def _expected_precision(
-    margins: Floats, chosen: Ints, actual: Ints, probabilities: Floats, judge: Judge, seed: int
+    margins: Floats, chosen: Ints, actual: Ints, probabilities: Floats, judge: LabelModel, seed: int
 ) -> float | None:
-    """The estimate that the head of this file explains.
+    """Estimate precision as the head of this file explains.
 
     Args:
         margins: (n,) of the suspects, sorted, below 0.
-        chosen: pictures whose labels may be flipped: those that nothing disputes.
+        chosen: rows with undisputed labels, which may be flipped.
         actual: (N,) labels.
         probabilities: (N, K): a label is flipped to what it would be mistaken for.
-        judge: finds the probabilities under flipped labels.
-        seed: of the choice.
     """
     rng = np.random.default_rng([seed, NUM_DIVISIONS])
     num_flipped = min(round(FLIPPED_FRACTION * len(actual)), len(chosen))

@@ -25,7 +25,7 @@ _SRGB_LEVELS = 3
 _SRGB_GAMMA = 1 / 2.2
 
 
-class Flat(NamedTuple):
+class FlattenedImage(NamedTuple):
     """A picture without alpha."""
 
     image: Image.Image
@@ -34,7 +34,7 @@ class Flat(NamedTuple):
     """at least one pixel was not opaque"""
 
 
-def flatten(image: Image.Image, *, profile: bytes | None, gamma: float | None = None) -> Flat:
+def flatten(image: Image.Image, *, profile: bytes | None, gamma: float | None = None) -> FlattenedImage:
     """Turn a loaded image to sRGB, on white.
 
     Args:
@@ -55,9 +55,9 @@ def flatten(image: Image.Image, *, profile: bytes | None, gamma: float | None = 
         alpha, image = layer.getchannel("A"), layer.convert(layer.mode[:-1])
     rgb = _curve(to_srgb(image, profile), None if profile else gamma)
     if alpha is None or alpha.getextrema()[0] == 255:
-        return Flat(rgb, False)
+        return FlattenedImage(rgb, False)
     rgb.putalpha(alpha)
-    return Flat(Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB"), True)
+    return FlattenedImage(Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB"), True)
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

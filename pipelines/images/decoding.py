@@ -1,4 +1,4 @@
-"""Bytes to pixels, for every stage: by content, within limits, upright, RGB.
+"""Decodes image files for every stage: by content, within limits, upright, RGB.
 
 Plain JPEGs (grey, YCbCr, RGB) are decoded by simplejpeg; everything else, and every JPEG that simplejpeg finds
 fault with, by Pillow, which has the last word on what is broken. Conventions, in one place:
@@ -20,9 +20,9 @@ import numpy.typing as npt
 import simplejpeg
 
 from pipelines.core.errors import ImageError
-from pipelines.images.downscale import detail_of_full, detail_of_scaled, reduce_grey
+from pipelines.images.downscale import downscale, downscale_decoded, reduce_grey
 from pipelines.images.jpeg import (
-    Header,
+    JpegHeader,
     check_scans,
     count_coloured,
     decode_scaled,
@@ -39,7 +39,7 @@ _THUMBNAIL = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """One decoded picture.
 
     Args:
@@ -57,7 +57,7 @@ class Picture:
     num_frames: int
 
 
-class Reduced(NamedTuple):
+class ReducedImage(NamedTuple):
     """The pixels of one picture, upright, perhaps fewer than it has."""
 
     pixels: Pixels
@@ -67,7 +67,7 @@ class Reduced(NamedTuple):
     height: float
 
 
-class Sketch(NamedTuple):
+class ImageSummary(NamedTuple):
     """What ingest keeps of one picture; a tuple, because 60,000 of them are made a second."""
 
     thumbnail: Pixels
@@ -80,7 +80,7 @@ class Sketch(NamedTuple):
     mode: str
     orientation: int
     num_frames: int
-    detail: Pixels
+    downscaled: Pixels
     """(H, W) uint8 grey, its shorter side from 127 to 255 pixels unless the picture is smaller, not turned: what
     `pipelines.ingest.quality.sharpness` is measured on (`pipelines.images.downscale`)"""
     greyscale: bool
@@ -90,7 +90,7 @@ class Sketch(NamedTuple):
     """at least one pixel is not opaque"""
 
 
-def decode(data: bytes, *, max_pixels: int) -> Picture:
+def decode(data: bytes, *, max_pixels: int) -> DecodedImage:
     """Decode the bytes of one image file at full size.
 
     Args:
@@ -110,14 +110,14 @@ def decode(data: bytes, *, max_pixels: int) -> Picture:
         else:
             if header.profile is not None:
                 pixels = _managed(pixels, header)
-            return Picture(upright(pixels, header.orientation), "JPEG", header.mode, header.orientation, 1)
-    from pipelines.images.pillow_decoder import decode_odd
+            return DecodedImage(upright(pixels, header.orientation), "JPEG", header.mode, header.orientation, 1)
+    from pipelines.images.pillow_decoder import decode_with_pillow
 
-    image, stored = decode_odd(data, max_pixels=max_pixels)
-    return Picture(np.asarray(image), stored.format, stored.mode, stored.orientation, stored.num_frames)
+    image, stored = decode_with_pillow(data, max_pixels=max_pixels)
+    return DecodedImage(np.asarray(image), stored.format, stored.mode, stored.orientation, stored.num_frames)
 
 
-def decode_reduced(data: bytes, *, max_pixels: int, width: float, height: float) -> Reduced:
+def decode_reduced(data: bytes, *, max_pixels: int, width: float, height: float) -> ReducedImage:
     """Decode as `decode`, a plain JPEG at the smallest n/8 of its size that has at least this width and height.
 
     All data is read, so that a broken file is found as it is at full size.
@@ -138,10 +138,10 @@ def decode_reduced(data: bytes, *, max_pixels: int, width: float, height: float)
             except ValueError as error:
                 _refuse_lost_pixels(error)
     pixels = decode(data, max_pixels=max_pixels).pixels
-    return Reduced(pixels, pixels.shape[1], pixels.shape[0])
+    return ReducedImage(pixels, pixels.shape[1], pixels.shape[0])
 
 
-def _reduced(data: bytes, header: Header, n: int) -> Reduced:
+def _reduced(data: bytes, header: JpegHeader, n: int) -> ReducedImage:
     """A plain JPEG at n/8 of its size.
 
     Raises:
@@ -155,11 +155,11 @@ def _reduced(data: bytes, header: Header, n: int) -> Reduced:
     width, height = header.width * n / 8, header.height * n / 8
     if header.orientation >= 5:
         width, height = height, width
-    return Reduced(upright(pixels, header.orientation), width, height)
+    return ReducedImage(upright(pixels, header.orientation), width, height)
 
 
-def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
-    """Judge one image file as `decode` does, but keep a thumbnail and figures in place of the pixels.
+def summarize(data: bytes, *, max_pixels: int, min_side: int) -> ImageSummary:
+    """Decode one image file as `decode` does, but keep a thumbnail and figures in place of the pixels.
 
     Plain JPEGs are decoded at a fraction of their size (all of their data is still read), which is why this is
     faster than `decode`.
@@ -171,23 +171,23 @@ def sketch(data: bytes, *, max_pixels: int, min_side: int) -> Sketch:
     if header is not None:
         _check_side(header.width, header.height, min_side)
         try:
-            return _sketch_jpeg(data, header)
+            return _summarize_jpeg(data, header)
         except ValueError as error:
             _refuse_lost_pixels(error)
-    from pipelines.images.pillow_decoder import decode_odd, image_has_colour
+    from pipelines.images.pillow_decoder import decode_with_pillow, image_has_colour
 
-    image, stored = decode_odd(data, max_pixels=max_pixels)
+    image, stored = decode_with_pillow(data, max_pixels=max_pixels)
     _check_side(image.width, image.height, min_side)
     grey = image.convert("L")
-    thumbnail, detail = reduce_grey(grey, _THUMBNAIL, grey.size), detail_of_full(np.asarray(grey))
-    return Sketch(
+    thumbnail, downscaled = reduce_grey(grey, _THUMBNAIL, grey.size), downscale(np.asarray(grey))
+    return ImageSummary(
         thumbnail, image.width, image.height, stored.format, stored.mode, stored.orientation, stored.num_frames,
-        detail, not image_has_colour(image), stored.transparent,
+        downscaled, not image_has_colour(image), stored.transparent,
     )  # fmt: skip
 
 
-def _sketch_jpeg(data: bytes, header: Header) -> Sketch:
-    """A plain JPEG's sketch.
+def _summarize_jpeg(data: bytes, header: JpegHeader) -> ImageSummary:
+    """A plain JPEG's summary.
 
     Raises:
         ValueError: simplejpeg finds fault with it.
@@ -199,26 +199,26 @@ def _sketch_jpeg(data: bytes, header: Header) -> Sketch:
         pixels = _managed(decode_scaled(data, header, header.space), header)
         coloured = count_coloured(pixels) > 0
         grey = _luma(pixels)
-    return sketch_of_grey(grey, header, coloured=coloured)
+    return _summary_of_grey(grey, header, coloured=coloured)
 
 
-def sketch_of_grey(grey: Pixels, header: Header, *, coloured: bool) -> Sketch:
-    """The sketch of a JPEG decoded at n/8 of its size, (H, W), as stored."""
+def _summary_of_grey(grey: Pixels, header: JpegHeader, *, coloured: bool) -> ImageSummary:
+    """The summary of a JPEG decoded at n/8 of its size, (H, W), as stored."""
     width, height, orientation = header.width, header.height, header.orientation
-    thumbnail = detail = grey
+    thumbnail = downscaled = grey
     if grey.shape != _THUMBNAIL:
         from PIL import Image
 
         thumbnail = reduce_grey(Image.fromarray(grey), _THUMBNAIL, scaled_extent(header, grey.shape))
-        detail = detail_of_scaled(grey, width=width, height=height)
+        downscaled = downscale_decoded(grey, width=width, height=height)
     if orientation != 1:
         thumbnail = upright(thumbnail, orientation)
         if orientation >= 5:
             width, height = height, width
-    return Sketch(thumbnail, width, height, "JPEG", header.mode, orientation, 1, detail, not coloured, False)
+    return ImageSummary(thumbnail, width, height, "JPEG", header.mode, orientation, 1, downscaled, not coloured, False)
 
 
-def _managed(pixels: Pixels, header: Header) -> Pixels:
+def _managed(pixels: Pixels, header: JpegHeader) -> Pixels:
     """Pixels (H, W, 1 or 3) of a JPEG through its profile, (H, W, 3) sRGB."""
     from PIL import Image
 
@@ -259,7 +259,7 @@ def _refuse_lost_pixels(error: ValueError) -> None:
         raise ImageError("broken", message) from error
 
 
-def plain_jpeg(data: bytes, *, max_pixels: int) -> Header | None:
+def plain_jpeg(data: bytes, *, max_pixels: int) -> JpegHeader | None:
     """The header of a JPEG that simplejpeg can decode, with its profile only if that matters; None for anything else.
 
     Raises:

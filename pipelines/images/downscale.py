@@ -1,9 +1,9 @@
-"""The reduced grey picture that sharpness is measured on: the same whatever format a picture comes in.
+"""Reduces a picture to the small grey one that sharpness is measured on, equally for every format.
 
-Decoding a JPEG at n/8 of its size is nearly free, so that is the definition: each block of 8 x 8 pixels becomes one of
-n x n, by its lowest frequencies, or by plain averages where n divides 8. Pictures of other formats are reduced by the
-same sums here: over 154 photographs, the sharpness of a PNG and of a JPEG (quality 95) of the same pixels then differ
-by 1 % at most. With an ordinary filter it is up to 60 %.
+Decoding a JPEG at n/8 of its size is nearly free, and defines the result: each block of 8 x 8 pixels becomes one of
+n x n, by its lowest DCT frequencies, or by plain averages where n divides 8. Other formats are reduced the same way
+here: over 154 photographs, the sharpness of a PNG and of a JPEG (quality 95) of the same pixels then differ by 1 % at
+most. With an ordinary filter it is up to 60 %.
 """
 
 from functools import lru_cache
@@ -20,9 +20,9 @@ Pixels = npt.NDArray[np.uint8]
 # the shorter side has at least this, unless the picture is smaller; thumbnails, which come from the same decode, then
 # differ from those of a full one by 0.14 grey levels on average over photographs (0.4 with 64), and it costs 8 % more
 # than the smallest scale
-DETAIL_SIDE = 128
+DOWNSCALED_SIDE = 128
 # bounds the memory of panoramas
-_MAX_SIDE = 16 * DETAIL_SIDE
+_MAX_SIDE = 16 * DOWNSCALED_SIDE
 # whole numbers small enough that sums of float32 are exact, and so the same on any processor
 _UNITS = 1024
 _LEVEL_PARTS = 8
@@ -30,19 +30,19 @@ _BAND_ROWS = 1024
 
 
 def eighths_of(width: int, height: int) -> int:
-    """n: the smallest for which n/8 of the shorter side, rounded up, is `DETAIL_SIDE`; 8 below twice that."""
+    """n: the smallest for which n/8 of the shorter side, rounded up, is `DOWNSCALED_SIDE`; 8 below twice that."""
     shorter = min(width, height)
-    if shorter < 2 * DETAIL_SIDE:
+    if shorter < 2 * DOWNSCALED_SIDE:
         return 8
-    return next(n for n in range(1, 9) if -(-shorter * n // 8) >= DETAIL_SIDE)
+    return next(n for n in range(1, 9) if -(-shorter * n // 8) >= DOWNSCALED_SIDE)
 
 
-def detail_of_scaled(grey: Pixels, *, width: int, height: int) -> Pixels:
+def downscale_decoded(grey: Pixels, *, width: int, height: int) -> Pixels:
     """Finish what a JPEG of `width` x `height` gave at n/8: (H, W) → (h, w)."""
     eighths = eighths_of(width, height)
     # libjpeg rounds sides up; what lies beyond the picture is not looked at
     grey = grey[: max(1, height * eighths // 8), : max(1, width * eighths // 8)]
-    part = max(min(grey.shape) // DETAIL_SIDE, -(-max(grey.shape) // _MAX_SIDE))
+    part = max(min(grey.shape) // DOWNSCALED_SIDE, -(-max(grey.shape) // _MAX_SIDE))
     if part <= 1:
         return grey
     from PIL import Image
@@ -51,10 +51,10 @@ def detail_of_scaled(grey: Pixels, *, width: int, height: int) -> Pixels:
     return reduce_grey(Image.fromarray(grey), size, (grey.shape[1], grey.shape[0]))
 
 
-def detail_of_full(grey: Pixels) -> Pixels:
-    """The detail of a whole grey picture (H, W) → (h, w)."""
+def downscale(grey: Pixels) -> Pixels:
+    """Reduce a whole grey picture (H, W) → (h, w)."""
     height, width = grey.shape
-    return detail_of_scaled(_scale(grey, eighths_of(width, height)), width=width, height=height)
+    return downscale_decoded(_scale(grey, eighths_of(width, height)), width=width, height=height)
 
 
 def reduce_grey(grey: "PIL.Image.Image", size: tuple[int, int], extent: tuple[float, float]) -> Pixels:
@@ -91,7 +91,7 @@ def _scale(grey: Pixels, eighths: int) -> Pixels:
 
 @lru_cache(maxsize=8)
 def _matrix(eighths: int) -> npt.NDArray[np.float32]:
-    """(n, 8): what makes 8 values n, by their n lowest frequencies; times `_UNITS`, whole numbers."""
+    """The matrix (n, 8) that reduces 8 values to n by their n lowest frequencies; times `_UNITS`, whole numbers."""
     if 8 % eighths == 0:  # libjpeg averages where that comes out even
         scaling = np.repeat(np.eye(eighths), 8 // eighths, axis=1) * eighths / 8
     else:

@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes, never from its suffix."""
+"""Identifies image formats by a file's first bytes, never by its suffix."""
 
 import struct
 
@@ -70,7 +70,7 @@ def is_bitmap(data: bytes) -> bool:
 
 
 def _by_header(data: bytes) -> str | None:
-    """Formats without a word at their beginning, told by headers that make sense."""
+    """Formats without a signature, recognised by the values in their header."""
     if len(data) < 18:
         return None
     count, start = struct.unpack_from("<H12xI", data, 4) if len(data) >= 22 else (0, 0)

@@ -1,6 +1,6 @@
-"""Plain JPEGs: their headers, and as much of their pixels as a sketch needs, by simplejpeg.
+"""Plain JPEGs: their headers, and as much of their pixels as a summary needs, by simplejpeg.
 
-A header is walked here, not by a library: it says in one pass what is needed, and bounds what a hostile file may cost.
+The header is parsed here: one pass gives all that is needed, and bounds what a hostile file may cost.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ import numpy.typing as npt
 import simplejpeg
 
 from pipelines.core.errors import ImageError
-from pipelines.images.downscale import DETAIL_SIDE
-from pipelines.images.exif import read_orientation
+from pipelines.images.downscale import DOWNSCALED_SIDE
+from pipelines.images.tiff import read_orientation
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -23,7 +23,7 @@ _MAX_SCAN_PASSES = 40
 _MAX_SCANS = 1000
 # photographs have about 20, with depth maps or long XMP some hundreds
 _MAX_SEGMENTS = 10_000
-# what a piece of a file may show beyond the one block, of at most 32 pixels at 1/8, that its cut end garbles
+# cutting a file can corrupt one block, of at most 32 pixels at 1/8: want more coloured pixels than that
 _SURE_PIXELS = 64
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PLAIN_CODINGS = (0xC0, 0xC1, 0xC2)
@@ -31,7 +31,7 @@ _SIMPLE = ("L", "RGB")
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 
 
-class Header(NamedTuple):
+class JpegHeader(NamedTuple):
     """What the segments of a JPEG before its first scan say."""
 
     width: int
@@ -65,7 +65,7 @@ class Header(NamedTuple):
         )
 
 
-def read_header(data: bytes) -> Header | None:
+def read_header(data: bytes) -> JpegHeader | None:
     """The header of a JPEG; None where there is no whole one.
 
     Raises:
@@ -94,7 +94,7 @@ def read_header(data: bytes) -> Header | None:
     raise ImageError("broken", f"more than {_MAX_SEGMENTS} segments before the picture: made to exhaust the decoder")
 
 
-def _header(data: bytes, size_at: int, end: int, exif: bytes, profile: dict[int, bytes]) -> Header | None:
+def _header(data: bytes, size_at: int, end: int, exif: bytes, profile: dict[int, bytes]) -> JpegHeader | None:
     if not size_at or size_at + 5 > end:
         return None
     height, width = (
@@ -103,12 +103,12 @@ def _header(data: bytes, size_at: int, end: int, exif: bytes, profile: dict[int,
     )
     joined = b"".join(part for _, part in sorted(profile.items()))
     mode = _MODES.get(data[size_at + 4], "")
-    return Header(
+    return JpegHeader(
         width, height, mode, data[size_at - 1], data[size_at - 4], size_at, end, read_orientation(exif), joined or None
     )
 
 
-def bare(data: bytes, header: Header) -> bytes:
+def bare(data: bytes, header: JpegHeader) -> bytes:
     """The file without EXIF, profiles and comments, which Pillow joins and parses at a cost that a file can set."""
     kept, position = [b"\xff\xd8"], 2
     while position < header.end:
@@ -123,7 +123,7 @@ def bare(data: bytes, header: Header) -> bytes:
     return b"".join([*kept, data[header.end :]])
 
 
-def check_scans(data: bytes, header: Header, *, max_pixels: int) -> None:
+def check_scans(data: bytes, header: JpegHeader, *, max_pixels: int) -> None:
     """Refuse a JPEG whose scans go over its pixels again and again.
 
     Raises:
@@ -139,22 +139,22 @@ def check_scans(data: bytes, header: Header, *, max_pixels: int) -> None:
         )
 
 
-def decode_scaled(data: bytes, header: Header, space: str) -> Pixels:
-    """At the smallest n/8 of its size that leaves `DETAIL_SIDE`, (H, W, 1 or 3), as stored; all data is read.
+def decode_scaled(data: bytes, header: JpegHeader, space: str) -> Pixels:
+    """At the smallest n/8 of its size that leaves `DOWNSCALED_SIDE`, (H, W, 1 or 3), as stored; all data is read.
 
     Raises:
         ValueError: simplejpeg finds fault with it.
     """
     pixels: Pixels
-    if min(header.width, header.height) < 2 * DETAIL_SIDE:
+    if min(header.width, header.height) < 2 * DOWNSCALED_SIDE:
         # asking for a scale that cannot be had makes small pictures half as slow again
         pixels = simplejpeg.decode_jpeg(data, space)
     else:
-        pixels = simplejpeg.decode_jpeg(data, space, min_height=DETAIL_SIDE, min_width=DETAIL_SIDE)
+        pixels = simplejpeg.decode_jpeg(data, space, min_height=DOWNSCALED_SIDE, min_width=DOWNSCALED_SIDE)
     return pixels
 
 
-def eighths_for(header: Header, width: float, height: float) -> int:
+def eighths_for(header: JpegHeader, width: float, height: float) -> int:
     """The smallest n such that n/8 of a JPEG, as stored, has at least this width and height; 8 where none is smaller.
 
     Turned and mirrored, the pixels by which libjpeg rounds a side up would lie at its start: there n divides evenly.
@@ -166,7 +166,7 @@ def eighths_for(header: Header, width: float, height: float) -> int:
     return 8
 
 
-def scaled_extent(header: Header, shape: tuple[int, int]) -> tuple[float, float]:
+def scaled_extent(header: JpegHeader, shape: tuple[int, int]) -> tuple[float, float]:
     """Width and height that the picture takes of a scaled decode of `shape` (H, W).
 
     libjpeg rounds a scaled side up: 267 pixels at 2/8 are 66.75, of which it gives 67. Taking 67 for the whole picture
@@ -179,15 +179,15 @@ def scaled_extent(header: Header, shape: tuple[int, int]) -> tuple[float, float]
     return header.width * eighths / 8, header.height * eighths / 8
 
 
-def jpeg_has_colour(data: bytes, header: Header) -> bool:
-    """Whether a pixel of the scaled decode has a colour; most pictures show one in a small piece, decoded at 1/8.
+def jpeg_has_colour(data: bytes, header: JpegHeader) -> bool:
+    """Whether a pixel of the scaled decode has a colour; for most pictures a small piece at 1/8 answers that.
 
     Raises:
         ValueError: simplejpeg finds fault with it.
     """
     if header.mode == "L":
         return False
-    if min(header.width, header.height) < 2 * DETAIL_SIDE:
+    if min(header.width, header.height) < 2 * DOWNSCALED_SIDE:
         if _any_colour(simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1).tobytes()):
             return True
     elif any(_shows_colour(piece) for piece in _pieces(data, header)):
@@ -195,10 +195,10 @@ def jpeg_has_colour(data: bytes, header: Header) -> bool:
     return count_coloured(decode_scaled(data, header, "RGB")) > 0
 
 
-def _pieces(data: bytes, header: Header) -> Iterator[bytes]:
-    """Smaller files: the first scan of a progressive JPEG, the first rows of a baseline one, few and then more of them.
+def _pieces(data: bytes, header: JpegHeader) -> Iterator[bytes]:
+    """Cut-down files: the first scan of a progressive JPEG; the first rows of a baseline one, few and then more.
 
-    Pictures of goods begin with a white ground: looking into the middle spares most of them a second whole decode.
+    Product shots begin with a white ground, so up to half of the rows are tried before the whole file is.
     """
     if header.coding == 0xC2:
         second = data.find(b"\xff\xda", header.end + 2)

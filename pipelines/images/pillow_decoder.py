@@ -1,10 +1,10 @@
-"""Pillow's part of `pipelines.images.decoding`: every format but the plain JPEG, and the judgement of what is broken.
+"""Decodes every format but the plain JPEG with Pillow, and decides which files are broken.
 
-Pillow is only ever asked for the one format that a file's first bytes announce: its rarer plug-ins (EPS starts a
+Pillow is only asked for the format that a file's first bytes announce, so that its rarer plug-ins (EPS starts a
 program) see no hostile bytes.
 
-What remains without a bound but that of the file's size and `max_pixels`: a BMP in run-length coding and a PPM in
-text are decoded in plain Python, about 1 s for each 8 MB of a file made of the shortest runs.
+Time is bounded by the file's size and `max_pixels` alone for BMPs in run-length coding and PPMs in text, which Pillow
+decodes in plain Python: about 1 s for each 8 MB of a file made of the shortest runs.
 """
 
 import importlib
@@ -26,11 +26,17 @@ from PIL import Image, ImageChops, ImageOps
 from pipelines.core.errors import ImageError
 from pipelines.images.colours import flatten
 from pipelines.images.decoding import check_pixels, upright
-from pipelines.images.exif import read_orientation
 from pipelines.images.formats import identify, is_bitmap
 from pipelines.images.jpeg import COLOUR_LEVELS, bare, check_scans, count_coloured, read_header
-from pipelines.images.sanitize import MAX_FRAMES, Still, check_boxes, gif_still, png_still, tiff_still
-from pipelines.images.tiff import from_planes, is_inverted, unsupported_tiff
+from pipelines.images.sanitize import (
+    MAX_FRAMES,
+    FirstFrame,
+    check_boxes,
+    first_frame_of_gif,
+    first_frame_of_png,
+    first_frame_of_tiff,
+)
+from pipelines.images.tiff import from_planes, is_inverted, read_orientation, unsupported_tiff
 
 # what Pillow's plug-ins raise on damaged bytes; anything else would be a mistake of ours
 _DECODER_ERRORS = (
@@ -39,16 +45,20 @@ _DECODER_ERRORS = (
 )  # fmt: skip
 # plug-ins that Pillow does not load by itself; loading all of them takes ten times as long
 _PLUGINS = {"WEBP": "WebP", "TIFF": "Tiff", "AVIF": "Avif"}
-_STILLS: dict[str, Callable[[bytes], Still]] = {"PNG": png_still, "GIF": gif_still, "TIFF": tiff_still}
+_FIRST_FRAMES: dict[str, Callable[[bytes], FirstFrame]] = {
+    "PNG": first_frame_of_png,
+    "GIF": first_frame_of_gif,
+    "TIFF": first_frame_of_tiff,
+}
 
-# of a JPEG without a whole header, shown to Pillow for its opinion
+# of a JPEG without a whole header, given to Pillow for the reason
 _BROKEN_BYTES = 1 << 18
 
 _stderr_lock = threading.Lock()
 _pillow_logger = logging.getLogger("PIL")
 
 
-class Stored(NamedTuple):
+class StoredFormat(NamedTuple):
     """How a picture was stored."""
 
     format: str
@@ -58,7 +68,7 @@ class Stored(NamedTuple):
     transparent: bool
 
 
-def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
+def decode_with_pillow(data: bytes, *, max_pixels: int) -> tuple[Image.Image, StoredFormat]:
     """Decode any supported file; the image is RGB and upright.
 
     Raises:
@@ -67,21 +77,21 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
     name = identify(data)
     if name in ("AVIF", "HEIF"):
         check_boxes(data)
-    still = _STILLS[name](data) if name in _STILLS else None
+    first = _FIRST_FRAMES[name](data) if name in _FIRST_FRAMES else None
     header = read_header(data) if name == "JPEG" else None
     if header is not None:
         check_pixels(header.width, header.height, max_pixels)
         check_scans(data, header, max_pixels=max_pixels)
         if header.bits != 8:
             raise ImageError("unsupported-depth", f"a JPEG of {header.bits} bits a sample; save it with 8")
-        still = Still(bare(data, header), header.orientation, 1)
+        first = FirstFrame(bare(data, header), header.orientation, 1)
     elif name == "JPEG":
-        still = Still(data[:_BROKEN_BYTES], 1, 1)
-    with _open(data if still is None else still.data, name, max_pixels) as image:
-        # the profile of a JPEG and the gamma of a PNG stand where Pillow is not shown them, or not as they are needed
+        first = FirstFrame(data[:_BROKEN_BYTES], 1, 1)
+    with _open(data if first is None else first.data, name, max_pixels) as image:
+        # Pillow does not see a JPEG's profile (`bare` removes it) and does not apply a PNG's gamma
         profile = header.profile if header is not None else image.info.get("icc_profile")
         gamma = image.info.get("gamma") if "srgb" not in image.info else None
-        orientation, num_frames = (still.orientation, still.num_frames) if still is not None else _about(image, name)
+        orientation, num_frames = (first.orientation, first.num_frames) if first is not None else _about(image, name)
         image.info.pop("xmp", None)  # of which Pillow takes the orientation of a TIFF too
         mode = image.mode
         try:
@@ -96,11 +106,11 @@ def decode_odd(data: bytes, *, max_pixels: int) -> tuple[Image.Image, Stored]:
         rgb = flat.image
         if name != "TIFF" and orientation > 1:  # Pillow turns a TIFF as it loads it
             rgb = Image.fromarray(upright(np.asarray(rgb), orientation))
-        return rgb, Stored(name, mode, orientation, num_frames, flat.transparent)
+        return rgb, StoredFormat(name, mode, orientation, num_frames, flat.transparent)
 
 
 def _as_meant(image: Image.Image, data: bytes, orientation: int) -> Image.Image:
-    """A loaded TIFF, upright, where Pillow does not show what it holds: 16 bits in planes, or with 0 for white."""
+    """Correct a loaded TIFF, upright, that Pillow shows wrongly: 16 bits in planes, or with 0 for white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray(0xFFFF - np.asarray(image).astype(np.uint16)) if is_inverted(data) else image
     planes = from_planes(data)
@@ -118,9 +128,10 @@ def image_has_colour(rgb: Image.Image) -> bool:
 
 
 class _Guard:
-    """Pillow's own limit, which sees frames that outgrow their picture, and Python's warnings: both are of the whole
-    process, so one thread must not put back what another still needs. While any thread decodes, the limit is the
-    highest that one of them asked for, and warnings are off: a picture that is usable but untidy is not worth a line.
+    """Sets Pillow's pixel limit and switches Python's warnings off while any thread decodes.
+
+    Both are settings of the process, so they are restored when the last thread leaves; meanwhile the limit is the
+    highest that a thread asked for. Pillow's limit also catches frames larger than their picture.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
-"""PNG, GIF and TIFF files, walked before Pillow sees them.
+"""Cuts PNG, GIF and TIFF files down to their first frame before Pillow sees them, and counts their frames.
 
-What is not needed for the first picture is left out, and what a hostile file could make long is bounded by counting
-work: Pillow inflates comments, joins blocks again and again, and reads what each of 65,535 tags claims. Frames are
-counted here for the same reason.
+Pillow inflates comments, joins blocks again and again, and reads what each of 65,535 tags claims, so a small hostile
+file could cost hours. Here the work is bounded by counting blocks, chunks and claimed bytes.
 """
 
 import itertools
@@ -12,8 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipelines.core.errors import ImageError
-from pipelines.images.exif import Directory, first_directory, read_directory, read_orientation
-from pipelines.images.tiff import refuse_previews
+from pipelines.images.tiff import TiffDirectory, first_directory, read_directory, read_orientation, refuse_previews
 
 # more frames or pages are not counted
 MAX_FRAMES = 10_000
@@ -30,7 +28,7 @@ _ORIENTATION = 0x0112
 _TIFF_BELOW = (34665, 34853, 40965)
 
 
-class Still(NamedTuple):
+class FirstFrame(NamedTuple):
     """A file cut down to its first picture."""
 
     data: bytes
@@ -39,7 +37,7 @@ class Still(NamedTuple):
     num_frames: int
 
 
-def png_still(data: bytes) -> Still:
+def first_frame_of_png(data: bytes) -> FirstFrame:
     """Without comments and animation; the first frame of an APNG is what a plain PNG reader sees.
 
     Raises:
@@ -73,7 +71,7 @@ def png_still(data: bytes) -> Still:
         cut = end > len(data)
     if not cut:
         kept.append(_PNG_END)
-    return Still(b"".join(kept), orientation, min(num_frames, MAX_FRAMES) if animated else 1)
+    return FirstFrame(b"".join(kept), orientation, min(num_frames, MAX_FRAMES) if animated else 1)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -92,8 +90,8 @@ def _number(data: bytes, position: int) -> int:
     return int.from_bytes(data[position : position + 4], "big")
 
 
-def gif_still(data: bytes) -> Still:
-    """The screen, and the first picture with its control block.
+def first_frame_of_gif(data: bytes) -> FirstFrame:
+    """Keep the screen, and the first picture with its control block.
 
     Raises:
         ImageError: `broken`: too many blocks before the first picture.
@@ -119,7 +117,7 @@ def gif_still(data: bytes) -> Still:
         position = end
     if not first and not budget[0]:
         raise ImageError("broken", f"more than {_MAX_BLOCKS} blocks: made to exhaust the decoder")
-    return Still(screen + first + b";", 1, max(1, num_frames))
+    return FirstFrame(screen + first + b";", 1, max(1, num_frames))
 
 
 def _table_bytes(flags: bytes) -> int:
@@ -137,8 +135,8 @@ def _skip(data: bytes, position: int, budget: list[int]) -> int | None:
     return None
 
 
-def tiff_still(data: bytes) -> Still:
-    """Its pages counted and its first directory judged; the bytes stay as they are.
+def first_frame_of_tiff(data: bytes) -> FirstFrame:
+    """Count the pages and check the first directory; the bytes stay as they are.
 
     Raises:
         ImageError: `truncated` or `broken`: there is no first directory, or its tags claim more bytes than the
@@ -162,11 +160,11 @@ def tiff_still(data: bytes) -> Still:
         seen.add(following)
         following = more.next
     orientation = page.values.get(_ORIENTATION, 1)
-    return Still(data, orientation if 1 <= orientation <= 8 else 1, len(seen))
+    return FirstFrame(data, orientation if 1 <= orientation <= 8 else 1, len(seen))
 
 
 def check_boxes(data: bytes) -> None:
-    """Judge the EXIF of an AVIF or HEIC file, wherever it stands, since Pillow reads each of its tags on opening.
+    """Check the EXIF of an AVIF or HEIC file, wherever it is, since Pillow reads each of its tags on opening.
 
     Raises:
         ImageError: `broken`: its tags claim many times the bytes that the file has.
@@ -175,12 +173,12 @@ def check_boxes(data: bytes) -> None:
         exif = data[place.start() :]
         found = first_directory(exif)
         page = None if found is None else read_directory(exif, found)
-        # the four bytes may also stand in the pictures' data, and then claim anything, but hardly a directory
+        # the four bytes may also occur in pixel data, where they are unlikely to begin a directory
         if page is not None and page.num_bytes > 16 * len(data) and len(page.values) > 16:
             raise ImageError("broken", f"the tags of its EXIF claim {page.num_bytes} bytes of {len(data)}")
 
 
-def _below(data: bytes, page: Directory) -> Iterator[Directory]:
+def _below(data: bytes, page: TiffDirectory) -> Iterator[TiffDirectory]:
     for tag in _TIFF_BELOW:
         directory = read_directory(data, page.values.get(tag, 0))
         if directory is not None:

@@ -1,4 +1,4 @@
-"""A snapshot's name keeps its pictures: what sources hold now is compared with what a finished run read from them.
+"""Refuses to read other files under a snapshot's name: compares the sources with what a finished run read.
 
 Files are known by path below their source and label, so that a folder that was moved or copied is the same. Other names
 or sizes are other files; where only times or inodes differ, the pictures that come out are compared instead. Drawn
@@ -17,9 +17,8 @@ import pyarrow as pa
 
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.ingest.labels import printable
-from pipelines.ingest.listed import STAMP, listing_table
-from pipelines.ingest.listing import UNKNOWN_STAMP, Place
-from pipelines.ingest.snapshots import Finished, SourceState, find_finished, list_snapshots, source_key
+from pipelines.ingest.listing import STAMP, UNKNOWN_STAMP, Place, listing_table
+from pipelines.ingest.snapshots import FinishedRun, SourceState, find_finished, list_snapshots, source_key
 from pipelines.params.base import path_below
 from pipelines.params.ingest import IngestParams
 from pipelines.params.sources import ArchiveSource, FolderSource, TableSource, UrlsSource
@@ -62,14 +61,14 @@ def _some(paths: Sequence[str]) -> str:
 
 
 def compare(
-    record: Finished, tables: Sequence[pa.Table], sources: Sequence[SourceState], *, whole: bool = True
+    record: FinishedRun, tables: Sequence[pa.Table], sources: Sequence[SourceState], *, whole: bool = True
 ) -> Changes:
     """Compare what is listed now, `listing_table` of each source, with what a finished run met.
 
     Args:
         whole: these are all sources; otherwise, no more is said of those of the record that are none of them.
     """
-    from pipelines.ingest.matching import index_in, keys, numbers_of
+    from pipelines.ingest.incremental import index_in, keys, numbers_of
 
     changes = Changes()
     starts = np.cumsum([0, *(source.num_files for source in record.state.sources)])
@@ -121,7 +120,7 @@ def _paths(table: pa.Table, some: "np.ndarray[tuple[int], np.dtype[np.bool_]] | 
     return sorted(os.fsdecode(path) for path in rows.to_pylist())
 
 
-def refuse_other_files(record: Finished | None, tables: Sequence[pa.Table], sources: Sequence[SourceState]) -> None:
+def refuse_other_files(record: FinishedRun | None, tables: Sequence[pa.Table], sources: Sequence[SourceState]) -> None:
     """Stop before files are read under a name that has other ones.
 
     Raises:
@@ -134,7 +133,7 @@ def refuse_other_files(record: Finished | None, tables: Sequence[pa.Table], sour
 
 
 def refuse_other_pictures(
-    record: Finished | None, manifest: Path, *, made_by: str, params: IngestParams, cache: Path
+    record: FinishedRun | None, manifest: Path, *, made_by: str, params: IngestParams, cache: Path
 ) -> None:
     """Stop before pictures that were read replace those of the same name, where paths and sizes could not tell.
 
@@ -150,7 +149,7 @@ def refuse_other_pictures(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from pipelines.ingest.matching import keys
+    from pipelines.ingest.incremental import keys
 
     if record is not None:
         old_manifest = None if _is_drawn(record) else record.folder / "manifest.parquet"
@@ -186,7 +185,7 @@ def _locked(params: IngestParams, root: Path) -> tuple[Path | None, bool]:
 
     try:
         lock = YAML(typ="safe").load(root / "dvc.lock")["stages"]["ingest"]
-        section = lock["params"]["params.yaml"]["ingest"]
+        section = lock["params"]["data/params.yaml"]["ingest"]
         if section["snapshot"] != params.snapshot or all(one["kind"] == "sample" for one in section["sources"]):
             return None, False
         objects, digest = root / ".dvc" / "cache" / "files" / "md5", lock["outs"][0]["md5"]
@@ -199,7 +198,7 @@ def _locked(params: IngestParams, root: Path) -> tuple[Path | None, bool]:
     return (path if path.is_file() else None), all(section.get(key, value) == value for key, value in now.items())
 
 
-def _is_drawn(record: Finished) -> bool:
+def _is_drawn(record: FinishedRun) -> bool:
     return all(_kind(source) == "sample" for source in record.state.sources)
 
 

@@ -1,8 +1,7 @@
 """The folder source: a folder with a folder for each class.
 
-Every file below the folder ends as a row of the manifest or as a reject with a reason; a folder that is not entered
-is one reject, and so is one that makes a class but holds no file (`empty-folder`): no class leaves without a word. What
-a file is, its content decides: no suffix is looked at.
+Every file below the folder becomes a row of the manifest or a reject with a reason. A folder that is not entered is
+one reject, and so is a class folder without any file (`empty-folder`). Formats are identified by content, not suffix.
 
 - label_from first_folder: all below `cats/` is `cats`, however deep; last_folder: the folder a file lies in;
   whole_path: the folders joined by `/`. A file that lies in no class folder is rejected as `no-label`.
@@ -25,10 +24,9 @@ import stat
 import time
 from array import array
 from collections.abc import Iterable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,22 +35,13 @@ from pipelines.ingest.file_reader import KINDS, FolderReader, unreadable
 from pipelines.ingest.labels import folder_label, given_subset, printable, refuse_subset_labels, shown_label
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Origin, Reject
 from pipelines.ingest.paths import FETCH, FOLLOW, LEADS_OUT, is_litter
-from pipelines.parallel.pool import Side
 from pipelines.params.base import path_below
+from pipelines.params.sources import FolderSource
 
-if TYPE_CHECKING:  # other processes read folders without importing what params are made of
-    from pipelines.params.sources import FolderSource, LabelFrom, SubsetFrom, Symlinks
-
-# other processes take longer to start than this many take to list
-_MANY_FILES = 50_000
-# folders that each is given at a time
-_FOLDERS_APART = 3
 _INT64 = (1 << 63) - 1
 
 
-def list_folder(
-    params: "FolderSource", *, source: str, root: Path, max_file_bytes: int, side: Side | None = None
-) -> Listing:
+def list_folder(params: FolderSource, *, source: str, root: Path, max_file_bytes: int) -> Listing:
     """List the files of a folder source.
 
     Args:
@@ -60,7 +49,6 @@ def list_folder(
         source: its name in manifest and rejects: "0-folder".
         root: where a relative path starts: the folder of params.yaml.
         max_file_bytes: of ingest; kept by the reader.
-        side: who else may enter folders, once there are many files.
 
     Raises:
         InputError: the folder does not exist, is no folder, cannot be read, or holds nothing.
@@ -77,13 +65,10 @@ def list_folder(
     except OSError as error:
         raise InputError(f"{where} cannot be read ({os.strerror(error.errno or 0)}); change its permissions") from error
     trusted_before = time.time_ns() - RACY_NANOSECONDS
-    rules = _Rules(
-        str(folder), os.path.realpath(folder), source, params.label_from, params.subset_from, params.symlinks,
-        params.hidden,
-    )  # fmt: skip
-    walk = _Walk(rules)
-    walk.todo.append(_ROOT)
-    _walk_all(walk, side)
+    walk = _Walk(params, str(folder), os.path.realpath(folder), source)
+    walk.todo.append(_Folder("", "", (), False))
+    while walk.todo:
+        walk.enter(walk.todo.pop())
     if not walk.paths and not walk.rejects:
         raise InputError(f"{where} is empty; put a folder of pictures for each class into it")
     if params.subset_from is None:
@@ -124,66 +109,14 @@ class _Folder(NamedTuple):
     """whether a symbolic link was followed on the way"""
 
 
-_ROOT = _Folder("", "", (), False)
+@dataclass(frozen=True)
+class _Walk:
+    """The state of one walk: files and rejects found, and folders still to be entered."""
 
-
-class _Rules(NamedTuple):
-    """What does not change on a walk; plain values, so that another process need not import what params are made of."""
-
+    params: FolderSource
     folder: str
     real_folder: str
     source: str
-    label_from: "LabelFrom"
-    subset_from: "SubsetFrom"
-    symlinks: "Symlinks"
-    hidden: str
-
-
-def _walk_all(walk: "_Walk", side: Side | None) -> None:
-    """Enter every folder; with many files, together with other processes."""
-    helped = side is not None and side.num_others > 0 and _holds_many(walk.rules.folder)
-    ready = side.start(__name__) if side is not None and helped else []
-    apart: list[Future[_Walk]] = []
-    while walk.todo or apart:
-        while ready and ready[0].done() and len(walk.todo) > 1 and side and len(apart) < _FOLDERS_APART * len(ready):
-            apart.append(side.submit(_enter_apart, (walk.rules, walk.todo.pop(0))))
-        if walk.todo:
-            walk.enter(walk.todo.pop())
-        elif apart:
-            wait(apart, return_when="FIRST_COMPLETED")
-        for part in [one for one in apart if one.done()]:
-            apart.remove(part)
-            walk.add_all(part.result())
-
-
-def _holds_many(folder: str) -> bool:
-    """Whether so many names lie below `folder`: a look at the first ones, in a tenth of the time of listing them."""
-    todo, number = [folder], 0
-    while todo:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    number += 1
-                    if number > _MANY_FILES:
-                        return True
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-        except OSError:  # entering it will say why
-            continue
-    return False
-
-
-def _enter_apart(what: "tuple[_Rules, _Folder]") -> "_Walk":
-    walk = _Walk(what[0])
-    walk.enter(what[1])
-    return walk
-
-
-@dataclass(frozen=True)
-class _Walk:
-    """One walk of a folder: what is found, and what is still to be entered."""
-
-    rules: _Rules
     paths: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     stamps: "array[int]" = field(default_factory=lambda: array("q"))
@@ -194,16 +127,6 @@ class _Walk:
     todo: list[_Folder] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     """folders below the source without anything that counts in them"""
-
-    def add_all(self, part: "_Walk") -> None:
-        """Take what another walk by the same rules found."""
-        self.paths.extend(part.paths)
-        self.labels.extend(part.labels)
-        self.stamps.extend(part.stamps)
-        self.rejects.extend(part.rejects)
-        self.litter.extend(part.litter)
-        self.todo.extend(part.todo)
-        self.empty.extend(part.empty)
 
     def reject_empty_classes(self) -> None:
         """A reject for each class of which there is nothing but empty folders; one in a class's folder makes none."""
@@ -218,7 +141,7 @@ class _Walk:
         """Sort everything in one folder into files, rejects and folders to enter."""
         path, label, above, linked = folder
         try:
-            descriptor = os.open(f"{self.rules.folder}/{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(f"{self.folder}/{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             self.reject(path, self.own_label(path) or label, "unreadable", unreadable(error).detail)
             return
@@ -247,7 +170,7 @@ class _Walk:
             except ImageError as error:
                 label, problem = self.own_label(path), error
         found_before = len(self.paths) + len(self.rejects) + len(self.todo)
-        skips_hidden = self.rules.hidden == "skip"
+        skips_hidden = self.params.hidden == "skip"
         is_usual = label and problem is None
         for entry in found_here:
             child = path + entry.name
@@ -255,7 +178,7 @@ class _Walk:
                 self.litter.append(child)
             elif is_usual and not (skips_hidden and entry.name[0] == ".") and entry.is_file(follow_symlinks=False):
                 self.add(entry, child, label, None)
-            elif entry.name.startswith(".") and self.rules.hidden == "skip":
+            elif entry.name.startswith(".") and self.params.hidden == "skip":
                 what = "folder; nothing in it was read" if entry.is_dir(follow_symlinks=False) else "file"
                 self.reject(child, label, "hidden", f"a hidden {what}")
             elif entry.is_symlink():
@@ -280,17 +203,17 @@ class _Walk:
         *,
         linked: bool,
     ) -> None:
-        """Deal with the symbolic link at `path`."""
+        """Follow the symbolic link at `path`, or reject it."""
         own = self.linked_label(path) or label
-        if self.rules.symlinks == "skip":
+        if self.params.symlinks == "skip":
             self.reject(path, own, "symlink", f"a symbolic link; {FOLLOW}")
             return
-        anywhere = self.rules.symlinks == "follow_anywhere"
+        anywhere = self.params.symlinks == "follow_anywhere"
         if linked and not (anywhere and not entry.is_dir()):
             self.reject(path, own, "symlink", "a symbolic link below a followed one")
             return
         try:
-            target = os.path.realpath(f"{self.rules.folder}/{path}", strict=True)
+            target = os.path.realpath(f"{self.folder}/{path}", strict=True)
             is_folder = entry.is_dir()
             is_file = entry.is_file()
         except OSError as error:
@@ -298,7 +221,7 @@ class _Walk:
             fetch = FETCH if reason == "broken-link" else ""
             self.reject(path, own, reason, os.strerror(error.errno or 0) + fetch)
             return
-        if not anywhere and os.path.commonpath([target, self.rules.real_folder]) != self.rules.real_folder:
+        if not anywhere and os.path.commonpath([target, self.real_folder]) != self.real_folder:
             self.reject(path, own, "symlink-outside", LEADS_OUT)
         elif is_folder:
             self.todo.append(_Folder(path + "/", label, above, True))
@@ -313,8 +236,8 @@ class _Walk:
         "" for a link to a file, and for one into the source, which has its files anyway. A link that leads nowhere is
         taken for a folder's if its name has no suffix.
         """
-        target = os.path.realpath(f"{self.rules.folder}/{path}")
-        if os.path.commonpath([target, self.rules.real_folder]) == self.rules.real_folder and os.path.lexists(target):
+        target = os.path.realpath(f"{self.folder}/{path}")
+        if os.path.commonpath([target, self.real_folder]) == self.real_folder and os.path.lexists(target):
             return ""
         is_folder = os.path.isdir(target) or not (os.path.exists(target) or Path(path).suffix)  # noqa: PTH110, PTH112
         return self.own_label(path + "/") if is_folder else ""
@@ -326,7 +249,7 @@ class _Walk:
             self.reject(path, label, "no-label", "lies in no class folder; move it into one")
         else:
             try:
-                found = entry.stat(follow_symlinks=self.rules.symlinks != "skip")
+                found = entry.stat(follow_symlinks=self.params.symlinks != "skip")
             except OSError:  # gone since it was listed: reading it will say so
                 self.stamps.extend((UNKNOWN_STAMP, 0, 0))
             else:
@@ -335,12 +258,12 @@ class _Walk:
             self.labels.append(label)
 
     def reject(self, path: str, label: str, reason: str, detail: str) -> None:
-        self.rejects.append(Reject(self.rules.source, printable(path.rstrip("/")), label, reason, detail))
+        self.rejects.append(Reject(self.source, printable(path.rstrip("/")), label, reason, detail))
 
     def own_label(self, path: str) -> str:
         """The label of files in the folder `path`, as far as it can be told: "" for the source itself."""
-        return shown_label(path.rstrip("/"), self.rules.label_from, self.rules.subset_from)
+        return shown_label(path.rstrip("/"), self.params.label_from, self.params.subset_from)
 
     def label(self, path: str) -> str:
         """The label of the files directly in the folder `path` ("a/b/"); "" for one that is a whole subset."""
-        return folder_label(path.rstrip("/"), self.rules.label_from, self.rules.subset_from)
+        return folder_label(path.rstrip("/"), self.params.label_from, self.params.subset_from)

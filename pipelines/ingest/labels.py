@@ -1,4 +1,4 @@
-"""Labels as people write them, made safe to compare, to print and to be a folder inside a tar."""
+"""Normalises labels, so that they compare equal, print, and can name a folder inside a tar."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -97,7 +97,7 @@ def refuse_subset_labels(labels: Iterable[str], where: str, remedy: str) -> None
 
 
 def shown_label(folders: str, label_from: "LabelFrom", subset_from: "SubsetFrom") -> str:
-    """The label of files in `folders`; what stands there where it is no good, "" where nothing does."""
+    """The label of files in `folders`, as written where it is not a valid label; "" where there is none."""
     try:
         return folder_label(folders, label_from, subset_from)
     except ImageError:

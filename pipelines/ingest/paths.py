@@ -1,5 +1,5 @@
-"""Paths that data names (archives, tables, lists): made plain, or refused, before anything is opened; and the names
-of what systems leave beside people's files."""
+"""Resolves paths that come from data (archives, tables, lists) safely, before anything is opened; knows the names of
+files that systems leave behind (litter)."""
 
 import os
 import re
@@ -55,7 +55,7 @@ _LITTER_LIKE = re.compile(
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name is what a system left there, not what a person put there."""
+    """Whether a file or folder of this name was left by a system, such as .DS_Store."""
     lower = name.lower()
     if lower in _LITTER or lower.endswith(":zone.identifier"):
         return True
@@ -64,7 +64,7 @@ def is_litter(name: str) -> bool:
 
 
 def inner_path(name: str) -> str:
-    """The one form of a path that stays below the folder it starts from: no empty parts, no `.`.
+    """Normalise a relative path that stays below its folder: no empty parts, no `.`.
 
     Raises:
         ImageError: `unsafe-path`: absolute, with a drive letter, a backslash, a NUL or a `..`, or nothing at all.
@@ -99,7 +99,7 @@ _MOST_NAMES = 1_000_000
 
 
 class FileStamp(NamedTuple):
-    """With the path, it tells whether a file is the one of an earlier run."""
+    """A file with the path and stamp of an earlier run has the same bytes."""
 
     size: int
     """bytes; UNKNOWN_STAMP for a file that changed a moment ago"""
@@ -152,7 +152,7 @@ class Files:
         return self._exact(alike[0])
 
     def _alike(self, name: str) -> list[str]:
-        """Paths that are `name` to a person's eye; those that add a suffix only where there are no others."""
+        """Paths that equal `name` but for case, Unicode form, spaces or escapes; if none does, those with a suffix."""
         names = {self._inner(name), *(self._inner(other) for other in [unquote(name)] if _PLAIN.fullmatch(other))}
         if self._encoding != "utf-8":
             names |= _bytes_of(self._inner(name), self._encoding)
@@ -169,7 +169,7 @@ class Files:
         return []
 
     def _in(self, folder: str) -> "tuple[_Names, _Names]":
-        """What lies in a folder ("" or "a/"): by its looks, and by those without a suffix."""
+        """The names in a folder ("" or "a/"): by normalised name, and by normalised name without suffix."""
         if folder not in self._names:
             whole, stems = self._names.setdefault(folder, ({}, {}))
             try:
@@ -182,7 +182,7 @@ class Files:
         return self._names[folder]
 
     def _hint(self, name: str, alike: list[str]) -> str:
-        """What a path may mean that finds no file: ends the message."""
+        """Suggest what a path that finds no file may mean; ends the message."""
         if not alike:
             plain = name.replace("\\", "/").lstrip("/")
             if ".." not in plain.split("/") and os.path.lexists(f"{self._root}/../{plain}"):
@@ -192,7 +192,7 @@ class Files:
         return f"; {meant} may be meant: correct the path or root" if alike else ""
 
     def _anywhere(self, last: str) -> list[str]:
-        """Files below root whose name, or its part before the suffix, looks like `last`, in whatever folder."""
+        """Files in any folder below root whose normalised name, with or without suffix, is that of `last`."""
         if self._everywhere is None:
             self._everywhere, number = {}, 0
             for folder, _, names in os.walk(self._root):

@@ -5,15 +5,14 @@ contrast    standard deviation of the thumbnail, grey levels; near 0: blank
 entropy     Shannon's, of the thumbnail's grey levels, bits, 0 to 8; low: a few flat areas
 sharpness   variance of the Laplacian (the four neighbours less four times the middle), the usual measure of focus
             (Pech-Pacheco and others 2000; LAP4 in Pertuz and others 2013), of the grey picture reduced until its
-            shorter side is from 128 to 255 pixels (`Sketch.detail`), grey levels squared. Photographs in focus have
-            some hundreds to thousands, blurred ones less than a tenth of that; smooth drawings are low too. Blur
-            narrower than 1/128 of the shorter side is not seen, nor would a network at 224 pixels see it.
+            shorter side is from 128 to 255 pixels (`ImageSummary.downscaled`), grey levels squared. Photographs in
+            focus have some hundreds to thousands, blurred ones less than a tenth of that; smooth drawings are low too.
+            Blur narrower than 1/128 of the shorter side is not seen, nor would a network at 224 pixels see it.
 
 Sums are of whole numbers, so that no processor rounds them its own way.
 """
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -24,8 +23,6 @@ from pipelines.images.decoding import THUMBNAIL_SIDE, Pixels
 
 # looked at together, for memory's sake
 _ROWS = 128
-# of one stack of pictures
-_STACK_PIXELS = 1 << 16
 
 Figures = npt.NDArray[np.float32]
 
@@ -69,58 +66,12 @@ def _entropy_terms() -> npt.NDArray[np.float64]:
     return np.array([0.0, *(count / num_pixels * math.log2(num_pixels / count) for count in counts)])
 
 
-def sharpness(details: Sequence[Pixels] | Pixels) -> Figures:
-    """Variance of the Laplacian of N grey pictures (H, W), each of its own size, or (N, H, W) → (N,); 0 where a side
-    is below 3."""
-    if isinstance(details, np.ndarray):
-        return _of_one_size(details)
-    found = np.zeros(len(details), np.float32)
-    same_size: dict[tuple[int, ...], list[int]] = {}
-    for row, detail in enumerate(details):
-        same_size.setdefault(detail.shape, []).append(row)
-    for shape, rows in same_size.items():
-        step = _at_once(shape)
-        for start in range(0, len(rows), step):
-            some = rows[start : start + step]
-            found[some] = _of_one_size(np.stack([details[row] for row in some]))
-    return found
-
-
-def _of_one_size(details: Pixels) -> Figures:
-    """(N, H, W) → (N,)."""
-    found = np.zeros(len(details), np.float64)
-    if min(details.shape[1:]) >= 3:
-        step = _at_once(details.shape[1:])
-        for start in range(0, len(details), step):
-            found[start : start + step] = _variance_of_laplacian(details[start : start + step])
-    return found.astype(np.float32)
-
-
-def _at_once(shape: tuple[int, ...]) -> int:
-    """Pictures of one stack; one where they are large: a stack of them leaves the processor's cache."""
-    return max(1, _STACK_PIXELS // max(1, shape[0] * shape[1]))
-
-
-@lru_cache(maxsize=64)
-def _ones(number: int) -> npt.NDArray[np.float64]:
-    return np.ones(number)
-
-
-def _variance_of_laplacian(grey: Pixels) -> npt.NDArray[np.float64]:
-    """(N, H, W) → (N,)."""
-    num_rows, height, width = grey.shape
-    levels = grey.astype(np.int16).reshape(num_rows, height * width)
-    # row after row as one line, which is twice as fast as cutting the border off first; what runs over an edge of the
-    # picture is struck out after it
-    edges = np.empty((num_rows, (height - 2) * width), np.int16)  # (N, (H-2) W), within ±1020
-    inner = edges[:, :-2]
-    np.multiply(levels[:, width + 1 : -width - 1], np.int16(-4), out=inner)
-    for start in (1, 2 * width + 1, width, width + 2):  # above, below, left, right
-        inner += levels[:, start : start + inner.shape[1]]
-    edges.reshape(num_rows, height - 2, width)[:, :, -2:] = 0
-    flat = edges.astype(np.float64)  # whole numbers, whose sums stay below 2^53, whoever adds them in which order
-    total = flat @ _ones(flat.shape[1])
-    squares = np.matmul(flat[:, None, :], flat[:, :, None])[:, 0, 0]
-    num_pixels = (height - 2) * (width - 2)
-    found: npt.NDArray[np.float64] = (squares * num_pixels - total * total) / num_pixels**2
-    return found
+def sharpness(grey: Pixels) -> float:
+    """Variance of the Laplacian of a grey picture (H, W); 0 where a side is below 3."""
+    if min(grey.shape) < 3:
+        return 0.0
+    levels = grey.astype(np.int16)
+    edges = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * levels[1:-1, 1:-1]
+    flat = edges.ravel().astype(np.float64)  # whole numbers within ±1020, whose sums stay below 2^53
+    total, squares = float(flat.sum()), float(flat @ flat)
+    return (squares * flat.size - total * total) / flat.size**2

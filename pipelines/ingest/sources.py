@@ -29,8 +29,7 @@ def list_source(entry: Source, *, source: str, place: Place) -> Listing:
     if isinstance(entry, FolderSource):
         from pipelines.ingest.folder import list_folder
 
-        most = place.params.max_file_bytes
-        return list_folder(entry, source=source, root=place.root, max_file_bytes=most, side=place.side)
+        return list_folder(entry, source=source, root=place.root, max_file_bytes=place.params.max_file_bytes)
     if isinstance(entry, ArchiveSource):
         from pipelines.ingest.archive import list_archive
 

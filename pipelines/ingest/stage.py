@@ -14,7 +14,6 @@ from pipelines.ingest.cropping import check_crop
 from pipelines.ingest.listing import Listing, Place
 from pipelines.ingest.run import make_job, run
 from pipelines.ingest.sources import list_source
-from pipelines.parallel.pool import Side
 from pipelines.params.base import path_below
 from pipelines.params.ingest import IngestParams
 from pipelines.params.inputs import refuse_path_in, rows_in_output
@@ -73,8 +72,8 @@ def ingest(
     check_crop(params.crop)
     # threads of BLAS spin after each small product and hold the cores that decoders need: photographs took 1.6 times
     # as long
-    with threadpool_limits(1, user_api="blas"), Side(workers) as side:
-        return _ingest(params, Place(root, cache, params, side), out_dir=out_dir, workers=workers)
+    with threadpool_limits(1, user_api="blas"):
+        return _ingest(params, Place(root, cache, params), out_dir=out_dir, workers=workers)
 
 
 def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int | None) -> IngestArtifact:
@@ -84,7 +83,7 @@ def _ingest(params: IngestParams, place: Place, *, out_dir: Path, workers: int |
         _refuse_own_output(entry, where=where, root=place.root, out_dir=out_dir)
         listings.append(list_source(entry, source=f"{index}-{entry.kind}", place=place))
         _refuse_rows_in_outputs(entry, listings[-1], where=where, root=place.root, out_dir=out_dir)
-    job = make_job(params, listings, cache=place.cache, workers=workers, side=place.side)
+    job = make_job(params, listings, cache=place.cache, workers=workers)
     empty_folder(out_dir)
     try:
         state = run(job, cache=place.cache, out_dir=out_dir)

@@ -22,7 +22,7 @@ _KNOWN = ("license", "creator", "page_url")
 
 
 @dataclass(frozen=True)
-class Row:
+class UrlRow:
     """One row of a list, before anything is believed.
 
     Args:
@@ -77,7 +77,7 @@ def list_urls(params: UrlsSource, *, source: str, place: Place) -> Listing:
     )
 
 
-def _request(row: Row) -> Request:
+def _request(row: UrlRow) -> Request:
     """What a row asks for; its URL is judged when it is fetched.
 
     Raises:
@@ -122,15 +122,15 @@ def _decode(data: bytes, where: str) -> str:
     return data.decode("utf-8-sig", "surrogateescape")
 
 
-def _text_rows(text: str) -> Iterator[Row]:
+def _text_rows(text: str) -> Iterator[UrlRow]:
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
             url, *label = stripped.split(maxsplit=1)
-            yield Row(number, url, *label)
+            yield UrlRow(number, url, *label)
 
 
-def _csv_rows(text: str, where: str) -> Iterator[Row]:
+def _csv_rows(text: str, where: str) -> Iterator[UrlRow]:
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     start = 1
@@ -145,7 +145,7 @@ def _csv_rows(text: str, where: str) -> Iterator[Row]:
                 raise InputError(
                     f"{where}, line {start}: no CSV ({error}); a quote that opens here may never be closed"
                 ) from error
-            yield Row(start, "", problem=f"no row of CSV ({error})")
+            yield UrlRow(start, "", problem=f"no row of CSV ({error})")
             continue
         if not any(cell.strip() for cell in cells):
             continue
@@ -153,10 +153,10 @@ def _csv_rows(text: str, where: str) -> Iterator[Row]:
             header = _header(cells, where)
             continue
         if len(cells) != len(header):
-            yield Row(start, " ".join(cells), problem=f"{len(cells)} values; the header names {len(header)} columns")
+            yield UrlRow(start, " ".join(cells), problem=f"{len(cells)} values; the header names {len(header)} columns")
             continue
         named = dict(zip(header, cells, strict=True))
-        yield Row(start, named["url"], named["label"], *(named.get(name, "") for name in _KNOWN))
+        yield UrlRow(start, named["url"], named["label"], *(named.get(name, "") for name in _KNOWN))
 
 
 def _header(cells: list[str], where: str) -> list[str]:

@@ -10,15 +10,17 @@
 - Whoever reaches the scheduler can run code on the workers: keep it on a network of your own.
 """
 
-import collections
 import hashlib
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.core.errors import MiwakeError
+from pipelines.core.files import code_digest
+from pipelines.parallel.pool import in_order
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
@@ -49,14 +51,8 @@ def map_over_dask(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], 
     with _connect(distributed, address) as client:
         _check_workers(client, address)
         in_flight = CHUNKS_A_THREAD * sum(client.nthreads().values())
-        waiting: collections.deque[Any] = collections.deque()
         try:
-            for chunk in chunks:
-                waiting.append(client.submit(function, chunk, pure=False))
-                if len(waiting) >= in_flight:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from in_order(partial(client.submit, pure=False), function, chunks, in_flight)
         except distributed.KilledWorker as error:
             raise MiwakeError(
                 f"MIWAKE_DASK={address}: the same work killed one worker after the other, most likely because memory "
@@ -70,30 +66,21 @@ def map_over_dask(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], 
 
 
 def _connect(distributed: Any, address: str) -> Any:
+    """A client of the scheduler at `address`.
+
+    The port is tried first: a client that could not connect is closed by the garbage collector at any time, such as
+    while the next one holds the lock that closing needs.
+    """
     try:
-        return _client(distributed, address)
+        host, port = distributed.comm.get_address_host_port(address)
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     # a timeout is an OSError; an address of another form a ValueError; tls:// without a certificate a TypeError
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise MiwakeError(
             f"MIWAKE_DASK={address}: no scheduler answers there ({error}); start one (`dask scheduler`), correct the "
             "address (tcp://host:8786), or unset MIWAKE_DASK"
         ) from error
-
-
-def _client(distributed: Any, address: str) -> Any:
-    """A client that is connected; one that could not connect is closed before its error is raised.
-
-    `distributed.Client(address)` would leave that one to the garbage collector, which closes it whenever it finds it.
-    Closing takes the lock under which a client starts: found while the next one starts, in the same thread, both wait
-    for ever, and in the thread of the next one's event loop, that one gives up after 10 s with an AssertionError.
-    """
-    client = distributed.Client.__new__(distributed.Client)
-    try:
-        client.__init__(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except BaseException:
-        client.close()
-        raise
-    return client
 
 
 def _check_workers(client: Any, address: str) -> None:
@@ -103,7 +90,7 @@ def _check_workers(client: Any, address: str) -> None:
         raise MiwakeError(
             f"MIWAKE_DASK={address}: the scheduler has no workers; start some (`dask worker {address}`)"
         ) from error
-    own = code_digest()
+    own = environment_digest()
     found = client.run(_look())
     others = sorted(worker for worker, digest in found.items() if digest != own)
     if others:
@@ -120,20 +107,17 @@ def _look() -> Callable[[], str]:
 
     def look() -> str:
         try:
-            from pipelines.parallel.dask_pool import code_digest
+            from pipelines.parallel.dask_pool import environment_digest
         except ImportError as error:
             return f"No {error}".replace("No No", "No")
-        return code_digest()
+        return environment_digest()
 
     return look
 
 
-def code_digest() -> str:
+def environment_digest() -> str:
     """A digest of this project's code and of the libraries that results depend on, where this is called."""
-    digest = hashlib.sha256()
-    here = Path(__file__).parents[1]
-    for file in sorted(here.rglob("*.py")):
-        digest.update(file.relative_to(here).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    digest = hashlib.sha256(code_digest(".").encode())
     for name in _LIBRARIES:
         try:
             digest.update(f"{name} {version(name)}\n".encode())

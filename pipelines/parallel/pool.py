@@ -1,24 +1,22 @@
 """Many chunks of work over the cores of this machine; results never depend on how many there are.
 
-The environment variable MIWAKE_WORKERS sets the number of processes, or of threads where those do as well (default: the
-cores that this process may use).
-With 1 everything runs in this process. With more, work also starts here, and processes are started only once enough
-is left to pay for starting them: small data sets never wait for a pool.
+MIWAKE_WORKERS sets the number of processes, or of threads where those do as well (default: the cores that this process
+may use). With 1 everything runs in this process. With more, work also starts here, and processes are started only once
+enough is left to pay for starting them: small data sets never wait for a pool.
 
 MIWAKE_DASK=tcp://host:8786 names the scheduler of a Dask cluster, which then does all the work (`dask_pool`).
 """
 
 import collections
 import math
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -29,17 +27,10 @@ Result = TypeVar("Result")
 
 # a spawned worker imports for about 0.4 s before its first chunk
 POOL_PAYS_SECONDS = 2.0
-# enough to keep workers busy while the parent packs a result; more would only hold memory
-CHUNKS_IN_FLIGHT = 2
-# where this process does chunks too, and cannot hand over the next one meanwhile
-HELPED_IN_FLIGHT = 3
-# results that then may wait for an earlier one, for each that is in flight
-HELPED_WAITING = 4
-# pieces of work that wait for each process before the one that has them does the next itself
-SHARED_IN_FLIGHT = 3
-
-# the processes beside this one: those it started, or, in one of these, the one that did
-_beside: set[object] = set()
+# for each worker: enough to keep it busy while the parent packs results; more would only hold memory
+CHUNKS_IN_FLIGHT = 3
+# results that may wait for an earlier one, for each other process
+_MOST_WAITING = 12
 
 
 def num_workers() -> int:
@@ -66,91 +57,9 @@ def _container_cores(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return 1 << 16
 
 
-def works_alone() -> bool:
-    """Whether no processes were started beside this one, so that other cores may have nothing to do."""
-    return not _beside
-
-
-class Side:
-    """Takes work that is to be done beside the main line: by other processes once there are any, else at once.
-
-    Given to `map_chunks`, it keeps the processes that are started there until its block ends.
-
-    Args:
-        workers: processes, this one included; `num_workers()` when None. A Dask cluster is not used, and leaves none.
-
-    Attributes:
-        num_others: processes beside this one that `start` starts at most.
-    """
-
-    def __init__(self, workers: int | None = 1) -> None:
-        self.num_others = 0 if dask_address() else (num_workers() if workers is None else workers) - 1
-        self._stack = ExitStack()
-        self._processes: Executor | None = None
-        self._starting: list[Future[Any]] = []
-        self._shared: list[Future[Any]] = []
-
-    @property
-    def has_processes(self) -> bool:
-        """Whether work is done elsewhere from now on: what it needs must be where another process finds it."""
-        return self._processes is not None
-
-    def start(self, module: str, *, most: int | None = None) -> list[Future[Any]]:
-        """Start the other processes, if that was not done before.
-
-        Args:
-            module: what they import first.
-            most: no more than so many.
-
-        Returns:
-            For each process what ends when it is ready; nothing where there is to be none.
-        """
-        num_processes = self.num_others if most is None else min(self.num_others, most)
-        if self._processes is None and num_processes > 0:
-            import multiprocessing
-            from concurrent.futures import ProcessPoolExecutor
-
-            # spawn: forking a process that has threads (BLAS, arrow) may deadlock
-            context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(num_processes, mp_context=context, initializer=_settle_in)
-            self._processes = self._stack.enter_context(pool)
-            _beside.add(pool)
-            self._starting = [pool.submit(_import, module) for _ in range(num_processes)]
-        return self._starting
-
-    def submit(self, function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
-        """`function(argument)`; both must pickle."""
-        if self._processes is not None:
-            return self._processes.submit(function, argument)
-        return _at_once(function, argument)
-
-    def share(self, function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
-        """As `submit`, but at once where the others have enough of such work waiting; for one thread of this process.
-
-        Without an end to what waits, chunks would wait behind it, and this process for them.
-        """
-        self._shared = [one for one in self._shared if not one.done()]
-        if len(self._shared) >= SHARED_IN_FLIGHT * self.num_others:
-            return _at_once(function, argument)
-        self._shared.append(self.submit(function, argument))
-        return self._shared[-1]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._processes is not None and error is not None:
-            self._processes.shutdown(wait=False, cancel_futures=True)
-        _beside.discard(self._processes)
-        self._processes = None
-        self._stack.__exit__(kind, error, trace)
-        if isinstance(error, BrokenExecutor):
-            raise MiwakeError(
-                "a worker process was killed, most likely because memory ran out: set MIWAKE_WORKERS to a smaller "
-                "number (1 needs the least) and run again"
-            ) from error
+def dask_address() -> str:
+    """MIWAKE_DASK: where the scheduler of a Dask cluster listens; "" for this machine alone."""
+    return os.environ.get("MIWAKE_DASK", "").strip()
 
 
 def map_chunks(
@@ -160,7 +69,6 @@ def map_chunks(
     workers: int | None = None,
     pool_pays_seconds: float = POOL_PAYS_SECONDS,
     threads: bool = False,
-    side: Side | None = None,
 ) -> Iterator[Result]:
     """Yield `function(chunk)` for every chunk, in the order of `chunks`.
 
@@ -171,10 +79,8 @@ def map_chunks(
         chunks: the work.
         workers: processes, or threads; `num_workers()` when None.
         pool_pays_seconds: processes are started when at least so much work is estimated to be left; 0: they do all.
-        threads: in place of processes, threads of this one, from the first chunk on: they cost nothing to start, and
-            are as fast where `function` spends its time in code that lets other threads run, such as decoders.
-        side: who keeps the processes. This one then is one of the `workers`: whenever it would wait for another, it
-            does a chunk.
+        threads: use threads in place of processes, from the first chunk on: they cost nothing to start, and are as fast
+            where `function` spends its time in code that lets other threads run, such as decoders.
 
     Raises:
         MiwakeError: a worker was killed, or the Dask cluster cannot be used; what `function` raises is raised here.
@@ -188,10 +94,8 @@ def map_chunks(
     workers = num_workers() if workers is None else workers
     if threads and workers > 1:
         with ThreadPoolExecutor(workers, thread_name_prefix="chunk") as pool:
-            yield from _ordered(pool.submit, function, chunks, workers * CHUNKS_IN_FLIGHT)
+            yield from in_order(pool.submit, function, chunks, workers * CHUNKS_IN_FLIGHT)
         return
-    if side is not None and side.has_processes:
-        pool_pays_seconds = 0.0
     started = time.monotonic()
     done = 0
     while done < len(chunks):
@@ -199,61 +103,60 @@ def map_chunks(
             # before the first chunk nothing is known: only a pool that always pays is started then
             left = (time.monotonic() - started) / done * (len(chunks) - done) if done else 0.0
             if left >= pool_pays_seconds:
-                break
+                yield from _map_over_processes(function, chunks[done:], workers)
+                return
         yield function(chunks[done])
         done += 1
-    if done < len(chunks):
-        helps = side is not None
-        with nullcontext(side) if side is not None else Side(workers + 1) as keeper:
-            starting = keeper.start(function.__module__, most=len(chunks) - done)
-            # while they import, this process goes on
-            while pool_pays_seconds and done < len(chunks) and not any(one.done() for one in starting):
-                yield function(chunks[done])
-                done += 1
-            in_flight = len(starting) * (HELPED_IN_FLIGHT if helps else CHUNKS_IN_FLIGHT)
-            yield from _ordered(keeper.submit, function, chunks[done:], in_flight, helps=helps)
 
 
-def _at_once(function: Callable[[Chunk], Result], argument: Chunk) -> Future[Result]:
-    done: Future[Result] = Future()
-    done.set_result(function(argument))
-    return done
+def _map_over_processes(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], workers: int) -> Iterator[Result]:
+    """As `map_chunks`. This process is one of the `workers`: it does a chunk whenever the others have enough to do,
+    while they start too."""
+    others = min(workers, len(chunks)) - 1
+    left = collections.deque(chunks)
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    # spawn: forking a process that has threads (BLAS, arrow) may deadlock
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(others, mp_context=context, initializer=_start_worker, initargs=(function.__module__,))
+    try:
+        while left or waiting:
+            while left and sum(not one.done() for one in waiting) < others * CHUNKS_IN_FLIGHT:
+                waiting.append(pool.submit(function, left.popleft()))
+            if not left or waiting[0].done() or len(waiting) >= others * _MOST_WAITING:
+                yield waiting.popleft().result()
+            else:
+                waiting.append(Future())
+                waiting[-1].set_result(function(left.popleft()))
+    except BrokenExecutor as error:
+        raise MiwakeError(
+            "a worker process was killed, most likely because memory ran out: set MIWAKE_WORKERS to a smaller "
+            "number (1 needs the least) and run again"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _settle_in() -> None:
-    """Begin as a worker process, one of as many as there are cores: BLAS needs no threads of its own."""
+def _start_worker(module: str) -> None:
+    """Begin as one of as many processes as there are cores: BLAS needs no threads of its own."""
     threadpool_limits(1, user_api="blas")
-    _beside.add(os.getppid())
+    import_module(module)
 
 
-def _import(module: str) -> None:
-    import_module(module)  # what it returns would not pickle
-
-
-def dask_address() -> str:
-    """MIWAKE_DASK: where the scheduler of a Dask cluster listens; "" for this machine alone."""
-    return os.environ.get("MIWAKE_DASK", "").strip()
-
-
-def _ordered(
-    submit: Callable[[Callable[[Chunk], Result], Chunk], Future[Result]],
+def in_order(
+    submit: Callable[[Callable[[Chunk], Result], Chunk], "Future[Result]"],
     function: Callable[[Chunk], Result],
     chunks: Sequence[Chunk],
     in_flight: int,
-    *,
-    helps: bool = False,
 ) -> Iterator[Result]:
+    """Submit chunks, `in_flight` at a time, and yield their results in order; cancel the rest if the caller stops."""
     waiting: collections.deque[Future[Result]] = collections.deque()
-    left = collections.deque(chunks)
-    most = HELPED_WAITING * in_flight if helps else in_flight
     try:
-        while left or waiting:
-            while left and len(waiting) < most and sum(not one.done() for one in waiting) < in_flight:
-                waiting.append(submit(function, left.popleft()))
-            if helps and left and len(waiting) < most and not (waiting and waiting[0].done()):
-                waiting.append(_at_once(function, left.popleft()))
-            else:
+        for chunk in chunks:
+            waiting.append(submit(function, chunk))
+            if len(waiting) >= in_flight:
                 yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         for future in waiting:
             future.cancel()

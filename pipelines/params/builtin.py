@@ -65,7 +65,7 @@ def with_builtins(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         found["augment"] = {**augment, "policies": shipped | _resolved("augment.policies", own, shipped, mistakes)}
     if isinstance(rules := found.get("validate"), dict):
         found["validate"] = {name: _rule(name, value) for name, value in rules.items()}
-    return found, mistakes
+    return found, list(dict.fromkeys(mistakes))
 
 
 def _resolved(where: str, own: Mapping[str, Any], shipped: Entries, mistakes: list[str]) -> dict[str, Any]:
@@ -93,6 +93,10 @@ def _with_base(name: str, own: Mapping[str, Any], shipped: Entries, above: tuple
     entry = own[name]
     base = entry.get("base", name if name in shipped else None)
     said = {key: value for key, value in entry.items() if key != "base"}
+    if said.get("models"):  # of a linear probe: several backbones take the place of one
+        said = {"model": None, **said}
+    elif said.get("model") and "models" in shipped.get(str(base), {}):
+        said = {"models": [], **said}
     if base is None:
         return said
     if base in (*above, name) and not (base == name and name in shipped):
@@ -114,9 +118,6 @@ def _merged(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
     another tuning keeps of its base what that tuning knows."""
     if (tuning := said.get("tuning", base.get("tuning"))) != base.get("tuning"):
         base = {key: value for key, value in base.items() if key in _FIELDS.get(str(tuning), base)}
-    for one, other in (("model", "models"), ("models", "model")):  # a probe has one of them
-        if said.get(one):
-            base = {key: value for key, value in base.items() if key != other}
     found = {**base, **said}
     for key, value in said.items():
         under = base.get(key)

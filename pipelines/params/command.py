@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.core.errors import InputError, MiwakeError
-from pipelines.core.layout import WRITERS, Layout, repro_of
+from pipelines.core.layout import OUTPUTS, Layout, repro_of
 from pipelines.params.inputs import refuse_input_in_outputs
 from pipelines.params.load import Params
 from pipelines.params.resolve import load_resolved
@@ -71,7 +71,7 @@ def check_project(root: Path, *, by_dvc: bool) -> None:
             f"{root.absolute()} has {{ or }} in its path, which DVC takes for a placeholder: rename the folder"
         )
     layout = Layout(root)
-    for folder in (root, root / ".dvc", layout.cache, layout.decisions.parent, *map(layout.stage, WRITERS)):
+    for folder in (root, root / ".dvc", layout.cache, layout.decisions.parent, *map(layout.stage, OUTPUTS)):
         if not folder.exists():
             continue
         try:

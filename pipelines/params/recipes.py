@@ -8,7 +8,6 @@ from pipelines.params.base import Count, Fraction, Name, PathText, PositiveFloat
 from pipelines.params.networks import OWN_NETWORKS, Mlp, Network, NetworkName, Weights
 from pipelines.params.optimizers import AdamW, OneCycle, Optimizer, Schedule
 
-DEFAULT_NETWORK = "tf_efficientnet_lite0"
 TtaView = Literal["original", "hflip", "center_crop", "center_crop_hflip", "turn_left", "turn_right"]
 """original: as packed; hflip: mirrored; center_crop: its middle 87.5 %; turned by 10 degrees"""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -42,10 +41,10 @@ class LinearProbeRecipe(Section):
     """Pretrained backbones as they are; only a head is fitted, on features computed once."""
 
     tuning: Literal["linear_probe"] = "linear_probe"
-    model: NetworkName | None = None
-    """the backbone; null: those of models, tf_efficientnet_lite0 where these are none either"""
+    model: NetworkName | None = "tf_efficientnet_lite0"
+    """the backbone; null where `models` names several"""
     models: tuple[NetworkName, ...] = ()
-    """several backbones in place of one: the head is fitted on their joined features"""
+    """several backbones in place of `model`: the head is fitted on their joined features"""
     weights: Weights = "imagenet"
     image_size: Annotated[int, Field(ge=32, le=1024)] = 224
     """side of the pictures the backbone sees, pixels"""
@@ -57,8 +56,8 @@ class LinearProbeRecipe(Section):
 
     @model_validator(mode="after")
     def _backbones_agree(self) -> Self:
-        if self.model is not None and self.models:
-            raise ValueError(f"model {self.model} and models {', '.join(self.models)}: a linear probe has one of them")
+        if (self.model is None) == (not self.models):
+            raise ValueError("a linear probe has either model or models: set the other to null or []")
         if self.models and self.weights != "imagenet":
             raise ValueError(
                 "models: each begins with its own ImageNet weights; set weights: imagenet, or take one model"
@@ -70,7 +69,7 @@ class LinearProbeRecipe(Section):
     @property
     def backbones(self) -> tuple[NetworkName, ...]:
         """Whose features are joined, in this order."""
-        return self.models or (self.model or DEFAULT_NETWORK,)
+        return self.models or (self.model or "",)
 
 
 class CrossEntropy(Section):
@@ -198,7 +197,7 @@ class ScratchRecipe(TrainedRecipe):
 class _PretrainedRecipe(TrainedRecipe):
     """What recipes say that begin with weights."""
 
-    model: Network = DEFAULT_NETWORK
+    model: Network = "tf_efficientnet_lite0"
     weights: Weights = "imagenet"
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """factor of the learning rate from each stage of the network to the one before it; 1 trains all alike"""

@@ -1,4 +1,4 @@
-"""Whom the pictures are owed to: grouped by creator and licence, with links to the pages they came from."""
+"""Credit the images, by creator and licence, with links to their pages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ _KEYS = ["creator", "license", "key"]
 
 
 @dataclass(frozen=True)
-class Link:
-    """A page that shows a picture, or the picture where no page is known."""
+class CreditLink:
+    """The page of an image, or the image where no page is known."""
 
     url: str
     host: str
@@ -31,27 +31,26 @@ class Link:
 
 @dataclass(frozen=True)
 class Credit:
-    """One creator under one licence; "" where either is not known.
+    """One creator and licence; "" where either is not known.
 
     Args:
         license: as people write it.
         license_url: of a Creative Commons licence, else "".
-        num_pictures: different pictures.
-        links: those that are safe to follow, one a host, the first few.
-        num_links: different ones, safe or not.
+        num_pictures: different images.
+        links: safe ones, one a host, the first few of `num_links` different ones.
     """
 
     creator: str
     license: str
     license_url: str
     num_pictures: int
-    links: list[Link]
+    links: list[CreditLink]
     num_links: int
 
 
 @dataclass(frozen=True)
 class Credits:
-    """All credits, and what they add up to.
+    """All credits.
 
     Args:
         shown: the first NUM_CREDITS, the most pictures first.
@@ -73,10 +72,9 @@ class Credits:
 
 
 def find_credits(inputs: Inputs) -> Credits | None:
-    """The credits of every picture that no decision dropped: copies are owed to somebody too, and may be shown.
+    """Credit every image that no decision dropped, copies too; None where no source says anything of its images.
 
-    None where no source says anything of its pictures. Of a million pictures, what grows with their number stays in
-    arrow: only groups become Python objects.
+    What grows with the number of images stays in arrow: only groups become Python objects.
     """
     table = _origins(inputs)
     known = table.filter(pc.not_equal(pc.binary_join_element_wise(*[table[c] for c in (*_KEYS, "link")], ""), ""))
@@ -99,7 +97,7 @@ def find_credits(inputs: Inputs) -> Credits | None:
     )
 
 
-def safe_link(url: str) -> Link | None:
+def safe_link(url: str) -> CreditLink | None:
     """`url` if a browser may follow it from the report; None for anything but plain http and https."""
     if len(url) > _MAX_LINK or any(letter.isspace() or not letter.isprintable() for letter in url):
         return None
@@ -111,15 +109,13 @@ def safe_link(url: str) -> Link | None:
     # https://bank.example@evil.example/ reads as what it is not
     if parts.scheme not in ("http", "https") or not host or user is not None or "\\" in url:
         return None
-    return Link(url, host.removeprefix("www."))
+    return CreditLink(url, host.removeprefix("www."))
 
 
 def _origins(inputs: Inputs) -> pa.Table:
-    """Of each file that is not dropped: image_id (a number), creator, license (a title), key (its canonical name),
-    link, and whether it is used."""
+    """Files not dropped: image_id (a number), creator, license (title), key (canonical), link, used (in the pack)."""
     table = inputs.manifest.filter(pc.not_equal(inputs.manifest["verdict"], "drop"))
     creator = pc.utf8_trim_whitespace(pc.fill_null(table["creator"], ""))
-    # a few different licences, however many files
     written = pc.fill_null(table["license"], "").combine_chunks().dictionary_encode()
     names = written.dictionary.to_pylist()
     keys = [canonical_license(name) for name in names]
@@ -160,7 +156,7 @@ def _joined(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _credit(group: dict[str, Any], links: list[str]) -> Credit:
-    one_a_host: dict[str, Link] = {}
+    one_a_host: dict[str, CreditLink] = {}
     for link in filter(None, map(safe_link, links)):
         one_a_host.setdefault(link.host, link)
         if len(one_a_host) == NUM_LINKS:

@@ -1,4 +1,4 @@
-"""Everything the report tells of, read once: what the seven stages before it wrote."""
+"""Read, once, what the stages before wrote."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from pipelines.core.errors import InputError
 from pipelines.core.layout import repro_of
 from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, read_classes, read_table
 
-Row = dict[str, str]
+CsvRow = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,13 @@ class Inputs:
         classes: K labels in order of class_index.
         metrics: evaluate's metrics.json.
         counts: (K, K) confusion counts; rows are the truth.
-        image_ids: (N,) test pictures.
+        image_ids: (N,) test images.
         actual: (N,) their true classes.
         probabilities: (N, K) float32.
         manifest: DEDUPED.
         index: PACK_INDEX.
-        suspects, duplicates, rejects: rows of the CSV tables of that name; of suspects the first as many as there are.
-        decisions: rows of dedupe's decisions.csv: what became of every row of data/decisions.
-        truth: rows of truth.csv; None for pictures that nobody planted.
+        suspects, duplicates, rejects, decisions: rows of the CSV tables of that name.
+        truth: rows of truth.csv, of the flaws that a source planted; None without one.
         expectations: validate's expectations.json.
         histories: (member, fold) to the columns of history.csv; the first is the x axis.
     """
@@ -46,17 +45,17 @@ class Inputs:
     probabilities: npt.NDArray[np.float32]
     manifest: pa.Table
     index: pa.Table
-    suspects: list[Row]
-    duplicates: list[Row]
-    rejects: list[Row]
-    decisions: list[Row]
-    truth: list[Row] | None
+    suspects: list[CsvRow]
+    duplicates: list[CsvRow]
+    rejects: list[CsvRow]
+    decisions: list[CsvRow]
+    truth: list[CsvRow] | None
     expectations: dict[str, Any]
     histories: dict[tuple[str, int], dict[str, list[float]]]
 
     @property
     def is_drawn(self) -> bool:
-        """Whether any picture comes from the sample source."""
+        """Whether any image is from the sample source."""
         return any(source.endswith("-sample") for source in self.manifest["source"].unique().to_pylist())
 
 
@@ -69,7 +68,7 @@ def read_inputs(
     augment_dir: Path,
     evaluate_dir: Path,
 ) -> Inputs:
-    """Read all of it; `folders`, of members and folds, come from params, never from what happens to lie somewhere.
+    """Read all of it; `folders` are by (member, fold), from params.
 
     Raises:
         InputError: a file is missing or does not fit the others.
@@ -109,8 +108,8 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} does not exist: run the stage that writes it (`{repro_of(path)}`)") from error
 
 
-def _csv(path: Path) -> list[Row]:
-    # a lone surrogate cannot be written as UTF-8; a person sees the replacement sign instead
+def _csv(path: Path) -> list[CsvRow]:
+    # a lone surrogate cannot be written as UTF-8: show the replacement character
     text = _text(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return list(csv.DictReader(text.splitlines(keepends=True)))
 

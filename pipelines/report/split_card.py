@@ -1,4 +1,4 @@
-"""How the pictures were divided: what was asked and achieved, the leak audit and the leak premium, in words."""
+"""Say how images were split: what was asked and achieved, the leak audit and the leak premium."""
 
 import json
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from pipelines.report.wording import clipped, listed, percent
 UNSEEN = " A copy edited too heavily for dedupe to find is not seen here."
 NAMED = 10
 """classes that a sentence lists before it only counts the rest"""
-METHODS = {
+SPLIT_METHODS = {
     "stratified": "Every class was divided by the fractions as evenly as whole groups of copies allow.",
     "hash": "Each group of copies was placed by its own hash, so that new pictures never move old ones; the "
     "fractions are met on average.",
     "predefined": "The source's own subsets were taken.",
 }
-RULES = {
+LEAK_RULES = {
     "keep_test": "the test set was left whole, and their copies taken out of training and validation",
     "keep_train": "the training set was left whole, and their copies taken out of test and validation",
     "keep": "they were left there on purpose",
@@ -26,8 +26,8 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Share:
-    """A subset, its pictures, the fraction of all that these are, and the fraction asked (None: given)."""
+class SubsetShare:
+    """The images of a subset, their fraction of all, and the fraction asked (None for a predefined split)."""
 
     name: str
     num_pictures: int
@@ -40,17 +40,16 @@ class SplitCard:
     """What the report says of the split.
 
     Args:
-        notice: what every reader must know first; "" where the split is sound.
-        shares: of each subset.
+        notice: a warning for the first screen; "" where the split is sound.
         sentences: on the method, classes and folds.
         audit: on pairs that dedupe found.
-        leak: on groups across a given split, and what was done about them; "" for none.
         premium: on the score of a naive split.
-        leaks: groups across a given split, each a list of files; a few of `num_leaks`.
+        leak: on groups across a predefined split, and what was done about them; "" for none.
+        leaks: these groups, each a list of files; a few of `num_leaks`.
     """
 
     notice: str
-    shares: list[Share]
+    shares: list[SubsetShare]
     sentences: list[str]
     audit: str
     premium: str
@@ -60,14 +59,7 @@ class SplitCard:
 
 
 def split_card(split_dir: Path, metrics: dict[str, Any]) -> SplitCard:
-    """Read split's audit.json, and put it into words.
-
-    Args:
-        metrics: evaluate's metrics.json.
-
-    Raises:
-        InputError: the audit is missing.
-    """
+    """Read split's audit.json, InputError where it is missing; `metrics` is evaluate's metrics.json."""
     path = split_dir / "audit.json"
     try:
         audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -77,7 +69,9 @@ def split_card(split_dir: Path, metrics: dict[str, Any]) -> SplitCard:
     subsets = audit["subsets"]
     return SplitCard(
         notice=_notice(audit["pairs"]["across"]),
-        shares=[Share(name, *(row[k] for k in ("num_pictures", "fraction", "asked"))) for name, row in subsets.items()],
+        shares=[
+            SubsetShare(name, *(row[k] for k in ("num_pictures", "fraction", "asked"))) for name, row in subsets.items()
+        ],
         sentences=_sentences(audit),
         audit=_audit(audit["pairs"]),
         premium=premium_sentence(metrics["leak_premium"]),
@@ -88,7 +82,7 @@ def split_card(split_dir: Path, metrics: dict[str, Any]) -> SplitCard:
 
 
 def premium_sentence(premium: dict[str, Any]) -> str:
-    """What a split that ignores copies would have shown."""
+    """What a split that ignores copies would have scored."""
     value, low, high = premium["value"], premium["low"], premium["high"]
     if value is None:
         return (
@@ -125,12 +119,12 @@ def _leak(given: dict[str, Any] | None) -> str:
     across = listed([f"{many:,} between {what}" for what, many in given["across"].items()])
     return (
         f"{count(given['num_groups'], 'group lies', 'groups lie')} across the given subsets ({across}; classes "
-        f"{clipped(list(given['classes']), NAMED)}); {RULES[given['leaks']]}. All are in data/split/leaks.csv."
+        f"{clipped(list(given['classes']), NAMED)}); {LEAK_RULES[given['leaks']]}. All are in data/split/leaks.csv."
     )
 
 
 def _sentences(audit: dict[str, Any]) -> list[str]:
-    found = [METHODS[audit["method"]]]
+    found = [SPLIT_METHODS[audit["method"]]]
     if audit["group_by"]:
         found.append(f"Files of equal {audit['group_by']} stay on one side too.")
     if audit["folds"]:

@@ -1,4 +1,4 @@
-"""Report: read what every stage found, write what a person should know of it."""
+"""Write the report: index.html, summary.md, confusion_matrix.png and credits.csv."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,44 +12,60 @@ from pipelines.core.files import empty_folder, write_bytes, write_csv, write_tex
 from pipelines.params.report import ReportParams
 from pipelines.params.train import TrainParams
 from pipelines.report.actions import Action, what_to_fix
-from pipelines.report.confusion import DIGITS_UP_TO, NUMBERS_UP_TO, Pair, confused_pairs, matrix_cells, order_classes
+from pipelines.report.confusion import (
+    DIGITS_UP_TO,
+    NUMBERS_UP_TO,
+    ConfusedPair,
+    confused_pairs,
+    draw_heatmap,
+    matrix_cells,
+    order_classes,
+)
 from pipelines.report.credits import HEADER, find_credits
-from pipelines.report.curves import curve_svg
-from pipelines.report.data_card import VERDICTS, class_counts, data_card, planted, refused, suspects_of
-from pipelines.report.duplicates import MEANINGS, find_duplicates, num_in_conflict, said
-from pipelines.report.galleries import pair_anchors, pair_galleries, suspect_gallery, twins
-from pipelines.report.heatmap import draw_heatmap
+from pipelines.report.data_card import (
+    KINDS,
+    VERDICTS,
+    class_counts,
+    data_card,
+    find_duplicates,
+    num_in_conflict,
+    planted_flaws,
+    quality_flaws,
+    reject_reasons,
+    suspect_subsets,
+)
+from pipelines.report.galleries import (
+    ThumbnailMaker,
+    duplicate_gallery,
+    pair_anchors,
+    pair_galleries,
+    suspect_gallery,
+)
 from pipelines.report.inputs import Inputs, read_inputs
-from pipelines.report.members import METHODS, member_rows, together
-from pipelines.report.page import render_page
-from pipelines.report.pictures import Pictures
-from pipelines.report.quality import quality_flaws
+from pipelines.report.page import curve_svg, render_page
 from pipelines.report.split_card import split_card
 from pipelines.report.summary import summary_markdown
 from pipelines.report.wording import (
+    ENSEMBLE_METHODS,
     calibration,
     clipped,
     decisions_taken,
     easiest,
+    ensemble_sentence,
     headline,
     idle_decisions,
+    member_rows,
     most_confused,
     worst_class,
 )
 
 PACKAGES = (
-    "torch",
-    "torchvision",
-    "scikit-learn",
-    "numpy",
-    "pyarrow",
-    "pillow",
-    "great-expectations",
-    "dvc",
-    "prefect",
+    *("torch", "torchvision", "scikit-learn", "numpy", "pyarrow", "pillow"),
+    *("great-expectations", "dvc", "prefect"),
 )
+"""of which the page tells the versions"""
 SAMPLE_TITLE, SAMPLE_CLASSES = "Thirteen electric guitars", 13
-"""report.title of params.yaml as it comes, and how many classes it speaks of"""
+"""report.title of the params.yaml that miwake ships, and how many classes it speaks of"""
 LONGEST = 40
 """characters of a class in a title"""
 
@@ -83,8 +99,7 @@ def report(
     """Write the report.
 
     Args:
-        params: the section `report`.
-        train: the section `train`: which members and folds there are, and how they were made.
+        train: the section `train`: members, folds and recipes.
         max_pixels: larger originals are not opened, as in ingest.
         ingest_dir, dedupe_dir, validate_dir, split_dir, augment_dir, evaluate_dir: what these stages wrote.
         folders: (member, fold) to the folder that its training wrote.
@@ -101,13 +116,8 @@ def report(
         augment_dir=augment_dir,
         evaluate_dir=evaluate_dir,
     )
-    pictures = Pictures(
-        inputs.manifest,
-        inputs.index,
-        ingest_dir=ingest_dir,
-        augment_dir=augment_dir,
-        size=params.picture_size,
-        max_pixels=max_pixels,
+    pictures = ThumbnailMaker(
+        inputs.manifest, inputs.index, ingest_dir, augment_dir, size=params.picture_size, max_pixels=max_pixels
     )
     order = order_classes(inputs.counts)
     pairs = confused_pairs(inputs.counts)
@@ -138,18 +148,14 @@ def report(
     write_bytes(out_dir / "confusion_matrix.png", png)
     write_text(out_dir / "summary.md", summary_markdown(title, inputs, pairs, actions, legend, division))
     if credits is not None:
-        write_csv(
-            out_dir / "credits.csv", HEADER, zip(*(credits.table[name].to_pylist() for name in HEADER), strict=True)
-        )
+        columns = (credits.table[name].to_pylist() for name in HEADER)
+        write_csv(out_dir / "credits.csv", HEADER, zip(*columns, strict=True))
     write_text(out_dir / "index.html", page)
     return ReportArtifact(out_dir / "index.html", out_dir / "confusion_matrix.png", out_dir / "summary.md")
 
 
 def _title(params: ReportParams, inputs: Inputs) -> str:
-    """report.title, or "10 classes: dress, hat, longsleeve and 7 more".
-
-    So too where pictures of one's own took the sample's place and its title was left behind.
-    """
+    """report.title, or "10 classes: dress, hat, longsleeve and 7 more", also where the sample's was left behind."""
     left_behind = params.title == SAMPLE_TITLE and not inputs.is_drawn and len(inputs.classes) != SAMPLE_CLASSES
     if params.title is not None and not left_behind:
         return params.title
@@ -157,8 +163,8 @@ def _title(params: ReportParams, inputs: Inputs) -> str:
     return f"{count(len(names), 'class', 'classes')}: {clipped(names, 3)}"
 
 
-def _results(title: str, inputs: Inputs, pairs: list[Pair], actions: list[Action]) -> dict[str, Any]:
-    """What the first screen and the table of classes say."""
+def _results(title: str, inputs: Inputs, pairs: list[ConfusedPair], actions: list[Action]) -> dict[str, Any]:
+    """What the first screen, the table of members and that of classes say."""
     counts = inputs.counts
     taken_for = {}
     for k, label in enumerate(inputs.classes):
@@ -170,22 +176,23 @@ def _results(title: str, inputs: Inputs, pairs: list[Pair], actions: list[Action
         "is_drawn": inputs.is_drawn,
         "headline": headline(inputs.metrics, int(counts.trace())),
         "more": [
-            s for s in (easiest(inputs.metrics), most_confused(inputs, pairs), *decisions_taken(inputs.metrics)) if s
+            *filter(None, (easiest(inputs.metrics), most_confused(inputs, pairs))),
+            *decisions_taken(inputs.metrics),
         ],
         "worst": worst_class(inputs.metrics),
         "calibration": calibration(inputs.metrics),
         "idle_decisions": idle_decisions(inputs.decisions),
-        "suspects_of": suspects_of(inputs),
+        "suspects_of": suspect_subsets(inputs),
         "expected_precision": inputs.metrics.get("suspects", {}).get("expected_precision"),
         "actions": actions,
         "members": member_rows(inputs.metrics),
-        "together": together(inputs.metrics),
-        "method": METHODS[inputs.metrics["ensemble"]["method"]],
+        "together": ensemble_sentence(inputs.metrics),
+        "method": ENSEMBLE_METHODS[inputs.metrics["ensemble"]["method"]],
         "taken_for": taken_for,
     }
 
 
-def _matrix(params: ReportParams, inputs: Inputs, pairs: list[Pair], order: list[int]) -> dict[str, Any]:
+def _matrix(params: ReportParams, inputs: Inputs, pairs: list[ConfusedPair], order: list[int]) -> dict[str, Any]:
     targets = pair_anchors(pairs[: params.confused_pairs]) if params.pictures_per_pair else {}
     shown = {key: anchor for key, anchor in targets.items() if inputs.counts[key]}
     share = inputs.counts / inputs.counts.sum(axis=1, keepdims=True).clip(1)
@@ -200,7 +207,7 @@ def _matrix(params: ReportParams, inputs: Inputs, pairs: list[Pair], order: list
     }
 
 
-def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str, Any]:
+def _data(params: ReportParams, inputs: Inputs, pictures: ThumbnailMaker) -> dict[str, Any]:
     columns = (inputs.manifest[name].to_pylist() for name in ("image_id", "group", "verdict"))
     group_of = {image_id: group for image_id, group, verdict in zip(*columns, strict=True) if verdict == "keep"}
     pairs = find_duplicates(inputs.duplicates, group_of)
@@ -209,22 +216,22 @@ def _data(params: ReportParams, inputs: Inputs, pictures: Pictures) -> dict[str,
         "flaws": quality_flaws(inputs),
         "class_counts": class_counts(inputs),
         "rules": inputs.expectations["rules"],
-        "refused": refused(inputs),
+        "refused": reject_reasons(inputs),
         "num_rejects": len(inputs.rejects),
         "verdicts": VERDICTS,
         "duplicates": pairs,
         "num_conflicts": num_in_conflict(inputs),
-        "meanings": MEANINGS,
-        "references": [said(reference) for reference in pairs.references],
-        "conflicts": twins(pairs.conflicts, params.gallery, pictures),
-        "copies": twins(pairs.copies, params.gallery, pictures),
-        "kept": twins(pairs.kept, params.gallery, pictures),
-        "planted": planted(inputs),
+        "meanings": KINDS,
+        "references": [str(reference) for reference in pairs.references],
+        "conflicts": duplicate_gallery(pairs.conflicts, params.gallery, pictures),
+        "copies": duplicate_gallery(pairs.copies, params.gallery, pictures),
+        "kept": duplicate_gallery(pairs.kept, params.gallery, pictures),
+        "planted": planted_flaws(inputs),
     }
 
 
 def _curves(inputs: Inputs) -> list[tuple[str, Markup, Markup]]:
-    """Per member: its name, and its panels for loss and accuracy; every fold a line."""
+    """Per member its name, and panels for loss and accuracy with a line a fold."""
     found = []
     for member in dict.fromkeys(member for member, _ in inputs.histories):
         runs = [history for (name, _), history in inputs.histories.items() if name == member and history]
@@ -241,8 +248,7 @@ def _curves(inputs: Inputs) -> list[tuple[str, Markup, Markup]]:
             )
             for what in ("loss", "accuracy")
         ]
-        # our own markup around numbers and names that params restrict to a-z, 0-9 and _
-        found.append((member, Markup(panels[0]), Markup(panels[1])))
+        found.append((member, panels[0], panels[1]))
     return found
 
 

@@ -1,21 +1,22 @@
-"""summary.md: the report in a page of GitHub-flavoured Markdown, for pull requests and the orchestrator's pages."""
+"""summary.md: the report on one page of GitHub-flavoured Markdown, for pull requests and Prefect."""
 
 import re
 from typing import Any
 
 from pipelines.core.errors import count
 from pipelines.report.actions import Action
-from pipelines.report.confusion import Pair
+from pipelines.report.confusion import ConfusedPair
 from pipelines.report.inputs import Inputs
-from pipelines.report.members import member_rows, together
 from pipelines.report.split_card import SplitCard
 from pipelines.report.wording import (
     calibration,
     decimal,
     decisions_taken,
     easiest,
+    ensemble_sentence,
     headline,
     idle_decisions,
+    member_rows,
     most_confused,
     percent,
     percent_range,
@@ -27,17 +28,12 @@ NUM_CLASSES, NUM_PAIRS = 10, 5
 def summary_markdown(
     title: str,
     inputs: Inputs,
-    pairs: list[Pair],
+    pairs: list[ConfusedPair],
     actions: list[Action],
     legend: dict[str, str],
     division: SplitCard,
 ) -> str:
-    """The whole file.
-
-    Args:
-        legend: what numbers stand for in confusion_matrix.png.
-        division: how the pictures were divided.
-    """
+    """Write the file; `legend` says what numbers stand for in confusion_matrix.png."""
     metrics = inputs.metrics
     num_right = int(inputs.counts.trace())
     sentences = [headline(metrics, num_right), easiest(metrics), most_confused(inputs, pairs)]
@@ -45,11 +41,7 @@ def summary_markdown(
         f"# {escape(title)}",
         " ".join(escape(s) for s in sentences if s),
         *([f"> **Copies on both sides.** {escape(division.notice)}"] if division.notice else []),
-        *(
-            ["> The pictures are drawn, not photographed: the sample that comes with miwake."]
-            if inputs.is_drawn
-            else []
-        ),
+        *["> The pictures are drawn, not photographed: the sample that comes with miwake."] * inputs.is_drawn,
         _figures(metrics),
         escape(calibration(metrics)),
         *_decisions(inputs),
@@ -64,13 +56,13 @@ def summary_markdown(
 
 
 def escape(text: str) -> str:
-    """`text` with nothing that Markdown, a table or HTML would read as its own."""
+    """Escape what Markdown, a table or HTML would interpret."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]|#~!$])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Texts (already escaped) as a table; the first column to the left, the others to the right."""
+    """A table of escaped texts, the first column left-aligned, the others right."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -102,18 +94,14 @@ def _members(metrics: dict[str, Any]) -> list[str]:
         return []
     rows = [
         [
-            escape(m.name),
-            escape(m.tells),
-            percent(m.accuracy["value"]),
+            *(escape(m.name), escape(m.tells), percent(m.accuracy["value"])),
             percent_range(m.accuracy["low"], m.accuracy["high"]),
-            decimal(m.log_loss["value"]),
-            percent(m.out_of_fold["accuracy"]),
-            percent(m.weight),
+            *(decimal(m.log_loss["value"]), percent(m.out_of_fold["accuracy"]), percent(m.weight)),
         ]
         for m in member_rows(metrics)
     ]
     header = ["Member", "Tells", "Accuracy", "Interval", "Log loss", "Out of fold", "Weight"]
-    return ["## Members", *filter(None, [escape(together(metrics))]), table(header, rows)]
+    return ["## Members", *filter(None, [escape(ensemble_sentence(metrics))]), table(header, rows)]
 
 
 def _classes(metrics: dict[str, Any]) -> list[str]:
@@ -123,11 +111,8 @@ def _classes(metrics: dict[str, Any]) -> list[str]:
         return []
     rows = [
         [
-            escape(label),
-            f"{c['num_images']:,}",
-            percent(c["recall"]),
-            percent_range(c["recall_low"], c["recall_high"]),
-            percent(c["precision"]),
+            *(escape(label), f"{c['num_images']:,}", percent(c["recall"])),
+            *(percent_range(c["recall_low"], c["recall_high"]), percent(c["precision"])),
         ]
         for label, c in hardest
     ]
@@ -135,16 +120,11 @@ def _classes(metrics: dict[str, Any]) -> list[str]:
     return [title, table(["Class", "Test pictures", "Recall", "Interval", "Precision"], rows)]
 
 
-def _pairs(inputs: Inputs, pairs: list[Pair]) -> list[str]:
+def _pairs(inputs: Inputs, pairs: list[ConfusedPair]) -> list[str]:
     if not pairs:
         return []
     rows = [
-        [
-            escape(inputs.classes[p.first]),
-            escape(inputs.classes[p.second]),
-            f"{p.first_as_second:,}",
-            f"{p.second_as_first:,}",
-        ]
+        [*(escape(inputs.classes[k]) for k in (p.first, p.second)), f"{p.first_as_second:,}", f"{p.second_as_first:,}"]
         for p in pairs[:NUM_PAIRS]
     ]
     return ["## Most confused", table(["A", "B", "A taken for B", "B taken for A"], rows)]
@@ -164,7 +144,5 @@ def _legend(legend: dict[str, str]) -> list[str]:
     if not legend:
         return []
     rows = [[name, escape(label)] for name, label in legend.items()]
-    return [
-        "Labels that no font here can draw stand as numbers in confusion_matrix.png:",
-        table(["In the picture", "Label"], rows),
-    ]
+    said = "Labels that no font here can draw stand as numbers in confusion_matrix.png:"
+    return [said, table(["In the picture", "Label"], rows)]

@@ -1,15 +1,23 @@
-"""Numbers as people read them, and the sentences that several parts of the report share."""
+"""Numbers as people read them, and the sentences and the table of members that several parts of the report share."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.core.errors import count
 from pipelines.core.tables import short_id
-from pipelines.report.confusion import Pair
-from pipelines.report.inputs import Inputs, Row
+from pipelines.report.confusion import ConfusedPair
+from pipelines.report.inputs import CsvRow, Inputs
 
 THIN = "\u202f"
 """narrow no-break space, between a number and its sign"""
+ALL = "all together"
+ENSEMBLE_METHODS = {
+    "mean": "by the mean of their probabilities",
+    "vote": "by their votes",
+    "weighted": "by the weighted mean of their probabilities",
+}
+MINUS = "\u2212"
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
@@ -43,7 +51,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def headline(metrics: dict[str, Any], num_right: int) -> str:
-    """What was learnt: the mean, and the class that is found least beside it."""
+    """Accuracy, and beside it the class with the least recall."""
     accuracy, worst = metrics["accuracy"], worst_class(metrics)
     was = "was" if num_right == 1 else "were"
     beside = f" The weakest class is {worst['label']}, with {recall_of(worst)}." if worst else ""
@@ -54,8 +62,7 @@ def headline(metrics: dict[str, Any], num_right: int) -> str:
 
 
 def worst_class(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """label, recall, low, high and num_images of the class with the least recall, of equals the one with the most test
-    pictures; None where all classes are found equally often."""
+    """label, recall, low, high and num_images of the class with the least recall; None where all have the same."""
     known = [
         {"label": label, "low": c["recall_low"], "high": c["recall_high"], **c}
         for label, c in metrics["per_class"].items()
@@ -86,7 +93,7 @@ def easiest(metrics: dict[str, Any]) -> str:
 
 
 def calibration(metrics: dict[str, Any]) -> str:
-    """How far confidence lies from accuracy, beside what a calibrated model would show."""
+    """The calibration error, beside that of a calibrated model."""
     known = metrics.get("calibration")
     error = known["error"] if known else metrics.get("expected_calibration_error", {}).get("value")
     if error is None:
@@ -105,7 +112,7 @@ def calibration(metrics: dict[str, Any]) -> str:
 
 
 def decisions_taken(metrics: dict[str, Any]) -> list[str]:
-    """How many decisions of people the data follows, and what changed labels do to the test; none where none is."""
+    """How many decisions were applied, and what changed labels do to accuracy."""
     taken = metrics.get("decisions", {})
     parts = [
         count(taken[key], *nouns)
@@ -129,8 +136,8 @@ def decisions_taken(metrics: dict[str, Any]) -> list[str]:
     return found
 
 
-def idle_decisions(rows: Sequence[Row]) -> list[str]:
-    """The decisions that change nothing, each with its place, picture and the reason, from decisions.csv."""
+def idle_decisions(rows: Sequence[CsvRow]) -> list[str]:
+    """The rows of decisions.csv without effect, each with its place, image and the reason."""
     reasons = {
         "left": "its picture has left the data",
         "superseded": "its picture is dropped",
@@ -144,7 +151,7 @@ def idle_decisions(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def most_confused(inputs: Inputs, pairs: list[Pair]) -> str:
+def most_confused(inputs: Inputs, pairs: list[ConfusedPair]) -> str:
     """The pair with the most mistakes, as a sentence; "" without mistakes."""
     if not pairs:
         return ""
@@ -156,3 +163,69 @@ def most_confused(inputs: Inputs, pairs: list[Pair]) -> str:
         if total > 1
         else f"The only mistake: between {inputs.classes[pair.first]} and {inputs.classes[pair.second]}."
     )
+
+
+@dataclass(frozen=True)
+class MemberRow:
+    """A row of the table of members.
+
+    Args:
+        name: of the member; ALL for the ensemble.
+        tells: label, or the factor that it predicts.
+        accuracy, log_loss: value, low and high on the test set; null without evidence.
+        out_of_fold: num_images, accuracy and log_loss on validation images.
+        weight: its share of the ensemble; None for the ensemble, and for a member of a factor.
+    """
+
+    name: str
+    tells: str
+    accuracy: dict[str, float | None]
+    log_loss: dict[str, float | None]
+    out_of_fold: dict[str, float | None]
+    weight: float | None
+
+    @property
+    def is_all(self) -> bool:
+        return self.name == ALL
+
+
+def member_rows(metrics: dict[str, Any]) -> list[MemberRow]:
+    """The ensemble first, where there is more than one; then members of labels, then those of factors."""
+    ensemble = metrics["ensemble"]
+    ensemble_row = MemberRow(
+        ALL, "label", metrics["accuracy"], metrics["log_loss"], ensemble["out_of_fold"], weight=None
+    )
+    rows = [
+        MemberRow(name, m["target"], m["accuracy"], m["log_loss"], m["out_of_fold"], m["weight"])
+        for name, m in metrics["members"].items()
+    ]
+    return [ensemble_row, *rows] if ensemble["num_members"] > 1 else rows
+
+
+def ensemble_sentence(metrics: dict[str, Any]) -> str:
+    """The gain of the ensemble over its best member; "" for one member."""
+    ensemble = metrics["ensemble"]
+    best = ensemble["best_member"]
+    if best is None:
+        return ""
+    gain = ensemble["gain"]["accuracy"]
+    alone, all_of_them = metrics["members"][best]["accuracy"]["value"], metrics["accuracy"]["value"]
+    if gain["low"] > 0:
+        verdict = "together they are better"
+    elif gain["high"] < 0:
+        verdict = "alone it is better"
+    else:
+        verdict = "chance alone could explain that"
+    how, num_members = ENSEMBLE_METHODS[ensemble["method"]], count(ensemble["num_members"], "member")
+    value, low, high = (_points(gain[key]) for key in ("value", "low", "high"))
+    return (
+        f"Together, {how}, {num_members} tell {percent(all_of_them)} of the test pictures right; {best}, the best "
+        f"alone on validation pictures, tells {percent(alone)}. On the same pictures the difference is {value} points "
+        f"({low} to {high}): {verdict}."
+    )
+
+
+def _points(difference: float) -> str:
+    points = round(100 * difference, 1)
+    # a rounded zero has no sign
+    return f"{MINUS if points < 0 else '+' if points > 0 else ''}{abs(points):.1f}"

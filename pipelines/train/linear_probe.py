@@ -25,18 +25,15 @@ from pipelines.features.backbones import FrozenBackbone, Tensors, fold_batch_nor
 from pipelines.features.cache import CachedFeatures, Features, cache_folder, cached_features, processor_name
 from pipelines.params.networks import NetworkName
 from pipelines.params.recipes import LinearProbeRecipe, LogisticHead, Precision, SgdHead, TtaView
-from pipelines.train.feeding import StreamedFeed
-from pipelines.train.job import Job
-from pipelines.train.judging import figures
+from pipelines.train.data_loader import StreamingLoader
+from pipelines.train.device import Arithmetic, autocast, has_bfloat16
+from pipelines.train.examples import epoch_batches, repeat_keys
+from pipelines.train.inference import to_float
+from pipelines.train.job import HISTORY_HEADER, Probabilities, TrainJob, TrainOutcome, feature_table
 from pipelines.train.logistic import PIECE, LinearHead, fit_heads, mean_probabilities, safe_deviation
+from pipelines.train.losses import validation_metrics
 from pipelines.train.models import build_backbone, load_weights, spec_for
-from pipelines.train.order import batches, turn_keys
-from pipelines.train.outcome import Outcome, Probabilities
-from pipelines.train.pictures import to_float
-from pipelines.train.precision import Arithmetic, arithmetic, has_bfloat16
-from pipelines.train.probe import feature_table
-from pipelines.train.run import HISTORY_HEADER
-from pipelines.train.views import view
+from pipelines.train.tta import view
 
 BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
 """pictures a batch on each device. On two cores Lite0 at 224 px makes 277, 291, 325 pictures a second with 16, 32, 64
@@ -76,7 +73,7 @@ class FittedHead:
     history: list[tuple[float, ...]]
 
 
-def train_linear_probe(recipe: LinearProbeRecipe, job: Job, *, probed: Rows) -> Outcome:
+def train_linear_probe(recipe: LinearProbeRecipe, job: TrainJob, *, probed: Rows) -> TrainOutcome:
     """Compute or recall features, fit a head on the training pictures, choose it by the validation loss.
 
     Args:
@@ -115,7 +112,7 @@ def train_linear_probe(recipe: LinearProbeRecipe, job: Job, *, probed: Rows) -> 
         fitted = _fit_logistic(recipe.head, read, data)
     else:
         index = job.reader.index
-        keys = turn_keys(picture_keys(index.image_id[rows.train]), index.copy[rows.train])
+        keys = repeat_keys(picture_keys(index.image_id[rows.train]), index.copy[rows.train])
         with progress("train: head", recipe.head.epochs, unit="epochs") as advance:
             fitted = fit_by_sgd(
                 recipe.head, read, data, keys=keys, seed=job.params.seed, device=job.device, where=job.where,
@@ -127,7 +124,7 @@ def train_linear_probe(recipe: LinearProbeRecipe, job: Job, *, probed: Rows) -> 
 
     shown = np.flatnonzero(np.isin(every, probed))
     features = [read_view(shown, number) for number in range(len(recipe.tta))]
-    return Outcome(
+    return TrainOutcome(
         tensors=tensors | {f"head.{name}": tensor for name, tensor in fitted.head.state_dict().items()},
         info={"tta": list(recipe.tta), "precision": precision, "weights": ",".join(sources), **fitted.info},
         history_header=fitted.history_header,
@@ -163,7 +160,7 @@ def _backbone_features(
     model: NetworkName,
     recipe: LinearProbeRecipe,
     precision: Arithmetic,
-    job: Job,
+    job: TrainJob,
     rows: Rows,
     digests: Sequence[bytes],
     advance: Callable[[int], None],
@@ -180,9 +177,9 @@ def _backbone_features(
 
     def compute(name: TtaView, positions: Rows) -> Iterator[Features]:
         parts = np.split(np.arange(len(positions)), range(batch, len(positions), batch))
-        feed = StreamedFeed(job.reader, rows[positions], image_size=recipe.image_size, device=job.device)
+        feed = StreamingLoader(job.reader, rows[positions], image_size=recipe.image_size, device=job.device)
         for pixels in feed.batches(parts):
-            with arithmetic(precision, job.device):
+            with autocast(precision, job.device):
                 yield backbone(view(to_float(pixels), name))
 
     found = []
@@ -294,7 +291,7 @@ def fit_by_sgd(
 
     history: list[tuple[float, ...]] = []
     for epoch in range(1, params.epochs + 1):
-        order = batches(keys, seed=seed, epoch=epoch, batch_size=params.batch_size, smallest=1)
+        order = epoch_batches(keys, seed=seed, epoch=epoch, batch_size=params.batch_size, smallest=1)
         losses, right = [], []
         for number, part in enumerate(order):
             for group in optimizer.param_groups:
@@ -317,7 +314,7 @@ def fit_by_sgd(
                 f"learning rate {rate_of(epoch, batch, len(order)):g}: lower head.learning_rate (a tenth is a good try)"
             )
         head = LinearHead(weight.detach().cpu().clone(), bias.detach().cpu().clone(), mean, std)
-        found = figures(predict(head, read, data.val), data.val_labels)
+        found = validation_metrics(predict(head, read, data.val), data.val_labels)
         loss_mean, accuracy = float(sums.sum()) / len(data.train), int(torch.stack(right).sum()) / len(data.train)
         rate = rate_of(epoch, len(order) - 1, len(order))
         history.append((epoch, loss_mean, found.loss, accuracy, found.accuracy, found.macro_f1, rate))

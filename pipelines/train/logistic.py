@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from pipelines.train.judging import Figures, figures
+from pipelines.train.losses import ValidationMetrics, validation_metrics
 
 MAX_ITERATIONS = 1000
 GRADIENT_TOLERANCE = 1e-4
@@ -52,8 +52,8 @@ class HeadFit:
 
     inverse_strength: float
     head: LinearHead
-    train: Figures
-    val: Figures
+    train: ValidationMetrics
+    val: ValidationMetrics
 
 
 def fit_heads(
@@ -114,8 +114,8 @@ def _fit_heads(
         penalty = 1.0 / (inverse_strength * len(labels))
         weight, bias = _minimise(rows, targets, weight, bias, penalty=penalty, spread=spread)
         head = LinearHead(weight @ axes.T, bias, mean, std)
-        train = figures(mean_probabilities(head, features), labels.numpy())
-        val = figures(mean_probabilities(head, val_features), val_labels.numpy())
+        train = validation_metrics(mean_probabilities(head, features), labels.numpy())
+        val = validation_metrics(mean_probabilities(head, val_features), val_labels.numpy())
         fits.append(HeadFit(inverse_strength, head, train, val))
     return fits
 

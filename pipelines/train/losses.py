@@ -1,4 +1,6 @@
-"""Losses, a number a picture, so that pictures can be weighed and batches computed in parts."""
+"""Losses and metrics. Losses are per image, so that images can be weighted and batches computed in parts."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from pipelines.augmentation.packs import Rows
 from pipelines.params.recipes import CrossEntropy, Focal
 
 
-def losses(logits: torch.Tensor, labels: torch.Tensor, loss: CrossEntropy | Focal) -> torch.Tensor:
+def classification_loss(logits: torch.Tensor, labels: torch.Tensor, loss: CrossEntropy | Focal) -> torch.Tensor:
     """(B,) float32.
 
     Args:
@@ -24,10 +26,10 @@ def losses(logits: torch.Tensor, labels: torch.Tensor, loss: CrossEntropy | Foca
             return (1.0 - torch.exp(-entropy)) ** loss.gamma * entropy
 
 
-def distillation_losses(logits: torch.Tensor, teachers: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """(B,) float32: divergence of the student's softened probabilities from the teachers', times temperature squared.
+def distillation_loss(logits: torch.Tensor, teachers: torch.Tensor, *, temperature: float) -> torch.Tensor:
+    """(B,) float32: KL divergence of the softened probabilities of teachers and student, times temperature squared.
 
-    The factor keeps gradients of one size over temperatures (Hinton et al. 2015, section 2).
+    The factor makes the size of gradients independent of the temperature (Hinton et al. 2015, section 2).
 
     Args:
         logits: (B, K), the student's.
@@ -39,12 +41,40 @@ def distillation_losses(logits: torch.Tensor, teachers: torch.Tensor, *, tempera
 
 
 def class_weights(labels: Rows, num_classes: int) -> torch.Tensor:
-    """(K,) float32: in inverse proportion to how many pictures a class has, 1 on average over the pictures.
-
-    A class without pictures weighs 0: there is nothing to weigh.
-    """
+    """(K,) float32: inversely proportional to the class counts, 1 on average over the images; 0 for an empty class."""
     counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
     present = counts > 0
     weights = np.zeros(num_classes)
     weights[present] = len(labels) / (present.sum() * counts[present])
     return torch.from_numpy(weights).float()
+
+
+@dataclass(frozen=True)
+class ValidationMetrics:
+    """Metrics over N images; NaN for N = 0."""
+
+    loss: float
+    accuracy: float
+    macro_f1: float
+
+
+def validation_metrics(probabilities: torch.Tensor, labels: Rows) -> ValidationMetrics:
+    """Compute cross-entropy, accuracy, and the mean F1 over the classes that have images.
+
+    Evaluate's metrics are weighted counts for its bootstrap; these choose an epoch.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int64.
+    """
+    if len(labels) == 0:
+        return ValidationMetrics(float("nan"), float("nan"), float("nan"))
+    actual = torch.from_numpy(labels)
+    loss = -probabilities[torch.arange(len(labels)), actual].clamp_min(1e-12).log().mean()
+    predicted = probabilities.argmax(dim=1)
+    num_classes = probabilities.shape[1]
+    correct = torch.bincount(actual[predicted == actual], minlength=num_classes).double()
+    actual_counts = torch.bincount(actual, minlength=num_classes)
+    both = actual_counts + torch.bincount(predicted, minlength=num_classes)
+    f1 = (2.0 * correct / both.clamp_min(1))[actual_counts > 0].mean()
+    return ValidationMetrics(float(loss), float(correct.sum()) / len(labels), float(f1))

@@ -1,4 +1,4 @@
-"""A trained member as one file, and what it predicts."""
+"""A trained member: its file, and its predictions."""
 
 import json
 from collections.abc import Sequence
@@ -17,42 +17,41 @@ from torch import nn
 from pipelines.core.errors import InputError
 from pipelines.features.backbones import ModelSpec, fold_batch_norms, normalise
 from pipelines.params.recipes import InChans, LinearProbeRecipe, NetworkRecipe, Recipe, TtaView
+from pipelines.train.data_loader import resize
+from pipelines.train.device import Arithmetic, autocast, has_bfloat16
+from pipelines.train.inference import to_float, to_input
 from pipelines.train.logistic import LinearHead
 from pipelines.train.models import build_backbone, build_network, spec_for
-from pipelines.train.pictures import resize, to_float, to_input
-from pipelines.train.precision import Arithmetic, arithmetic, has_bfloat16
-from pipelines.train.views import view
+from pipelines.train.tta import view
 
 FORMAT = 3
-"""of the metadata; a file of another one is refused"""
+"""version of the metadata; other versions are refused"""
 KEY = "miwake"
-"""the one metadata key: safetensors writes several in random order"""
+"""the only metadata key, because safetensors writes several in random order"""
 PREDICT_BATCH = 32
 _RECIPE: TypeAdapter[LinearProbeRecipe | NetworkRecipe] = TypeAdapter(Recipe)
 
 
 def save_member(tensors: dict[str, torch.Tensor], info: dict[str, Any]) -> bytes:
-    """The bytes of model.safetensors; equal members give equal bytes."""
+    """Serialise a member as model.safetensors; equal members give equal bytes."""
     text = json.dumps({"format": FORMAT, **info}, sort_keys=True, ensure_ascii=False, allow_nan=False)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(whole, metadata={KEY: text})
 
 
 @dataclass(frozen=True)
-class Member:
+class TrainedMember:
     """A trained member, ready to predict.
 
     Args:
-        module: what `to_input` gives, (B, C, s, s) normalised float, to (B, K) logits; differentiable, in eval mode,
-            in float32.
-        spec, in_chans: how its input is normalised; its C.
+        module: maps the output of `to_input`, (B, C, s, s), to (B, K) logits; in eval mode, float32, differentiable.
+        spec, in_chans: normalisation and number of channels of its input.
         info: the file's metadata: member, fold, model, recipe, target, device, …
-        classes: K labels, in order of the probabilities' columns.
+        classes: K labels, in the order of the probabilities' columns.
         image_size: s, pixels.
-        tta: what the probabilities are the mean over.
-        precision: of `predict`'s arithmetic: what the member was trained and judged in where this device has it,
-            else float32.
-        device: where the module lies.
+        tta: the views that probabilities are the mean over.
+        precision: of `predict`: that of the training where this device supports it, else float32.
+        device: of the module.
     """
 
     module: nn.Module
@@ -66,9 +65,10 @@ class Member:
     device: torch.device
 
     def predict(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of squares fitted as augment fits them.
+        """Predict square images that were fitted as augment fits them.
 
-        Packed pictures get what train wrote of them, to 1e-5 in float32 and 2e-3 in bfloat16 on the same processor.
+        For packed images these are the predictions that train wrote, to 1e-5 in float32 and 2e-3 in bfloat16 on the
+        same processor.
 
         Args:
             pixels: (B, S, S, 3) uint8 RGB, of any S; resized to the member's own size.
@@ -89,22 +89,24 @@ class Member:
     def _predict_batch(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         batch = torch.from_numpy(resize(pixels, self.image_size)).to(self.device)
         images = to_float(batch)
-        seen = []
+        of_views = []
         for name in self.tta:
-            given = to_input(view(images, name), self.spec, self.in_chans).contiguous(memory_format=torch.channels_last)
-            with arithmetic(self.precision, self.device):
-                logits = self.module(given)
-            seen.append(logits.cpu().double().softmax(dim=1))
-        return cast("npt.NDArray[np.float32]", torch.stack(seen).mean(dim=0).float().numpy())
+            inputs = to_input(view(images, name), self.spec, self.in_chans).contiguous(
+                memory_format=torch.channels_last
+            )
+            with autocast(self.precision, self.device):
+                logits = self.module(inputs)
+            of_views.append(logits.cpu().double().softmax(dim=1))
+        return cast("npt.NDArray[np.float32]", torch.stack(of_views).mean(dim=0).float().numpy())
 
 
 class FrozenClassifier(nn.Module):
-    """Backbones that are used as they are, and a linear head on their joined pooled features.
+    """Frozen backbones and a linear head on their joined pooled features.
 
     Args:
         backbones: each (B, 3, S, S) normalised to (B, D).
-        specs: how each is fed; the classifier itself is fed as the first.
-        head: on the sum of their D.
+        specs: normalisation of each; the classifier's input is normalised as the first's.
+        head: takes the sum of their D.
     """
 
     def __init__(self, backbones: Sequence[nn.Module], specs: Sequence[ModelSpec], head: LinearHead) -> None:
@@ -116,13 +118,13 @@ class FrozenClassifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         first, found = self.specs[0], []
         for backbone, spec in zip(self.backbones, self.specs, strict=True):
-            given = images
+            inputs = images
             if spec != first:
                 mean, std = (torch.tensor(values).to(images).view(1, 3, 1, 1) for values in (first.mean, first.std))
-                given = normalise(images * std + mean, spec)
-            found.append(backbone(given).float())
-        # half precision, because that is how cached features are kept; the head works in double precision
+                inputs = normalise(images * std + mean, spec)
+            found.append(backbone(inputs).float())
         features = torch.cat(found, dim=1)
+        # rounded to float16 as the cached features that the head was fitted to
         logits: torch.Tensor = self.head(features + (features.half().float() - features).detach())
         return logits
 
@@ -131,7 +133,7 @@ def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def load_member(path: Path, *, device: str = "cpu") -> Member:
+def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
     """Read a model.safetensors that `train` wrote.
 
     Args:
@@ -172,7 +174,7 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
     module = module.eval().to(place)
     module = module.to(memory_format=torch.channels_last)
     module.requires_grad_(False)
-    return Member(
+    return TrainedMember(
         module=module,
         spec=ModelSpec(*(tuple(info["normalisation"][name]) for name in ("mean", "std"))),
         in_chans=3 if isinstance(recipe, LinearProbeRecipe) else recipe.in_chans,
@@ -186,7 +188,7 @@ def load_member(path: Path, *, device: str = "cpu") -> Member:
 
 
 def _precision_here(trained: Arithmetic, device: torch.device) -> Arithmetic:
-    """What the member was trained in, where this device has units for it; emulated it would be slow, and no truer."""
+    """The training's precision where this device has instructions for it, since emulation is slow; else float32."""
     if device.type == "cuda":
         native = trained != "bfloat16" or torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -195,7 +197,7 @@ def _precision_here(trained: Arithmetic, device: torch.device) -> Arithmetic:
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The metadata of a model.safetensors, without its tensors.
+    """Read the metadata of a model.safetensors, without its tensors.
 
     Raises:
         InputError: the file is missing, broken, or not one of these.

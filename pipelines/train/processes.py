@@ -1,4 +1,4 @@
-"""Several processes that train one network together, each on its share of every batch (torchrun)."""
+"""Distributed data parallel training: several processes train one network, each on its share of every batch."""
 
 import os
 import subprocess
@@ -16,57 +16,57 @@ from pipelines.core.errors import TrainingError
 
 
 @dataclass(frozen=True)
-class Processes:
-    """This process among those that train together.
+class ProcessGroup:
+    """This process among those that train together; all methods do nothing where it is alone.
 
     Args:
-        rank: from 0; only 0 writes.
-        count: of all; 1 for a process of its own.
+        rank: from 0.
+        count: number of processes.
     """
 
     rank: int = 0
     count: int = 1
 
     @property
-    def writes(self) -> bool:
+    def is_main(self) -> bool:
+        """Whether this process prints and writes files."""
         return self.rank == 0
 
-    def share(self, rows: Rows) -> Rows:
-        """This process's part of `rows`."""
+    def shard(self, rows: Rows) -> Rows:
+        """Return this process's share of `rows`."""
         return rows[self.rank :: self.count]
 
-    def add(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes, in place."""
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum `tensor` over all processes, in place."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """`module` whose gradients are the mean over all processes."""
+        """Return `module` with gradients averaged over all processes."""
         if self.count == 1:
             return module
         return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
 
-    def agree_on_buffers(self, module: nn.Module) -> None:
-        """Give every process the statistics of the first."""
+    def broadcast_buffers(self, module: nn.Module) -> None:
+        """Copy the first process's buffers, the statistics of batch norms, to all."""
         if self.count > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
-
-def synchronise_norms(module: nn.Module, device: torch.device, processes: Processes) -> nn.Module:
-    """Batch norms over the whole batch, where there is such a thing: on GPUs. On a CPU each process has its own."""
-    if processes.count > 1 and device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        return converted
-    return module
+    def synchronise_batch_norms(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """Make batch norms normalise over the whole batch; torch can on GPUs only."""
+        if self.count > 1 and device.type == "cuda":
+            converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+            return converted
+        return module
 
 
 def launch(arguments: Sequence[str], *, num_devices: int) -> None:
-    """Run `python -m pipelines.train <arguments>` in as many processes, and wait.
+    """Run `python -m pipelines.train <arguments>` in `num_devices` processes by torchrun, and wait.
 
     Raises:
-        TrainingError: one of them failed; it has said why.
+        TrainingError: one of them failed; it has printed why.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_devices}"]
     done = subprocess.run([*command, "-m", "pipelines.train", *arguments], check=False)
@@ -77,20 +77,20 @@ def launch(arguments: Sequence[str], *, num_devices: int) -> None:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """Join the processes that torchrun started; a process of its own otherwise.
+def join_group(device: torch.device) -> Iterator[tuple[ProcessGroup, torch.device]]:
+    """Join the processes that torchrun started, if it did; give the group and this process's device.
 
     Args:
         device: of the params; on GPUs each process takes its own.
     """
     if not dist.is_torchelastic_launched():
-        yield Processes(), device
+        yield ProcessGroup(), device
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size()), device
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size()), device
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The stage: one member trained on one fold."""
+"""The stage train: one member on one fold."""
 
 import sys
 from collections.abc import Mapping
@@ -14,20 +14,17 @@ from pipelines.core.files import empty_folder
 from pipelines.core.tables import PACK_INDEX, read_table
 from pipelines.params.augment import AugmentPolicy
 from pipelines.params.train import LinearProbeRecipe, Recipe, TrainParams
-from pipelines.train.memory import keep_memory
-from pipelines.train.probe import probe_rows
-from pipelines.train.threads import wait_briefly
+from pipelines.train.runtime import keep_freed_memory, limit_thread_spinning
 from pipelines.train.trackers import check_installed
 
 if TYPE_CHECKING:
-    from pipelines.train.job import Job
-    from pipelines.train.member import Member
-    from pipelines.train.outcome import Outcome
+    from pipelines.train.job import TrainJob, TrainOutcome
+    from pipelines.train.member import TrainedMember
 
 
 @dataclass(frozen=True)
 class TrainArtifact:
-    """What train wrote."""
+    """The folder of a member and fold that train wrote."""
 
     folder: Path
     member: str
@@ -56,22 +53,22 @@ def train(
     cache_dir: Path,
     out_dir: Path,
 ) -> TrainArtifact:
-    """Train `member` on all but `fold`, and predict the pictures of `fold` and of the test set.
+    """Train `member` on all folds but `fold`, and predict the images of `fold` and of the test set.
 
     Args:
         policies: augment.policies.
         member: one of the recipes.
-        fold: whose pictures validate.
+        fold: whose images validate.
         augment_dir: with packs and index.parquet.
-        members_dir: with the folders of members that the recipe begins with or learns from.
+        members_dir: with the folders of members whose weights or predictions the recipe needs.
         root: folder that relative paths of params.yaml begin at.
         cache_dir: for features and checkpoints; deleting it changes no result.
-        out_dir: is emptied; receives model.safetensors, history.csv, predictions.parquet, and of a frozen network
+        out_dir: is emptied; receives model.safetensors, history.csv, predictions.parquet and, of a frozen backbone,
             features.parquet.
 
     Raises:
         InputError: the member is unknown, the packs cannot train it, or a tracker's package is missing.
-        TrainingError: the loss is no longer a number, or memory runs out.
+        TrainingError: the loss is not finite, or memory runs out.
     """
     if member not in params.recipes:
         raise InputError(f"member {member!r} is not among train.recipes: {', '.join(params.recipes)}")
@@ -83,24 +80,22 @@ def train(
     _check(member, recipe, policies, reader, rows, fold, labels, classes)
     check_installed(params.trackers)
 
-    # before torch starts its threads
-    wait_briefly()
-    # torch costs 2 s: after everything that can be refused without it
-    from pipelines.train.devices import choose_device, set_up
-    from pipelines.train.job import Job
-    from pipelines.train.outcome import write_outcome
-    from pipelines.train.processes import joined
+    limit_thread_spinning()
+    keep_freed_memory()
+    # torch takes 2 s to import: after all checks that do not need it
+    from pipelines.train.device import choose_device, configure_torch
+    from pipelines.train.job import TrainJob, write_outcome
+    from pipelines.train.processes import join_group
 
-    keep_memory()
     device = choose_device(params.device)
-    set_up(device, seed=params.seed, num_threads=params.num_threads, fast=not params.deterministic)
-    with joined(device) as (processes, place):
+    configure_torch(device, seed=params.seed, num_threads=params.num_threads, deterministic=params.deterministic)
+    with join_group(device) as (processes, place):
         if processes.count not in (1, params.num_devices):
             raise InputError(
                 f"torchrun started {processes.count} processes, but train.num_devices is {params.num_devices}: run "
                 "`dvc repro train`, which starts as many as that says"
             )
-        job = Job(
+        job = TrainJob(
             params=params,
             member=member,
             fold=fold,
@@ -116,19 +111,16 @@ def train(
         )
         outcome = _train(recipe, policies, job, augment_dir)
         outcome.info.update(_describe(recipe, job))
-        if processes.writes:
+        if processes.is_main:
             empty_folder(out_dir)
-            write_outcome(
-                outcome, index=index, rows=rows, labels=labels, classes=classes, target=recipe.target, out_dir=out_dir
-            )
+            write_outcome(outcome, job, target=recipe.target, out_dir=out_dir)
             outcome.finish()
-    right = int((outcome.val.argmax(axis=1) == labels[rows.val]).sum())
-    accuracy = right / len(rows.val)
+    accuracy = int((outcome.val.argmax(axis=1) == labels[rows.val]).sum()) / len(rows.val)
     return TrainArtifact(out_dir, member, fold, len(rows.train), len(rows.val), accuracy, device.type)
 
 
-def load_member(path: Path, *, device: str = "cpu") -> "Member":
-    """Read a model.safetensors that `train` wrote; see `pipelines.train.member.Member.predict`.
+def load_member(path: Path, *, device: str = "cpu") -> "TrainedMember":
+    """Read a model.safetensors that `train` wrote; see `pipelines.train.member.TrainedMember.predict`.
 
     Raises:
         InputError: the file is missing, broken, or not one of these.
@@ -138,13 +130,14 @@ def load_member(path: Path, *, device: str = "cpu") -> "Member":
     return member.load_member(path, device=device)
 
 
-def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "Job", augment_dir: Path) -> "Outcome":
+def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "TrainJob", augment_dir: Path) -> "TrainOutcome":
     if isinstance(recipe, LinearProbeRecipe):
+        from pipelines.train.job import exported_rows
         from pipelines.train.linear_probe import train_linear_probe
 
         groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
-        return train_linear_probe(recipe, job, probed=probe_rows(groups))
-    from pipelines.train.network import train_network
+        return train_linear_probe(recipe, job, probed=exported_rows(groups))
+    from pipelines.train.train_network import train_network
 
     try:
         return train_network(recipe, policies[recipe.augmentation], job)
@@ -167,7 +160,7 @@ def _check(
     labels: Rows,
     classes: list[str],
 ) -> None:
-    """Refuse what could only end in a model that looks trained and is not."""
+    """Refuse what would end in a model that looks trained and is not."""
     index = reader.index
     where = f"train.recipes.{member}"
     if recipe.image_size > reader.image_size:
@@ -202,7 +195,7 @@ def _check(
         )
 
 
-def _describe(recipe: Recipe, job: "Job") -> dict[str, object]:
+def _describe(recipe: Recipe, job: "TrainJob") -> dict[str, object]:
     from pipelines.train.models import spec_for
 
     model = recipe.backbones[0] if isinstance(recipe, LinearProbeRecipe) else recipe.model

@@ -1,7 +1,7 @@
 """The archive source: a zip or tar with a folder for each class inside; nothing is unpacked to files.
 
-Every member that is no folder ends as a row of the manifest or as a reject with a reason. What the archive is, its
-content decides, not its suffix. Members are read in place; a compressed tar first becomes a plain one in the cache.
+Every member that is no folder becomes a row of the manifest or a reject with a reason. The kind of archive is
+identified by content, not suffix. Members are read in place; a compressed tar first becomes a plain one in the cache.
 
 - `unsafe-path`: a name that is absolute or holds `..`, a drive letter or a backslash; `symlink`, `hard-link`,
   `not-a-file`, `encrypted`, `unsupported-compression`, `overlapping`, `sparse-file`, `hidden`, `too-large`.
@@ -22,11 +22,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.ingest.archive.members import FOLDER, Member
-from pipelines.ingest.archive.reading import ArchiveReader, Stamp, file_stamp, write_index
-from pipelines.ingest.archive.tars import scan_tar
-from pipelines.ingest.archive.unpacking import kind_of, plain_tar
-from pipelines.ingest.archive.zips import scan_zip
+from pipelines.ingest.archive.members import FOLDER, ArchiveMember, scan_tar, scan_zip
+from pipelines.ingest.archive.reader import ArchiveReader, Stamp, file_stamp, kind_of, plain_tar, write_index
 from pipelines.ingest.folder import subset_origins
 from pipelines.ingest.labels import folder_label, is_subset, printable, refuse_subset_labels, shown_label
 from pipelines.ingest.listing import RACY_NANOSECONDS, UNKNOWN_STAMP, Listing, Place, Reject
@@ -96,7 +93,7 @@ def _stamp(path: Path, where: str) -> Stamp:
     return file_stamp(path)
 
 
-def _within_limits(members: Iterable[Member], params: ArchiveSource, where: str) -> list[Member]:
+def _within_limits(members: Iterable[ArchiveMember], params: ArchiveSource, where: str) -> list[ArchiveMember]:
     """All members, unless they are more than the limits allow.
 
     Sizes are those of the headers: no member is ever unpacked to more than its own.
@@ -118,7 +115,7 @@ def _within_limits(members: Iterable[Member], params: ArchiveSource, where: str)
     return kept
 
 
-def _top(members: list[Member]) -> str:
+def _top(members: list[ArchiveMember]) -> str:
     """The folder that holds all the others, with / at its end; "" where there is none, or it is a subset's."""
     names = {member.name.removeprefix("./").split("/", 1)[0] for member in members}
     name = names.pop() if len(names) == 1 else ""
@@ -126,10 +123,10 @@ def _top(members: list[Member]) -> str:
 
 
 def _sort_out(
-    members: list[Member], params: ArchiveSource, source: str, max_file_bytes: int, top: str
-) -> tuple[dict[str, tuple[Member, str]], list[Reject]]:
+    members: list[ArchiveMember], params: ArchiveSource, source: str, max_file_bytes: int, top: str
+) -> tuple[dict[str, tuple[ArchiveMember, str]], list[Reject]]:
     """Members to read, with their labels, by path; and rejects. `top` does not count in a label."""
-    found: dict[str, tuple[Member, str]] = {}
+    found: dict[str, tuple[ArchiveMember, str]] = {}
     rejects: list[Reject] = []
     labels: dict[str, str | ImageError] = {}
     for member in members:
@@ -165,8 +162,8 @@ def _sort_out(
 
 
 def _empty_classes(
-    members: list[Member],
-    found: dict[str, tuple[Member, str]],
+    members: list[ArchiveMember],
+    found: dict[str, tuple[ArchiveMember, str]],
     rejects: list[Reject],
     params: ArchiveSource,
     source: str,
@@ -206,7 +203,7 @@ def _label(folders: str, params: ArchiveSource) -> str | ImageError:
         return error
 
 
-def _stamps(archive: Stamp, members: list[Member]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+def _stamps(archive: Stamp, members: list[ArchiveMember]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
     """(N, 3): its size, a hash of the archive's size, time of change and inode, and where the member lies."""
     size, changed, inode = archive
     digest = hashlib.sha256(f"{size},{changed},{inode}".encode()).digest()

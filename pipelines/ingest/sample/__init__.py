@@ -10,16 +10,15 @@ functions; `math.sin` and `cos` of scalars, rounded; the accurate integer DCT of
 of Pillow and simplejpeg that requirements.lock pins are part of it: another version may draw another pixel.
 Pillow computes slopes of edges in floating point, so processors other than x86-64 may differ in single pixels.
 
-    dice      chance that falls the same everywhere        outlines  body, pickguard and headstock curves, in mm
-    models    the 13 models, palettes, look-alikes         shapes    splines, and shapes between two models
-    strokes   a drawing in mm, and the camera              hardware  pickups, bridges, controls
-    guitar    one instrument: its parts, painted           scene     view, background, shadow, light, lens
-    picture   (seed, class, index) → JPEG                  names     index ↔ file name
-    flaws     what is planted, its truth and its bytes     source    the listing and its reader
+    models    the 13 models, their parts and colours: outlines.json
+    dice      random draws that are the same everywhere; index ↔ file name
+    drawing   splines, shapes between two models, a drawing in mm, the camera
+    guitar    one instrument: its parts, painted
+    scene     view, background, shadow, light, lens
+    files     (seed, class, index) → JPEG; planted flaws and their truth; list and reader
 """
 
-from pipelines.ingest.sample.flaws import Planted, planted, write_truth
-from pipelines.ingest.sample.models import CLASSES, LOOK_ALIKES
-from pipelines.ingest.sample.source import list_sample
+from pipelines.ingest.sample.files import PlantedFlaw, list_sample, planted, write_truth
+from pipelines.ingest.sample.models import CLASSES
 
-__all__ = ["CLASSES", "LOOK_ALIKES", "Planted", "list_sample", "planted", "write_truth"]
+__all__ = ["CLASSES", "PlantedFlaw", "list_sample", "planted", "write_truth"]

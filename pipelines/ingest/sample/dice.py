@@ -1,11 +1,20 @@
-"""Chance that falls the same way on every machine and in every version of Python."""
+"""Random draws and file names that are the same on every machine and in every version of Python.
+
+A file name does not tell whether a file is a picture or a planted copy: it is the file's index in its class, multiplied
+and shifted modulo 10^8, so neighbours in a folder are unrelated, and the name gives the index back without a table.
+"""
 
 import hashlib
 import random
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_MODULUS = 10**8
+_FACTOR = 61_803_399  # near the golden section of the modulus, so that early names spread; no factor in common with it
+_INVERSE = pow(_FACTOR, -1, _MODULUS)
 
 
 class Dice:
@@ -49,3 +58,18 @@ class Dice:
             other = self.whole(0, last)
             mixed[last], mixed[other] = mixed[other], mixed[last]
         return mixed
+
+
+@lru_cache(maxsize=256)
+def _shift(seed: int, label: str) -> int:
+    return Dice(seed, "names", label).whole(0, _MODULUS - 1)
+
+
+def file_name(seed: int, label: str, index: int, ext: str = "jpg") -> str:
+    """The path of file number `index`, 0 to 99,999,999, of class `label`."""
+    return f"{label}/{(index * _FACTOR + _shift(seed, label)) % _MODULUS:08d}.{ext}"
+
+
+def file_index(seed: int, label: str, stem: str) -> int:
+    """The index behind a name's 8 digits."""
+    return (int(stem) - _shift(seed, label)) * _INVERSE % _MODULUS

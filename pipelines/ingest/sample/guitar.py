@@ -6,24 +6,16 @@ from typing import TypeVar
 from PIL import Image, ImageDraw, ImageFilter
 
 from pipelines.ingest.sample.dice import Dice
-from pipelines.ingest.sample.hardware import BRIDGES, CHROME, CONTROLS, CREAM, DARK, PICKUPS, WHITE
-from pipelines.ingest.sample.models import (
-    BOARD_COLOURS,
-    GUARD_COLOURS,
-    LOOK_ALIKES,
-    MODELS,
-    PALETTES,
-    Colour,
-    Finish,
-)
-from pipelines.ingest.sample.shapes import Point, between, guard, headstock, outline
-from pipelines.ingest.sample.strokes import Camera, Strokes, shade
+from pipelines.ingest.sample.drawing import Camera, Point, Strokes, between, guard, headstock, outline, shade
+from pipelines.ingest.sample.models import Colour, Finish, catalogue
 
 T = TypeVar("T")
 
+CHROME, CREAM, DARK, WHITE = (192, 196, 202), (230, 216, 172), (30, 30, 32), (240, 239, 232)
+
 
 @dataclass(frozen=True)
-class Look:
+class GuitarLook:
     """The guitar of one picture: one option of every part, and shapes that may lean towards a look-alike.
 
     Args:
@@ -49,15 +41,16 @@ class Look:
     finish: Finish
 
 
-def look(model: str, dice: Dice, difficulty: float) -> Look:
+def look(model: str, dice: Dice, difficulty: float) -> GuitarLook:
     """Choose the parts of one guitar of `model`.
 
     At difficulty 0 every part and line is the model's own. Above, the body leans towards a look-alike, and each part
     is now and then the look-alike's: both by chance, in proportion to `difficulty` and to how close the two are.
     """
-    own = MODELS[model]
-    other_name, closeness = dice.pick(LOOK_ALIKES[model])
-    other = MODELS[other_name]
+    parts = catalogue()
+    own = parts.models[model]
+    other_name, closeness = dice.pick(parts.look_alikes[model])
+    other = parts.models[other_name]
     melt = difficulty * closeness
     swap = 0.25 * melt
 
@@ -67,7 +60,7 @@ def look(model: str, dice: Dice, difficulty: float) -> Look:
         return theirs_now if dice.chance(swap) else mine_now
 
     lean = 0.5 * melt * dice.between(0.0, 1.0)
-    return Look(
+    return GuitarLook(
         body=between(outline(model), outline(other_name), lean),
         guard_shape=between(guard(model), guard(other_name), lean),
         guard=part(own.guards, other.guards),
@@ -82,11 +75,11 @@ def look(model: str, dice: Dice, difficulty: float) -> Look:
         controls=part(own.controls, other.controls),
         holes=part((own.holes,), (other.holes,)),
         binding=dice.chance(part((own.binding,), (other.binding,))),
-        finish=dice.pick(part((PALETTES[own.palette],), (PALETTES[other.palette],))),
+        finish=dice.pick(part((parts.palettes[own.palette],), (parts.palettes[other.palette],))),
     )
 
 
-def silhouette(guitar: Look, camera: Camera, size: int) -> Image.Image:
+def silhouette(guitar: GuitarLook, camera: Camera, size: int) -> Image.Image:
     """The whole guitar as an L mask of size x size pixels: what casts the shadow."""
     mask = Image.new("L", (size, size), 0)
     draw = ImageDraw.Draw(mask)
@@ -101,7 +94,7 @@ def silhouette(guitar: Look, camera: Camera, size: int) -> Image.Image:
     return mask
 
 
-def paint_body(canvas: Image.Image, guitar: Look, camera: Camera, dice: Dice) -> None:
+def paint_body(canvas: Image.Image, guitar: GuitarLook, camera: Camera, dice: Dice) -> None:
     """Paint the bare body: finish, grain or burst, rim shadow and a reflection of the light."""
     side = camera.side
     shape = camera.project(guitar.body)
@@ -178,7 +171,7 @@ def _reflection(face: Image.Image, finish: Finish, dice: Dice) -> None:
     )
 
 
-def paint_parts(canvas: Image.Image, guitar: Look, camera: Camera, dice: Dice) -> None:
+def paint_parts(canvas: Image.Image, guitar: GuitarLook, camera: Camera, dice: Dice) -> None:
     """Paint everything that is screwed to the body, the neck and the strings."""
     s = Strokes(1 / camera.scale)
     _holes(s, guitar)
@@ -187,9 +180,9 @@ def paint_parts(canvas: Image.Image, guitar: Look, camera: Camera, dice: Dice) -
     if guitar.holes == "round":
         _sound_hole(s)
     _neck(s, guitar)
-    PICKUPS[guitar.pickups](s)
-    BRIDGES[guitar.bridge](s)
-    CONTROLS[guitar.controls](s)
+    parts = catalogue()
+    for drawing in (parts.pickups[guitar.pickups], parts.bridges[guitar.bridge], parts.controls[guitar.controls]):
+        s.part(drawing)
     _headstock(s, guitar)
     if s.shows(1.6):
         end = 108 if guitar.bridge == "trapeze" else 90 if guitar.bridge in ("offset", "bigsby") else 2
@@ -199,7 +192,7 @@ def paint_parts(canvas: Image.Image, guitar: Look, camera: Camera, dice: Dice) -
     s.paint(ImageDraw.Draw(canvas), camera)
 
 
-def _holes(s: Strokes, guitar: Look) -> None:
+def _holes(s: Strokes, guitar: GuitarLook) -> None:
     if guitar.holes != "f":
         return
     for side in (-1, 1):
@@ -214,22 +207,16 @@ def _sound_hole(s: Strokes) -> None:
         s.disc(0, -128, radius, colour)
 
 
-def _guard(s: Strokes, guitar: Look, dice: Dice) -> None:
-    colour = GUARD_COLOURS[guitar.guard]
+def _guard(s: Strokes, guitar: GuitarLook, dice: Dice) -> None:
+    colour = catalogue().guard_colours[guitar.guard]
     s.polygon(guitar.guard_shape, colour)
     if guitar.guard == "tortoise" and s.shows(6):
         for _ in range(26):  # the flames of the celluloid, within the guard: half-way between two of its points
             a, b = dice.pick(guitar.guard_shape), dice.pick(guitar.guard_shape)
             t = dice.between(0.2, 0.8)
             x, y = a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t
-            s.box(
-                x,
-                y,
-                dice.between(3, 8),
-                dice.between(3, 10),
-                dice.pick(((132, 46, 26), (72, 20, 20), (156, 66, 34))),
-                turn=0.5,
-            )
+            width, height = dice.between(3, 8), dice.between(3, 10)
+            s.box(x, y, width, height, dice.pick(((132, 46, 26), (72, 20, 20), (156, 66, 34))), 0.5)
     if s.shows(2):
         rim = (206, 204, 196) if colour[0] > 150 else (222, 218, 206)
         s.line([*guitar.guard_shape, guitar.guard_shape[0]], rim, 2)
@@ -237,8 +224,8 @@ def _guard(s: Strokes, guitar: Look, dice: Dice) -> None:
             s.disc(x, y, 2.4, (150, 150, 148))
 
 
-def _neck(s: Strokes, guitar: Look) -> None:
-    board = BOARD_COLOURS[guitar.board]
+def _neck(s: Strokes, guitar: GuitarLook) -> None:
+    board = catalogue().board_colours[guitar.board]
     nut = -guitar.scale
     end = nut * 0.5 ** ((guitar.num_frets + 0.6) / 12)
 
@@ -265,15 +252,8 @@ def _neck(s: Strokes, guitar: Look) -> None:
         if guitar.inlay == "block":
             s.box(0, y, w * 1.4, gap * 0.62, ink)
         elif guitar.inlay == "trapezoid":
-            s.polygon(
-                [
-                    (-w * 0.72, y - gap * 0.3),
-                    (w * 0.72, y - gap * 0.22),
-                    (w * 0.72, y + gap * 0.22),
-                    (-w * 0.72, y + gap * 0.3),
-                ],
-                ink,
-            )
+            w, low, high = w * 0.72, gap * 0.22, gap * 0.3
+            s.polygon([(-w, y - high), (w, y - low), (w, y + low), (-w, y + high)], ink)
         elif fret == 12:
             s.disc(-w * 0.5, y, 3.4, ink)
             s.disc(w * 0.5, y, 3.4, ink)
@@ -281,7 +261,7 @@ def _neck(s: Strokes, guitar: Look) -> None:
             s.disc(0, y, 3.4, ink)
 
 
-def _headstock(s: Strokes, guitar: Look) -> None:
+def _headstock(s: Strokes, guitar: GuitarLook) -> None:
     nut = -guitar.scale
     kind = "gibson" if guitar.headstock == "slotted" else guitar.headstock
     maple = kind.startswith("fender")
@@ -291,7 +271,7 @@ def _headstock(s: Strokes, guitar: Look) -> None:
     tuners: list[Point]
     if maple:
         tuners = [(-44 + i * 2.2, -40 - i * 25) for i in range(6)]
-    elif kind in ("hockey",):
+    elif kind == "hockey":
         tuners = [(-38 + i * i * 1.5, -48 - i * 24) for i in range(6)]
     elif kind == "reverse":
         tuners = [(44 - i * 1.6, -48 - i * 24) for i in range(6)]
@@ -312,6 +292,7 @@ def _headstock(s: Strokes, guitar: Look) -> None:
         s.disc(inward, y + nut, 4.5, CHROME)
     s.box(0, nut, 43, 5, WHITE)
     if s.shows(5):
-        s.pill(0, nut - 92, 9, 50, DARK if maple else (214, 196, 150)) if kind != "reverse" else s.disc(
-            -6, nut - 90, 8, WHITE
-        )
+        if kind == "reverse":
+            s.disc(-6, nut - 90, 8, WHITE)
+        else:
+            s.pill(0, nut - 92, 9, 50, DARK if maple else (214, 196, 150))

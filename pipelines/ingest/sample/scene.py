@@ -8,9 +8,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from pipelines.ingest.sample.dice import Dice
+from pipelines.ingest.sample.drawing import Camera, curve, shade
 from pipelines.ingest.sample.models import Colour
-from pipelines.ingest.sample.shapes import curve
-from pipelines.ingest.sample.strokes import Camera, shade
 
 BACKGROUNDS = ("shop", "shop", "gradient", "gradient", "cloth", "carpet", "planks", "bricks", "room", "stage")
 

@@ -23,10 +23,8 @@ from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.labels import printable, refuse_subset_labels
 from pipelines.ingest.listing import Listing, Origin, Place
 from pipelines.ingest.paths import Files, FileStamp, is_litter
-from pipelines.ingest.table.cells import text_of
-from pipelines.ingest.table.inside import list_inside, picture_column
-from pipelines.ingest.table.rows import TableRows, table_files
-from pipelines.ingest.table.seen import Seen
+from pipelines.ingest.table.embedded import list_inside, picture_column
+from pipelines.ingest.table.rows import Seen, TableRows, table_files, text_of
 from pipelines.params.base import path_below
 from pipelines.params.sources import TableSource
 

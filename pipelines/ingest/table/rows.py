@@ -1,55 +1,138 @@
-"""The rows of a table of any format, one at a time, each with the line it stands on."""
+"""What the rows of a table mean: image, label, subset, box, groups and provenance; bad rows are rejects."""
 
+import decimal
 import glob
 import json
+import math
 import os
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.ingest.labels import clean_label, given_subset, is_subset, printable
-from pipelines.ingest.listing import Origin, Reject
+from pipelines.ingest.listing import Box, Origin, Reject
 from pipelines.ingest.paths import is_litter
-from pipelines.ingest.table.cells import Cell, box_of, subset_of, text_of
-from pipelines.ingest.table.delimited import csv_rows
-from pipelines.ingest.table.json_lines import json_rows
-from pipelines.ingest.table.parquet import parquet_rows
-from pipelines.ingest.table.row import Row, wrong_encoding
-from pipelines.params.sources import TableSource
+from pipelines.ingest.table.formats import Cell, read_rows
+from pipelines.params.sources import BoxColumns, TableSource
+
+_BETWEEN_NUMBERS = re.compile(r"[\s,;|]+")
+
+
+def text_of(cells: dict[str, Cell], column: str, *, only_text: bool = False) -> str:
+    """The text of a cell without spaces at its ends; "" where there is nothing (also null and NaN).
+
+    Numbers become their shortest text: 3 and 3.0 are both `3`. true and false are lower case.
+
+    Raises:
+        ImageError: `bad-row`: it is neither text nor a number; with `only_text`, no text.
+    """
+    value = cells[column]
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if not only_text:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, float) and value.is_integer():
+            return str(int(value))
+        if isinstance(value, (int, float, decimal.Decimal)):
+            return str(value)
+    wanted = "text" if only_text else "text or a number"
+    raise ImageError("bad-row", f"{column} is of type {type(value).__name__}, not {wanted}")
+
+
+def subset_of(cells: dict[str, Cell], column: str) -> str:
+    """train, val or test; "" where the cell is empty.
+
+    Raises:
+        ImageError: `bad-subset`: it is none of the names known.
+    """
+    value = text_of(cells, column)
+    return given_subset(value, column) if value else ""
+
+
+def box_of(cells: dict[str, Cell], columns: BoxColumns) -> Box | None:
+    """The box of a row; None where all its cells are empty: the whole picture.
+
+    Raises:
+        ImageError: `bad-box`: not four numbers, empty, or beyond the left or top edge (of a fraction: beyond any).
+    """
+    names = ", ".join(columns.columns)
+    values = _box_values(cells, columns)
+    if all(value is None or value == "" for value in values):
+        return None
+    if len(values) != 4:
+        raise ImageError("bad-box", f"{names} holds {len(values)} values; a box has four")
+    try:
+        left, top, right, bottom = (float(value) for value in values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ImageError("bad-box", f"{names} holds {printable(str(values))}; a box has four numbers") from error
+    if columns.order == "left_top_width_height":
+        right, bottom = left + right, top + bottom
+    # also refuses nan
+    if not (0 <= left < right < math.inf and 0 <= top < bottom < math.inf):
+        raise ImageError("bad-box", f"{left:g}, {top:g}, {right:g}, {bottom:g}: it is empty, or starts outside")
+    if columns.unit == "fraction" and (right > 1 or bottom > 1):
+        raise ImageError("bad-box", f"{left:g}, {top:g}, {right:g}, {bottom:g}: fractions end at 1; is unit pixels?")
+    return Box(left, top, right, bottom, columns.unit == "pixels")
+
+
+def _box_values(cells: dict[str, Cell], columns: BoxColumns) -> list[Cell]:
+    values = [cells[column] for column in columns.columns]
+    if len(values) == 1:
+        value = values[0]
+        if isinstance(value, str):
+            inner = value.strip().strip("[](){}").strip()
+            return list(_BETWEEN_NUMBERS.split(inner)) if inner else [""]
+        return list(value) if isinstance(value, (list, tuple)) else [value]
+    stripped = [value.strip() if isinstance(value, str) else value for value in values]
+    return ["" if isinstance(value, float) and math.isnan(value) else value for value in stripped]
+
+
+@dataclass
+class Seen:
+    """Which pictures stand above: by path or URL, the place of each row that was kept."""
+
+    at: Callable[[int], str]
+    """names a line"""
+    lines: "array[int]" = field(default_factory=lambda: array("q"))
+    first: dict[str, int] = field(default_factory=dict)
+    others: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, name: str, line: int, label: str, origin: Origin, labels: list[str], origins: list[Origin]) -> None:
+        """Remember a row about to be kept.
+
+        Raises:
+            ImageError: `duplicate-row` or `several-boxes`.
+        """
+        place = len(labels)
+        before = self.first.setdefault(name, place)
+        if before != place:
+            for earlier in (before, *self.others.get(name, ())):
+                if labels[earlier] == label:
+                    _refuse_second(origin, origins[earlier], self.at(self.lines[earlier]))
+            self.others.setdefault(name, []).append(place)
+        self.lines.append(line)
+
+
+def _refuse_second(origin: Origin, earlier: Origin, line: str) -> None:
+    if origin.box != earlier.box:
+        raise ImageError("several-boxes", f"{line} has it with another box; a picture has one: keep one of the rows")
+    subset = origin.given_subset
+    other = f", as {earlier.given_subset or 'neither'} and not {subset}" if subset != earlier.given_subset else ""
+    raise ImageError("duplicate-row", f"{line} has it under the same label{other}")
+
 
 # below these of the number of a row lies that of its line, above them that of its file
 LINE_BITS = 40
 _SUFFIXES = {
     "csv": (".csv", ".tsv", ".txt"), "parquet": (".parquet", ".parq", ".pq"), "jsonl": (".jsonl", ".ndjson", ".json"),
 }  # fmt: skip
-
-
-def read_rows(
-    path: Path, format: Literal["csv", "parquet", "jsonl"], columns: list[str], where: str, encoding: str = "utf-8"
-) -> Iterator[Row]:
-    """The rows of a table.
-
-    Args:
-        path: the file.
-        encoding: of CSV and JSON Lines, where nothing in the file says another.
-        columns: the wanted ones; keys of Parquet and JSON Lines that lie deeper are joined by dots.
-        where: names the table in messages.
-
-    Raises:
-        InputError: it is not of this format or encoding, broken, or has no such column; names the nearest.
-    """
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start:
-        raise InputError(f"{where} is empty; write a row for each picture")
-    _refuse_other_formats(start, format, where)
-    if format == "parquet":
-        return parquet_rows(path, columns, where)
-    return _decoded(path, (csv_rows if format == "csv" else json_rows)(path, columns, where, encoding), where)
 
 
 def table_files(path: Path, format: str, root: Path) -> tuple[list[Path], int]:
@@ -66,22 +149,6 @@ def table_files(path: Path, format: str, root: Path) -> tuple[list[Path], int]:
     files = [one for one in found if one.is_file()]
     clean = sorted(one for one in files if not is_litter(one.name) and not one.name.startswith("."))
     return clean, sum(is_litter(one.name) for one in files)
-
-
-def _decoded(path: Path, rows: Iterator[Row], where: str) -> Iterator[Row]:
-    try:
-        yield from rows
-    except UnicodeDecodeError as error:
-        raise wrong_encoding(path, error, where) from error
-
-
-def _refuse_other_formats(start: bytes, format: str, where: str) -> None:
-    if (start == b"PAR1") != (format == "parquet"):
-        remedy = "set format: csv or jsonl" if format == "parquet" else "set format: parquet"
-        raise InputError(f"{where} is {'no' if format == 'parquet' else 'a'} Parquet file; {remedy}")
-    for signature, name in ((b"\x1f\x8b", "compressed by gzip"), (b"PK\x03\x04", "a zip, or a spreadsheet")):
-        if start.startswith(signature):
-            raise InputError(f"{where} is {name}; unpack it, or save it as CSV")
 
 
 @dataclass

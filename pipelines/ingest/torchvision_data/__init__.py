@@ -7,20 +7,26 @@ bytes every time. Only the listing needs torchvision (5 s to import): workers re
   parts that are asked for. `missing-file`, `symlink`, …: what the data set names is not there, or no file below `root`.
 """
 
+import functools
+import hashlib
+import io
+import os
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipelines.core.errors import ImageError, InputError
+from pipelines.core.files import whole_file
+from pipelines.images.decoding import Pixels
 from pipelines.ingest.file_reader import FolderReader
 from pipelines.ingest.labels import clean_label, printable
 from pipelines.ingest.listing import Listing, Origin, Place, Reader, Reject
 from pipelines.ingest.paths import Files
-from pipelines.ingest.torchvision_data.catalogue import ARRAYS, find_class
-from pipelines.ingest.torchvision_data.opening import class_names, given_subset, items, open_part
-from pipelines.ingest.torchvision_data.pixels import PixelReader, Store
+from pipelines.ingest.torchvision_data.datasets import ARRAYS, class_names, find_class, given_subset, items, open_part
 from pipelines.params.base import path_below
 from pipelines.params.sources import TorchvisionSource
 
@@ -49,9 +55,11 @@ def list_torchvision(params: TorchvisionSource, *, source: str, place: Place) ->
         data = open_part(kind, part, params, root=root, where=where)
         pictures, names = items(data, part, params, where), class_names(data)
         if params.dataset in ARRAYS:
-            with Store(place.cache / "torchvision", params, part) as store:
-                found.add_pixels(store.take(pictures), names, part)
-            readers[part] = store.pixels
+            key = repr((params.dataset, params.root, part, sorted(params.options.items())))
+            name = f"{params.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.bin"
+            path = place.cache / "torchvision" / name
+            readers[part], stored = _store(path, f"{params.dataset} ({part})", pictures)
+            found.add_pixels(stored, names, part)
         else:
             found.add_files(pictures, names, part, root)
     limit = place.params.max_file_bytes
@@ -102,11 +110,11 @@ class _Found:
             self.keep(path, label, origin, (stamp.size, stamp.changed, stamp.inode))
 
     def add_pixels(
-        self, stored: Iterable[tuple[int, int | None, tuple[int, int, int]]], names: dict[int, str], part: str
+        self, stored: Iterable[tuple[int | None, tuple[int, int, int]]], names: dict[int, str], part: str
     ) -> None:
-        """Take the pictures of one part: number, class and stamp of each."""
+        """Take the pictures of one part: class and stamp of each."""
         origin = Origin(given_subset=given_subset(part))
-        for number, target, stamp in stored:
+        for number, (target, stamp) in enumerate(stored):
             path = f"{part}/{number:07d}.png"
             try:
                 self.keep(path, _label(target, names), origin, stamp)
@@ -127,3 +135,94 @@ def _label(target: int | None, names: dict[int, str]) -> str:
     if target is None or target < 0:
         raise ImageError("no-label", "the data set gives it no class")
     return clean_label(names.get(target, str(target)), remedy="it is the data set's own name for a class")
+
+
+_STAMP = struct.Struct("<qq")
+
+
+@dataclass(frozen=True)
+class StoredPixels:
+    """A file with N pictures of one shape, one after the other.
+
+    Args:
+        path: the file.
+        shape: (H, W) or (H, W, 3), uint8.
+        changed: time (ns) and inode of the file: another file has others.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    changed: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PixelReader:
+    """Gives `<part>/<number>.png`; small when pickled.
+
+    Args:
+        parts: the pictures of each part.
+        max_file_bytes: of ingest.
+    """
+
+    parts: dict[str, StoredPixels]
+    max_file_bytes: int
+
+    def __call__(self, source_path: str) -> bytes:
+        """The picture as PNG.
+
+        Raises:
+            ImageError: `too-large` or `unreadable`.
+        """
+        from PIL import Image
+
+        part, _, name = source_path.rpartition("/")
+        try:
+            picture = _map_pixels(self.parts[part])[int(name.removesuffix(".png"))]
+        except OSError as error:
+            raise ImageError("unreadable", f"the cache: {os.strerror(error.errno or 0)}") from error
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG")
+        data = buffer.getvalue()
+        if len(data) > self.max_file_bytes:
+            raise ImageError("too-large", f"{len(data)} bytes; ingest.max_file_bytes is {self.max_file_bytes}")
+        return data
+
+
+@functools.lru_cache(maxsize=8)
+def _map_pixels(stored: StoredPixels) -> Pixels:
+    pixels: Pixels = np.memmap(stored.path, np.uint8, "r").reshape(-1, *stored.shape)  # (N, H, W) or (N, H, W, 3)
+    return pixels
+
+
+def _store(
+    path: Path, name: str, pictures: Iterable[tuple[Any, int | None]]
+) -> tuple[StoredPixels, list[tuple[int | None, tuple[int, int, int]]]]:
+    """Write pictures one after the other to `path`, a file of the cache, whole or not at all.
+
+    Args:
+        name: of the data set and its part, for messages.
+        pictures: pixels and class of each.
+
+    Returns:
+        What was stored; class and stamp of each picture.
+    """
+    import PIL
+
+    encoder = PIL.__version__.encode()  # the stamp stands for the PNG, which another version may write otherwise
+    shape: tuple[int, ...] = ()
+    found = []
+    with whole_file(path) as file:
+        for number, (picture, target) in enumerate(pictures):
+            pixels = np.ascontiguousarray(picture)
+            if pixels.dtype != np.uint8 or pixels.shape != (shape or pixels.shape):
+                raise InputError(
+                    f"{name}: picture {number} is {pixels.dtype} {pixels.shape}, not uint8 like the others of {shape}; "
+                    "its files are damaged, download them again"
+                )
+            shape = pixels.shape
+            file.write(pixels.data)
+            digest = hashlib.sha256(pixels.data)
+            digest.update(encoder)
+            found.append((target, (pixels.nbytes, *_STAMP.unpack(digest.digest()[: _STAMP.size]))))
+    status = path.stat()
+    return StoredPixels(str(path), shape, (status.st_mtime_ns, status.st_ino)), found
