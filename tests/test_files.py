@@ -61,8 +61,8 @@ def test_an_emptied_folder_holds_nothing_of_an_earlier_run(tmp_path: Path) -> No
     ("stage", "packages"),
     [
         ("ingest", ("core", "images", "parallel", "ingest")),
-        ("dedupe", ("core", "dedupe")),
-        ("train", ("core", "train")),
+        ("dedupe", ("core", "features", "images", "parallel", "dedupe")),
+        ("train", ("core", "augmentation", "features", "train")),
     ],
 )
 def test_a_changed_byte_in_any_module_of_a_stage_is_another_cache(
@@ -77,7 +77,6 @@ def test_a_changed_byte_in_any_module_of_a_stage_is_another_cache(
     before = files.code_digest(*packages, root=root)
     modules = sorted(name for name in code_of(stage) if not name.startswith("pipelines/params/"))
     modules += [str(path.relative_to(tmp_path)) for path in (root / stage).rglob("*.json")]
-    assert any(name.count("/") > 2 for name in modules)
     for name in modules:
         path = tmp_path / name
         data = path.read_bytes()

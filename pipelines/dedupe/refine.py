@@ -54,7 +54,7 @@ _DECODED = 32
 
 
 @dataclass(frozen=True)
-class ReducedImage:
+class ComparedImage:
     """What is kept of a decoded image: grey (96, 96), None for a small one; colours (3, 32, 32) YCbCr (ITU-R 601)."""
 
     grey: Pixels | None
@@ -119,7 +119,7 @@ def refine_pairs(pairs: NearPairs, pixels: Callable[[int], Pixels], large: Flags
     Yields:
         which pairs, and what was found.
     """
-    seen: dict[int, ReducedImage] = {}
+    seen: dict[int, ComparedImage] = {}
     with ThreadPoolExecutor(num_workers()) as pool:
         for begin in range(0, len(pairs), _STRETCH):
             stretch = pairs.take(slice(begin, begin + _STRETCH))
@@ -140,7 +140,7 @@ def refine_pairs(pairs: NearPairs, pixels: Callable[[int], Pixels], large: Flags
                 yield slice(begin + part.start, begin + part.stop), compared
 
 
-def _reduce(images: Iterable[Pixels]) -> list[ReducedImage]:
+def _reduce(images: Iterable[Pixels]) -> list[ComparedImage]:
     """Shrink (H, W, 3) RGB images, one held at a time."""
     greys: list[Pixels | None] = []
     small: list[Pixels] = []
@@ -151,7 +151,7 @@ def _reduce(images: Iterable[Pixels]) -> list[ReducedImage]:
     # as one image: a conversion costs far more than the 1,024 pixels of each
     ycc = np.asarray(Image.fromarray(np.concatenate(small)).convert("YCbCr"))
     colours = ycc.reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2)
-    return [ReducedImage(grey, np.ascontiguousarray(one)) for grey, one in zip(greys, colours, strict=True)]
+    return [ComparedImage(grey, np.ascontiguousarray(one)) for grey, one in zip(greys, colours, strict=True)]
 
 
 def _resized(pixels: Pixels, side: int) -> Image.Image:
@@ -159,7 +159,7 @@ def _resized(pixels: Pixels, side: int) -> Image.Image:
     return Image.fromarray(pixels).resize((side, side), filter_)
 
 
-def _compare(pairs: NearPairs, seen: dict[int, ReducedImage]) -> Refinement:
+def _compare(pairs: NearPairs, seen: dict[int, ComparedImage]) -> Refinement:
     moving = [seen[row] for row in pairs.moving.tolist()]
     fixed = [seen[row] for row in pairs.fixed.tolist()]
     colours = _rotate(pairs, (one.colours for one in moving)), _mirror(pairs, (one.colours for one in fixed))

@@ -246,7 +246,7 @@ def _by_kind(rows: Sequence[CsvRow]) -> str:
 
 
 @dataclass(frozen=True)
-class PlantedFlaw:
+class PlantedFlawCount:
     """One kind of planted flaw, the stage to find it, and how many there are, could be found, and were found."""
 
     flaw: str
@@ -256,7 +256,7 @@ class PlantedFlaw:
     found: int
 
 
-def planted_flaws(inputs: Inputs) -> list[PlantedFlaw]:
+def planted_flaws(inputs: Inputs) -> list[PlantedFlawCount]:
     """Count which flaws of truth.csv were found; empty without that file.
 
     A copy is found when it shares a duplicate group with its original, a conflict when it was also judged one, a broken
@@ -286,7 +286,7 @@ def planted_flaws(inputs: Inputs) -> list[PlantedFlaw]:
         tally = tallies.setdefault(flaw, [0, 0, 0])
         for i, one in enumerate((True, reachable, hit)):
             tally[i] += one
-    return [PlantedFlaw(flaw, where, *tallies[flaw]) for flaw, where in PLANTED.items() if flaw in tallies]
+    return [PlantedFlawCount(flaw, where, *tallies[flaw]) for flaw, where in PLANTED.items() if flaw in tallies]
 
 
 def suspect_subsets(inputs: Inputs) -> tuple[str, ...]:
