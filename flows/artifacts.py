@@ -1,37 +1,42 @@
-"""What each stage left behind, as one page of Markdown for the Prefect UI; a missing file is said, never an error."""
+"""The Markdown page that each stage leaves in Prefect's UI; it says which file is missing instead of failing."""
 
+import csv
 import json
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.markdown import page, picture, table
-from flows.results import MAX_ROWS, evaluate_page, read_csv, students_page, train_page
+from flows.markdown import cell, page, picture, table
 from pipelines.core.errors import count
 from pipelines.core.layout import Layout
 from pipelines.params import Params
 from pipelines.report.data_card import VERDICTS
+from pipelines.report.wording import calibration, decisions_taken, ensemble_sentence, member_rows
 
-Page = Callable[[Layout, Params, bool], str]
+MAX_ROWS = 50
+"""rows of a table; the files hold them all"""
+PUBLISH_ATTEMPTS = 60
+"""one every two seconds: `flows.serve` starts a server that was lost again"""
 
 
-def leave(name: str, markdown: str) -> None:
-    """Leave `markdown` as the newest version of the artifact `miwake-<name>`, with the run that is under way."""
+def publish(name: str, markdown: str) -> None:
+    """Store `markdown` as the newest version of the artifact `miwake-<name>`, with the current run."""
     from httpx import TransportError
     from prefect.artifacts import create_markdown_artifact
 
-    for attempt in range(60):
+    description = f"{name}: one page a run, the newest first"
+    for attempt in range(1, PUBLISH_ATTEMPTS + 1):
         try:
-            create_markdown_artifact(
-                key=f"miwake-{name}", markdown=markdown, description=f"{name}: one page a run, the newest first"
-            )
+            create_markdown_artifact(key=f"miwake-{name}", markdown=markdown, description=description)
             return
-        except TransportError:  # the server is lost: `flows.serve` starts it again
-            if attempt == 59:
+        except TransportError:
+            if attempt == PUBLISH_ATTEMPTS:
                 raise
             time.sleep(2)
 
@@ -41,13 +46,13 @@ def stage_page(stage: str, layout: Layout, params: Params, *, with_picture: bool
 
     Args:
         stage: as dvc.yaml names it.
-        layout: where its files lie.
+        layout: where its files are.
         params: say which members and folds to expect.
-        with_picture: whether the report stage has drawn this run's confusion matrix.
+        with_picture: whether the stage report has drawn this run's confusion matrix.
     """
     make = PAGES.get(stage)
     if make is None:
-        return page(stage.capitalize(), f"`{stage}` has no page of its own; its files lie in `data/{stage}/`.")
+        return page(stage.capitalize(), f"`{stage}` has no page of its own; its files are in `data/{stage}/`.")
     try:
         return make(layout, params, with_picture)
     except FileNotFoundError as error:
@@ -57,7 +62,7 @@ def stage_page(stage: str, layout: Layout, params: Params, *, with_picture: bool
 
 
 def pipeline_page(outcomes: Sequence[tuple[str, str, str]]) -> str:
-    """What became of every stage.
+    """The outcome of every stage.
 
     Args:
         outcomes: stage, outcome (ran, cached, …) and detail, of which the last line that is not DVC's own is shown.
@@ -69,34 +74,40 @@ def pipeline_page(outcomes: Sequence[tuple[str, str, str]]) -> str:
     return page("Pipeline", table(["stage", "outcome", "detail"], rows))
 
 
+# data -----------------------------------------------------------------------------------------------------------------
+
+
 def _ingest(layout: Layout, _params: Params, _with_picture: bool) -> str:
     manifest = pq.read_table(
         layout.ingest_manifest, columns=["image_id", "label", "size", "format", "source", "license"]
     )
     classes, formats = _counts(manifest, "label"), _counts(manifest, "format")
     refused = read_csv(layout.rejects)
-    rejects = Counter(row["reason"] for row in refused)
-    taken, left = _counts(manifest, "source"), Counter(row["source"] for row in refused)
+    reasons = dict(Counter(row["reason"] for row in refused).most_common())
+    accepted, rejected = _counts(manifest, "source"), Counter(row["source"] for row in refused)
     licenses = {name or "unknown": number for name, number in _counts(manifest, "license").items()}
     num_bytes = sum(manifest["size"].to_pylist())
     return page(
         "Ingest",
         f"{count(manifest.num_rows, 'file')} of {count(len(classes), 'class', 'classes')}, {num_bytes / 1e6:,.1f} MB; "
         f"{count(len(set(manifest['image_id'].to_pylist())), 'picture')}, by content; "
-        f"{count(rejects.total(), 'file')} rejected.",
+        f"{count(len(refused), 'file')} rejected.",
         table(
             ["source", "files:", "rejected:"],
-            [(name, f"{taken.get(name, 0):,}", f"{left[name]:,}") for name in sorted({*taken, *left}, key=_numbered)],
+            [
+                (name, f"{accepted.get(name, 0):,}", f"{rejected[name]:,}")
+                for name in sorted({*accepted, *rejected}, key=_source_number)
+            ],
         ),
         _counted("class", classes, "data/ingest/manifest.parquet"),
         _counted("format", formats),
         _counted("licence", licenses, "data/ingest/manifest.parquet") if licenses.keys() - {"unknown"} else "",
-        "## Rejected" if rejects else "",
-        _counted("reason", dict(rejects.most_common()), "data/ingest/rejected.csv") if rejects else "",
+        "## Rejected" if reasons else "",
+        _counted("reason", reasons, "data/ingest/rejected.csv") if reasons else "",
     )
 
 
-def _numbered(source: str) -> tuple[int, str]:
+def _source_number(source: str) -> tuple[int, str]:
     """Sorts `10-folder` after `2-crawl`."""
     number, _, kind = source.partition("-")
     return (int(number), kind) if number.isdecimal() else (0, source)
@@ -105,8 +116,13 @@ def _numbered(source: str) -> tuple[int, str]:
 def _dedupe(layout: Layout, _params: Params, _with_picture: bool) -> str:
     manifest = pq.read_table(layout.manifest, columns=["verdict"])
     pairs = read_csv(layout.duplicates)
-    conflicts = [row for row in pairs if row["verdict"] == "conflict"]
     kinds = Counter((row["kind"], row["verdict"]) for row in pairs)
+    conflicts = [
+        (row["label_a"], row["path_a"], row["label_b"], row["path_b"], f"{float(row['score']):.3f}")
+        for row in pairs
+        if row["verdict"] == "conflict"
+    ]
+    header = ["label", "path", "other label", "other path", "score:"]
     return page(
         "Dedupe",
         f"{count(manifest.num_rows, 'file')}: "
@@ -115,45 +131,35 @@ def _dedupe(layout: Layout, _params: Params, _with_picture: bool) -> str:
         "## Pairs" if pairs else "No two pictures look alike.",
         table(["kind", "verdict", "pairs:"], [(*kind, f"{n:,}") for kind, n in sorted(kinds.items())]) if pairs else "",
         "## Pairs under two labels" if conflicts else "",
-        table(
-            ["label", "path", "other label", "other path", "score:"],
-            [
-                (row["label_a"], row["path_a"], row["label_b"], row["path_b"], f"{float(row['score']):.3f}")
-                for row in conflicts
-            ],
-            limit=MAX_ROWS,
-            more="data/dedupe/duplicates.csv",
-        )
-        if conflicts
-        else "",
+        table(header, conflicts, limit=MAX_ROWS, more="data/dedupe/duplicates.csv") if conflicts else "",
     )
 
 
 def _validate(layout: Layout, _params: Params, _with_picture: bool) -> str:
     found = json.loads(layout.expectations.read_text(encoding="utf-8"))
-    broken = [rule for rule in found["rules"] if not rule["success"]]
+    rules = sorted(found["rules"], key=lambda rule: bool(rule["success"]))
     offenders = [
-        (rule["rule"], who["label"], who["source_path"]) for rule in broken for who in rule.get("offenders", [])
+        (rule["rule"], who["label"], who["source_path"])
+        for rule in rules
+        if not rule["success"]
+        for who in rule.get("offenders", [])
     ]
-    verdict = "The data may be used." if found["success"] else "**The run stops here.**"
+    rows = [
+        (
+            "no data" if rule["no_data"] else "✓" if rule["success"] else "✗",
+            rule["fault"] or rule["description"],
+            rule["severity"],
+            _short(rule["limit"]),
+            _short(rule["observed"]),
+            f"{rule['num_offenders']:,}",
+        )
+        for rule in rules
+    ]
     return page(
         "Validate",
-        f"{verdict} {count(len(found['rules']), 'rule')}, {count(found['num_errors'], 'error')}, "
-        f"{count(found['num_warnings'], 'warning')}.",
-        table(
-            ["", "rule", "severity", "limit:", "observed:", "offenders:"],
-            [
-                (
-                    "no data" if rule["no_data"] else "✓" if rule["success"] else "✗",
-                    rule["fault"] or rule["description"],
-                    rule["severity"],
-                    _short(rule["limit"]),
-                    _short(rule["observed"]),
-                    f"{rule['num_offenders']:,}",
-                )
-                for rule in sorted(found["rules"], key=lambda rule: bool(rule["success"]))
-            ],
-        ),
+        f"{'The data may be used.' if found['success'] else '**The run stops here.**'} {count(len(rules), 'rule')}, "
+        f"{count(found['num_errors'], 'error')}, {count(found['num_warnings'], 'warning')}.",
+        table(["", "rule", "severity", "limit:", "observed:", "offenders:"], rows),
         "## Offenders" if offenders else "",
         table(["rule", "label", "path"], offenders, limit=MAX_ROWS, more="data/validate/offenders.csv")
         if offenders
@@ -162,12 +168,9 @@ def _validate(layout: Layout, _params: Params, _with_picture: bool) -> str:
 
 
 def _split(layout: Layout, _params: Params, _with_picture: bool) -> str:
-    splits = pq.read_table(layout.splits, columns=["label", "subset", "fold"])
-    return page(
-        "Split",
-        f"{count(splits.num_rows, 'picture takes', 'pictures take')} part.",
-        _by_subset(splits, "data/split/splits.parquet"),
-    )
+    splits = pq.read_table(layout.splits, columns=["label", "subset"])
+    taking_part = f"{count(splits.num_rows, 'picture takes', 'pictures take')} part."
+    return page("Split", taking_part, _by_subset(splits, "data/split/splits.parquet"))
 
 
 def _augment(layout: Layout, params: Params, _with_picture: bool) -> str:
@@ -181,30 +184,160 @@ def _augment(layout: Layout, params: Params, _with_picture: bool) -> str:
     )
 
 
+# models ---------------------------------------------------------------------------------------------------------------
+
+
+def _train(layout: Layout, params: Params, _with_picture: bool) -> str:
+    return _best_steps("Train", params.train.members, layout, params)
+
+
+def _students(layout: Layout, params: Params, _with_picture: bool) -> str:
+    return _best_steps("Students", params.train.students, layout, params)
+
+
+def _best_steps(title: str, members: Sequence[str], layout: Layout, params: Params) -> str:
+    """Every model of `members` at its best step, by validation loss."""
+    if not members:
+        return page(title, f"`train.{title.lower()}` of params.yaml names none.")
+    rows: list[tuple[object, ...]] = []
+    for member in members:
+        for fold in params.train.folds:
+            history = layout.member(params.train, member, fold) / "history.csv"
+            steps = read_csv(history) if history.exists() else []
+            if not steps:
+                rows.append((member, fold, "not trained", "", "", "", ""))
+                continue
+            axis = next(iter(steps[0]))  # the first column is the x axis: epoch, C, …
+            best = min(steps, key=lambda step: float(step["val_loss"]))
+            shown = (f"{float(best[key]):.3f}" for key in ("train_accuracy", "val_accuracy", "train_loss", "val_loss"))
+            rows.append((member, fold, f"{axis.replace('_', ' ')} {best[axis]} of {len(steps)}", *shown))
+    return page(
+        title,
+        "Each model at its best step, by validation loss. The fit to the training pictures is shown beside it: "
+        "a wide gap means that the model has learnt them by heart.",
+        table(["member", "fold:", "best step", "train accuracy:", "val accuracy:", "train loss:", "val loss:"], rows),
+    )
+
+
+def _evaluate(layout: Layout, _params: Params, with_picture: bool) -> str:
+    """Metrics, the most confused classes, the weakest ones and the members."""
+    folder = layout.stage("evaluate")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    drawn = layout.stage("report") / "confusion_matrix.png"
+    image = (
+        picture(drawn, "confusion matrix: actual class by row, predicted class by column")
+        if with_picture and drawn.exists()
+        else "The confusion matrix is drawn by the stage `report`, which did not run to its end."
+    )
+    intervals = [
+        (key.replace("_", " "), *_estimate(metrics[key]))
+        for key in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+        if metrics.get(key) is not None
+    ]
+    return page(
+        "Evaluate",
+        f"{count(metrics['num_images'], 'test picture')} of {count(metrics['num_classes'], 'class', 'classes')}.",
+        *map(cell, decisions_taken(metrics)),
+        image,
+        table(["metric", "value:", f"{metrics['confidence']:.0%} interval:"], intervals),
+        cell(calibration(metrics)),
+        "## Most confused",
+        _most_confused(folder / "confusion.csv"),
+        "## By class, weakest first",
+        _per_class(metrics["per_class"]),
+        *(("## Members", cell(ensemble_sentence(metrics)), _members(metrics)) if "ensemble" in metrics else ()),
+    )
+
+
+def _members(metrics: dict[str, Any]) -> str:
+    rows = [
+        (
+            row.name,
+            row.tells,
+            *_estimate(row.accuracy),
+            _number(row.log_loss["value"]),
+            _number(row.out_of_fold["accuracy"]),
+            _number(row.weight),
+        )
+        for row in member_rows(metrics)
+    ]
+    return table(["member", "tells", "accuracy:", "interval:", "log loss:", "out of fold:", "weight:"], rows)
+
+
+def confused_pairs(header: Sequence[str], counts: Sequence[Sequence[int]]) -> list[tuple[str, str, int, int]]:
+    """Off-diagonal entries of a confusion matrix: actual, predicted, how many, out of how many; most first.
+
+    Args:
+        header: the K class labels.
+        counts: (K, K), actual class by row, predicted class by column.
+    """
+    found = [
+        (header[row], header[column], number, sum(counts[row]))
+        for row in range(len(header))
+        for column, number in enumerate(counts[row])
+        if row != column and number
+    ]
+    return sorted(found, key=lambda pair: (-pair[2], pair[3], pair[0], pair[1]))
+
+
+def _most_confused(path: Path) -> str:
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *lines = list(csv.reader(file))
+    pairs = confused_pairs(header[1:], [[int(value) for value in line[1:]] for line in lines])
+    if not pairs:
+        return "No test picture was taken for another class."
+    rows = [(actual, predicted, f"{n} of {total}", f"{n / total:.0%}") for actual, predicted, n, total in pairs]
+    header = ["actual", "predicted", "pictures:", "of the class:"]
+    return table(header, rows, limit=10, more="data/evaluate/confusion.csv")
+
+
+def _per_class(per_class: dict[str, dict[str, Any]]) -> str:
+    # a class without test pictures has no recall
+    weakest = sorted(per_class.items(), key=lambda item: (item[1]["recall"] is None, item[1]["recall"] or 0.0, item[0]))
+    rows = [
+        (
+            label,
+            f"{row['num_images']:,}",
+            *_estimate({"value": row["recall"], "low": row["recall_low"], "high": row["recall_high"]}),
+            _number(row["precision"]),
+            _number(row["f1"]),
+        )
+        for label, row in weakest
+    ]
+    header = ["class", "pictures:", "recall:", "interval:", "precision:", "F1:"]
+    return table(header, rows, limit=MAX_ROWS, more="data/evaluate/metrics.json")
+
+
 def _report(layout: Layout, _params: Params, _with_picture: bool) -> str:
     folder = layout.stage("report")
     text = (folder / "summary.md").read_text(encoding="utf-8")
-    where = f"The whole report is one file: `{(folder / 'index.html').resolve()}`"
-    return page("Report", where, text_only(text))
+    # without pictures, whose files the UI cannot reach, and with its headings one level lower
+    text = re.sub(r"!\[[^\]]*\]\((?!data:)[^)]*\)\n?", "", text)
+    text = re.sub(r"^(#{1,5}) ", r"#\1 ", text, flags=re.M)
+    return page("Report", f"The whole report is one file: `{(folder / 'index.html').resolve()}`", text)
 
 
-PAGES: dict[str, Page] = {
+PAGES: dict[str, Callable[[Layout, Params, bool], str]] = {
     "ingest": _ingest,
     "dedupe": _dedupe,
     "validate": _validate,
     "split": _split,
     "augment": _augment,
-    "train": train_page,
-    "students": students_page,
-    "evaluate": evaluate_page,
+    "train": _train,
+    "students": _students,
+    "evaluate": _evaluate,
     "report": _report,
 }
 
 
-def text_only(markdown: str) -> str:
-    """Markdown without pictures, whose files the UI cannot reach, and with its headings one level lower."""
-    without = re.sub(r"!\[[^\]]*\]\((?!data:)[^)]*\)\n?", "", markdown)
-    return re.sub(r"^(#{1,5}) ", r"#\1 ", without, flags=re.M)
+# cells and counts -----------------------------------------------------------------------------------------------------
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV table."""
+    # a file name that is not UTF-8 was written byte for byte
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _by_subset(rows: pa.Table, more: str) -> str:
@@ -219,7 +352,7 @@ def _by_subset(rows: pa.Table, more: str) -> str:
 
 
 def _counts(rows: pa.Table, column: str) -> dict[str, int]:
-    """How often each value of `column` stands in `rows`, most frequent first, then by name."""
+    """How often each value of `column` occurs in `rows`, most frequent first, then by name."""
     found = Counter(rows[column].to_pylist())
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
@@ -232,3 +365,13 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "–" if value is None else str(value)
+
+
+def _number(value: float | None) -> str:
+    """Three decimals; a dash without evidence."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _estimate(metric: dict[str, Any]) -> tuple[str, str]:
+    """A value and its interval."""
+    return _number(metric["value"]), f"{_number(metric['low'])} to {_number(metric['high'])}"

@@ -1,4 +1,4 @@
-"""DVC's stages, and how one of them is run: by DVC itself, which decides what must run."""
+"""DVC's stages, and how to run one: through `dvc repro`, which decides whether it must run."""
 
 import fcntl
 import os
@@ -9,14 +9,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from flows import guard
+from flows.guard import start_guarded
 from pipelines.core.errors import InputError, MiwakeError
 
-Outcome = Literal["ran", "cached", "unchanged"]
-"""cached: DVC restored the outputs of an earlier run with the same inputs; unchanged: they were in place."""
+StageState = Literal["ran", "cached", "unchanged"]
+"""cached: DVC restored the outputs of an earlier run with the same inputs; unchanged: they were in place"""
 
 TAIL_LINES = 20
 
@@ -34,7 +35,7 @@ class DvcBusyError(MiwakeError):
 
 
 @dataclass(frozen=True)
-class Stage:
+class DvcStage:
     """One stage of dvc.yaml.
 
     Args:
@@ -52,15 +53,15 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Result:
+class StageResult:
     """How a stage ended well, and after how many seconds."""
 
-    outcome: Outcome
+    state: StageState
     seconds: float
 
 
 def try_lock(file: IO[str]) -> bool:
-    """Whether this process now holds the lock on `file`; the system lets it go however the process ends."""
+    """Take the lock on `file` unless another process holds it; the system frees it however this process ends."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -68,7 +69,7 @@ def try_lock(file: IO[str]) -> bool:
     return True
 
 
-def read_stages(root: Path) -> list[Stage]:
+def read_stages(root: Path) -> list[DvcStage]:
     """The stages of `root`'s dvc.yaml, dependencies first; equal files give equal lists.
 
     Raises:
@@ -79,10 +80,10 @@ def read_stages(root: Path) -> list[Stage]:
 
     try:
         with Repo(str(root)) as repo:
-            # an edge leads from a stage to one whose output it reads; stages of *.dvc files run nothing
+            # an edge leads from a stage to one whose output it reads; stages of *.dvc files have no command
             graph = repo.index.graph
             upstream = {
-                _address(stage): sorted(_address(found) for found in graph.successors(stage) if found.cmd)
+                _address(stage): [_address(one) for one in graph.successors(stage) if one.cmd]
                 for stage in graph.nodes
                 if stage.cmd
             }
@@ -97,31 +98,30 @@ def _address(stage: Any) -> str:
     return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
 
 
-def in_order(upstream: Mapping[str, Iterable[str]]) -> list[Stage]:
+def in_order(upstream: Mapping[str, Iterable[str]]) -> list[DvcStage]:
     """The stages, each after all that it reads, and by name where either order would do.
 
     Args:
         upstream: for each stage the names of those it reads; without circles, which DVC refuses.
     """
-    waiting = {name: tuple(sorted(names)) for name, names in upstream.items()}
-    ordered: list[Stage] = []
-    done: set[str] = set()
-    while waiting:
-        ready = sorted(name for name, names in waiting.items() if done.issuperset(names))
-        ordered += [Stage(name, waiting.pop(name)) for name in ready]
-        done.update(ready)
+    sorter = TopologicalSorter(upstream)
+    sorter.prepare()
+    ordered: list[DvcStage] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += [DvcStage(name, tuple(sorted(upstream[name]))) for name in ready]
+        sorter.done(*ready)
     return ordered
 
 
-def select(stages: list[Stage], targets: Collection[str]) -> list[Stage]:
+def select(stages: list[DvcStage], targets: Collection[str]) -> list[DvcStage]:
     """The stages that `targets` name, with everything they read; all of them when `targets` is empty.
 
     Raises:
         InputError: a target is no stage.
     """
     known = {stage.name for stage in stages} | {stage.group for stage in stages}
-    unknown = sorted(set(targets) - known)
-    if unknown:
+    if unknown := sorted(set(targets) - known):
         names = ", ".join(dict.fromkeys(stage.group for stage in stages))
         raise InputError(f"no stage is named {', '.join(unknown)}; dvc.yaml has {names}")
     if not targets:
@@ -131,18 +131,6 @@ def select(stages: list[Stage], targets: Collection[str]) -> list[Stage]:
         if stage.name in targets or stage.group in targets or stage.name in wanted:
             wanted.update((stage.name, *stage.upstream))
     return [stage for stage in stages if stage.name in wanted]
-
-
-def command(stage: str, *, force: bool) -> list[str]:
-    """The command that brings one stage, and nothing before it, up to date."""
-    # the flag goes before the word; without it, two of eight stages side by side fail over DVC's lock
-    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["-f"] * force), stage]
-
-
-def environment() -> dict[str, str]:
-    """This process's environment, in which `python` is this Python and prints line by line."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
 
 
 class StageRunner:
@@ -160,13 +148,13 @@ class StageRunner:
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
 
-    def run(self, stage: str, *, force: bool, say: Callable[[str], None]) -> Result:
-        """Bring `stage` up to date; blocks until a place is free and the stage is done.
+    def run(self, stage: str, *, force: bool, on_line: Callable[[str], None]) -> StageResult:
+        """Bring `stage`, and nothing before it, up to date; block until a place is free and the stage is done.
 
         Args:
             stage: its name as DVC addresses it.
             force: run it even when nothing changed.
-            say: called with every line that DVC and the stage print, as it comes.
+            on_line: called with every line that DVC and the stage print, as it comes.
 
         Raises:
             StageFailedError: with the last lines that the stage printed.
@@ -175,15 +163,15 @@ class StageRunner:
         """
         with self._free:
             started = time.monotonic()
-            process = self._start(command(stage, force=force))
+            process = self._start(stage, force=force)
             tail: deque[str] = deque(maxlen=TAIL_LINES)
-            outcome: Outcome = "ran"
+            state: StageState = "ran"
             assert process.stdout is not None
             try:
                 for line in filter(None, map(str.rstrip, process.stdout)):
-                    say(line)
+                    on_line(line)
                     tail.append(line)
-                    outcome = read_outcome(line, stage) or outcome
+                    state = read_state(line, stage) or state
                 status = process.wait()
             finally:
                 self._end(process)
@@ -193,7 +181,7 @@ class StageRunner:
             raise StageStoppedError(f"{stage} was stopped after {seconds:.0f} s; `dvc repro` continues where it ended")
         if status:
             raise failure(stage, status, list(tail))
-        return Result(outcome, seconds)
+        return StageResult(state, seconds)
 
     def stop(self) -> None:
         """End every stage that runs, with all its processes; stages still to come do not start."""
@@ -203,21 +191,23 @@ class StageRunner:
         for process in running:
             self._end(process)
 
-    def _start(self, stage_command: list[str]) -> subprocess.Popen[str]:
+    def _start(self, stage: str, *, force: bool) -> subprocess.Popen[str]:
+        # --wait-for-lock stands before the word: without it, two of eight stages side by side fail over DVC's lock
+        dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["-f"] * force), stage]
+        # `python` in dvc.yaml is this Python, and prints line by line
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
         with self._lock:
             if self._stopped:
                 raise StageStoppedError("the run was stopped before this stage started")
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, *stage_command],
+            process = start_guarded(
+                dvc,
                 cwd=self.root,
-                env=environment(),
-                stdin=subprocess.PIPE,
+                env=environment,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                start_new_session=True,
             )
             self._running.add(process)
             return process
@@ -230,8 +220,8 @@ class StageRunner:
             self._running.discard(process)
 
 
-def read_outcome(line: str, stage: str) -> Outcome | None:
-    """What a line of `dvc repro --single-item <stage>` says of the outcome, if anything."""
+def read_state(line: str, stage: str) -> StageState | None:
+    """The state that a line of `dvc repro --single-item <stage>` tells, if any."""
     if line.startswith(f"Stage '{stage}' is cached - skipping run"):
         return "cached"
     if line.startswith(f"Stage '{stage}' didn't change, skipping"):
@@ -240,7 +230,7 @@ def read_outcome(line: str, stage: str) -> Outcome | None:
 
 
 def failure(stage: str, status: int, tail: list[str]) -> MiwakeError:
-    """The error for a `dvc repro` that ended with `status`, told by its last lines."""
+    """The error for a `dvc repro` that ended with `status`, by its last lines."""
     text = "\n".join(tail)
     if any(" is busy, it is being blocked by" in line or "Unable to acquire lock" in line for line in tail):
         return DvcBusyError(f"{stage}: another DVC process uses the repository: wait for it, then run again\n{text}")

@@ -5,7 +5,7 @@ of each other, b are right in the new run alone and c in the old one alone: the 
 that of Bonett and Price (2012), which adds one to b and c and two to m. It lies wholly above 0: better; wholly below 0:
 worse; else: unclear.
 
-Where the old predictions cannot be had, the two figures decide, each known by its interval only, and so do the other
+Where the old predictions cannot be had, the two estimates decide, each known by its interval only, and so do the other
 metrics that are shown. With the values a (committed) and b (new), the interval of the difference b - a is found from
 the four distances (Newcombe's square-and-add; MOVER: Zou & Donner, Statistics in Medicine 27, 2008):
 
@@ -27,14 +27,14 @@ import pyarrow as pa
 
 from pipelines.core.errors import InputError
 
-Verdict = Literal["first", "better", "worse", "unclear", "nothing new"]
+RetrainVerdict = Literal["first", "better", "worse", "unclear", "nothing new"]
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 DECIDING = "accuracy"
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A value in [0, 1] and its interval."""
 
     value: float
@@ -43,40 +43,40 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MetricDifference:
     """One metric of both runs. `low` to `high` is the interval of new - old."""
 
     metric: str
-    old: Figure
-    new: Figure
+    old: Estimate
+    new: Estimate
     low: float
     high: float
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> RetrainVerdict:
         if self.low > 0.0:
             return "better"
         return "worse" if self.high < 0.0 else "unclear"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """What a retraining brought.
 
     Args:
         verdict: of accuracy; unclear when the two cannot be compared, first without committed metrics, nothing new
             when they equal these.
-        sentence: the verdict in one sentence, with its figures.
+        sentence: the verdict in one sentence, with its estimates.
         differences: one a metric, the deciding one first; empty for the first run.
     """
 
-    verdict: Verdict
+    verdict: RetrainVerdict
     sentence: str
-    differences: tuple[Difference, ...]
+    differences: tuple[MetricDifference, ...]
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedTestSet:
     """The test pictures that both runs have and neither learnt from, by today's labels.
 
     Args:
@@ -105,9 +105,9 @@ class Shared:
         return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
 
 
-def shared_pictures(
+def shared_test_set(
     old: pa.Table | None, old_index: pa.Table | None, new: pa.Table | None, new_index: pa.Table | None
-) -> Shared | None:
+) -> SharedTestSet | None:
     """What two runs can be compared on; None when a table is missing, or is not of one label a picture.
 
     Args:
@@ -116,19 +116,19 @@ def shared_pictures(
     """
     if old is None or old_index is None or new is None or new_index is None:
         return None
-    told = [_told(table) for table in (old, new)]
+    predicted = [_predictions_by_image(table) for table in (old, new)]
     group = dict(zip(new_index["image_id"].to_pylist(), new_index["group"].to_pylist(), strict=True))
     learnt = {
         group.get(image_id)
         for image_id, subset in zip(old_index["image_id"].to_pylist(), old_index["subset"].to_pylist(), strict=True)
         if subset not in ("test", "unlabelled")
     }
-    pictures = [image_id for image_id in told[1] if image_id in told[0] and group[image_id] not in learnt]
-    right = [[one[image_id][1] == told[1][image_id][0] for image_id in pictures] for one in told]
+    pictures = [image_id for image_id in predicted[1] if image_id in predicted[0] and group[image_id] not in learnt]
+    right = [[one[image_id][1] == predicted[1][image_id][0] for image_id in pictures] for one in predicted]
     pairs = list(zip(*right, strict=True))
-    return Shared(
-        num_old=len(told[0]),
-        num_new=len(told[1]),
+    return SharedTestSet(
+        num_old=len(predicted[0]),
+        num_new=len(predicted[1]),
         num=len(pictures),
         num_independent=len({group[image_id] for image_id in pictures}),
         old_right=sum(right[0]),
@@ -138,7 +138,7 @@ def shared_pictures(
     )
 
 
-def _told(predictions: pa.Table) -> dict[str, tuple[str, str]]:
+def _predictions_by_image(predictions: pa.Table) -> dict[str, tuple[str, str]]:
     """The label and the predicted label of each test picture."""
     classes = json.loads(predictions.schema.metadata[b"classes"])
     return {
@@ -148,7 +148,9 @@ def _told(predictions: pa.Table) -> dict[str, tuple[str, str]]:
     }
 
 
-def compare(old: Mapping[str, Any] | None, new: Mapping[str, Any], shared: Shared | None = None) -> Comparison:
+def compare(
+    old: Mapping[str, Any] | None, new: Mapping[str, Any], shared: SharedTestSet | None = None
+) -> RunComparison:
     """Compare two data/evaluate/metrics.json; `old` is None when none is committed.
 
     Args:
@@ -157,20 +159,20 @@ def compare(old: Mapping[str, Any] | None, new: Mapping[str, Any], shared: Share
     Raises:
         InputError: a metric is missing, or its value lies outside its interval.
     """
-    figures = {metric: read_figure(new, metric, "the new metrics") for metric in METRICS}
-    now = figures[DECIDING]
+    estimates = {metric: read_estimate(new, metric, "the new metrics") for metric in METRICS}
+    now = estimates[DECIDING]
     if old is None:
-        return Comparison(
+        return RunComparison(
             "first", f"First run: accuracy {now.value:.1%} ({now.low:.1%} to {now.high:.1%}); nothing to compare.", ()
         )
     differences = tuple(
-        difference(metric, read_figure(old, metric, "the committed metrics"), figures[metric]) for metric in METRICS
+        difference(metric, read_estimate(old, metric, "the committed metrics"), estimates[metric]) for metric in METRICS
     )
     reason = not_comparable(old, new)
     if reason:
-        return Comparison("unclear", f"Unclear: {reason}, so the two figures do not measure the same.", differences)
+        return RunComparison("unclear", f"Unclear: {reason}, so the two do not measure the same.", differences)
     if old == new:
-        return Comparison("nothing new", "Nothing new: the metrics equal the committed ones.", differences)
+        return RunComparison("nothing new", "Nothing new: the metrics equal the committed ones.", differences)
     confidence = float(new["confidence"])
     if shared is None:
         whole = differences[0]
@@ -184,16 +186,16 @@ def compare(old: Mapping[str, Any] | None, new: Mapping[str, Any], shared: Share
         "neither learnt from them: "
     )
     if not shared.num:
-        return Comparison("unclear", f"Unclear: {about}nothing to compare.", differences)
+        return RunComparison("unclear", f"Unclear: {about}nothing to compare.", differences)
     before, after = shared.old_right / shared.num, shared.new_right / shared.num
     interval = shared.difference(confidence)
     return _decided(about, before, after, (after - before, *interval), confidence, differences)
 
 
-def difference(metric: str, old: Figure, new: Figure) -> Difference:
+def difference(metric: str, old: Estimate, new: Estimate) -> MetricDifference:
     """The difference new - old with the interval of the rule above."""
     change = new.value - old.value
-    return Difference(
+    return MetricDifference(
         metric,
         old,
         new,
@@ -214,10 +216,10 @@ def not_comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return ""
 
 
-def read_figure(metrics: Mapping[str, Any], metric: str, where: str) -> Figure:
+def read_estimate(metrics: Mapping[str, Any], metric: str, where: str) -> Estimate:
     """One metric with its interval out of metrics.json."""
     try:
-        found = Figure(*(float(metrics[metric][key]) for key in ("value", "low", "high")))
+        found = Estimate(*(float(metrics[metric][key]) for key in ("value", "low", "high")))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where} have no {metric} with value, low and high: run `dvc repro evaluate`") from error
     if not found.low <= found.value <= found.high:
@@ -241,12 +243,12 @@ def parse_metrics(text: str, where: str) -> dict[str, Any]:
 
 def _decided(
     about: str, before: float, after: float, change: tuple[float, float, float], confidence: float,
-    differences: tuple[Difference, ...],
-) -> Comparison:  # fmt: skip
+    differences: tuple[MetricDifference, ...],
+) -> RunComparison:  # fmt: skip
     """The verdict by a change of accuracy: its value and the two ends of its interval."""
     points, low, high = (100 * value for value in change)
-    verdict: Verdict = "better" if low > 0 else "worse" if high < 0 else "unclear"
+    verdict: RetrainVerdict = "better" if low > 0 else "worse" if high < 0 else "unclear"
     interval = f"{low:+.1f} to {high:+.1f} points at {confidence:.0%} confidence"
     move = f"accuracy went from {before:.1%} to {after:.1%} ({points:+.1f}; {interval})"
     chance = ", which chance alone could explain" if verdict == "unclear" else ""
-    return Comparison(verdict, f"{verdict.capitalize()}: {about}{move}{chance}.", differences)
+    return RunComparison(verdict, f"{verdict.capitalize()}: {about}{move}{chance}.", differences)

@@ -1,8 +1,8 @@
-"""Runs a command and ends it, with everything it started, as soon as whoever asked for it is gone.
+"""Run a command that ends, with all processes that it started, when its caller ends.
 
-`python -I -S flows/guard.py COMMAND …`, with a pipe as standard input that the caller never writes to. The pipe closes
-when the caller closes it or dies, by whatever signal; then the command's process group gets SIGTERM, and SIGKILL ten
-seconds later. Without this a killed run leaves its training behind: DVC does not pass signals on.
+`start_guarded` runs this file with a pipe as standard input, to which the caller never writes. The pipe closes when the
+caller closes it or dies, by whatever signal; then the command's process group gets SIGTERM, and SIGKILL ten seconds
+later. DVC does not pass signals on: without this a killed run would leave its training running.
 """
 
 import contextlib
@@ -11,12 +11,29 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 GRACE_SECONDS = 10.0
 
 
+def start_guarded(command: list[str], **options: Any) -> subprocess.Popen[Any]:
+    """Start `command` under a guard; closing the process's `stdin` ends it.
+
+    Args:
+        options: further ones of Popen.
+    """
+    # -I -S: the guard needs the standard library alone, and starts in a third of the time
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, *command],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # a Ctrl-C in the terminal reaches the caller alone
+        **options,
+    )
+
+
 def main(command: list[str]) -> int:
-    """Run `command` to its end or the caller's; the command's exit status, or 128 + the signal that ended it."""
+    """Run `command` until it or the caller ends; return its exit status, 128 + N where signal N ended it."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def end(*_: object) -> None:
@@ -34,7 +51,7 @@ def main(command: list[str]) -> int:
         signal.signal(number, end)
     threading.Thread(target=watch, daemon=True).start()
     status = child.wait()
-    # what the command started and did not wait for would go on writing into the repository
+    # processes that the command started and did not wait for would go on writing into the repository
     _signal_group(child.pid, signal.SIGKILL)
     return status if status >= 0 else 128 - status
 
@@ -45,5 +62,5 @@ def _signal_group(group: int, number: int) -> None:
 
 
 if __name__ == "__main__":
-    # a stopped thread may hold standard input: leave without waiting for it
+    # the watching thread may still hold standard input: exit without waiting for it
     os._exit(main(sys.argv[1:]))

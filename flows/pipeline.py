@@ -33,7 +33,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed
 
 from flows import artifacts
-from flows.bridge import DvcBusyError, Stage, StageRunner, StageStoppedError, read_stages, select, try_lock
+from flows.bridge import DvcBusyError, DvcStage, StageRunner, StageStoppedError, read_stages, select, try_lock
 from pipelines.core.errors import MiwakeError, count
 from pipelines.core.layout import Layout
 from pipelines.parallel.pool import num_workers
@@ -91,11 +91,11 @@ def repro_stage(runner: StageRunner, stage: str, force: bool) -> State[str]:
     """Bring one stage up to date; the run's state is Ran, Cached or Unchanged; Cancelled where it was stopped."""
     logger = get_run_logger()
     try:
-        result = runner.run(stage, force=force, say=lambda line: logger.info("%s", line))
+        result = runner.run(stage, force=force, on_line=lambda line: logger.info("%s", line))
     except StageStoppedError as error:
         return Cancelled(message=str(error))
     return Completed(
-        name=result.outcome.capitalize(), message=f"{result.outcome} in {result.seconds:.1f} s", data=result.outcome
+        name=result.state.capitalize(), message=f"{result.state} in {result.seconds:.1f} s", data=result.state
     )
 
 
@@ -124,7 +124,7 @@ def pipeline(force: bool = False, stages: list[str] | None = None) -> dict[str, 
     """
     root = Path.cwd()
     try:
-        with only_run(root):
+        with exclusive_run(root):
             return run_stages(root, force=force, targets=stages or [])
     except RunCancelledError as error:
         return cancelled(error)
@@ -141,7 +141,7 @@ def cancelled(error: RunCancelledError) -> State[Any]:
 
 
 @contextlib.contextmanager
-def only_run(root: Path) -> Generator[None]:
+def exclusive_run(root: Path) -> Generator[None]:
     """Hold `root` while the block runs: a run that finds another one at work waits for its end.
 
     Raises:
@@ -189,7 +189,7 @@ def run_stages(root: Path, *, force: bool = False, targets: Sequence[str] = ()) 
     """Run the stages as tasks of the current flow run, and leave their artifacts.
 
     Args:
-        root: the repository; the caller holds it (`only_run`).
+        root: the repository; the caller holds it (`exclusive_run`).
         force: run every stage even when nothing changed.
         targets: only these stages and what they read.
 
@@ -217,7 +217,7 @@ def run_stages(root: Path, *, force: bool = False, targets: Sequence[str] = ()) 
     finally:
         # a cancelled run gets here at once, while its tasks still wait for their stages
         runner.stop()
-    artifacts.leave("pipeline", artifacts.pipeline_page([(o.stage, o.outcome, o.detail) for o in outcomes]))
+    artifacts.publish("pipeline", artifacts.pipeline_page([(o.stage, o.outcome, o.detail) for o in outcomes]))
     if not all(outcome.is_good for outcome in outcomes):
         raise PipelineFailedError(explain(outcomes))
     logger.info("%s", summary(outcomes))
@@ -228,7 +228,7 @@ def run_stages(root: Path, *, force: bool = False, targets: Sequence[str] = ()) 
 
 
 def _watch(
-    stages: Sequence[Stage], futures: Mapping[str, PrefectFuture[State[str]]], layout: Layout, params: Params
+    stages: Sequence[DvcStage], futures: Mapping[str, PrefectFuture[State[str]]], layout: Layout, params: Params
 ) -> list[StageOutcome]:
     """Wait for every stage, and show what each left as soon as all of its matrix is done."""
     outcomes: list[StageOutcome] = []
@@ -239,7 +239,7 @@ def _watch(
         is_drawn = group == "report" and all(outcome.is_good for outcome in found)
         for name in pages_after(group, groups):
             if any(o.outcome != "not run" for o in outcomes if o.stage.partition("@")[0] == name):
-                artifacts.leave(name, artifacts.stage_page(name, layout, params, with_picture=is_drawn))
+                artifacts.publish(name, artifacts.stage_page(name, layout, params, with_picture=is_drawn))
     return outcomes
 
 

@@ -1,7 +1,6 @@
 """Scheduled retraining: the pipeline, then its new metrics against the committed ones."""
 
 import datetime
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ruamel.yaml.nodes import MappingNode
 from flows import artifacts, compare
 from flows.bridge import try_lock
 from flows.markdown import page, table
-from flows.pipeline import RunCancelledError, cancelled, end_tasks, only_run, run_stages
+from flows.pipeline import RunCancelledError, cancelled, end_tasks, exclusive_run, run_stages
 from pipelines.core.errors import InputError, ParamsError
 from pipelines.core.files import write_text
 from pipelines.core.layout import Layout
@@ -50,16 +49,16 @@ def retrain(refresh: bool = False, snapshot: str | None = None) -> str | State[s
             # a run that is due while the last one is not done would only do the same again
             return Cancelled(message="Another retrain of this folder is not done yet: run this one again after it.")
         try:
-            with only_run(root):
+            with exclusive_run(root):
                 found = _retrain(root, refresh, snapshot)
         except RunCancelledError as error:
             return cancelled(error)
-    artifacts.leave("retrain", retrain_page(found))
+    artifacts.publish("retrain", retrain_page(found))
     get_run_logger().info("%s", found.sentence)
     return found.verdict
 
 
-def _retrain(root: Path, refresh: bool, snapshot: str | None) -> compare.Comparison:
+def _retrain(root: Path, refresh: bool, snapshot: str | None) -> compare.RunComparison:
     """Run the pipeline and compare what it brought with the last commit; the caller holds `root`."""
     layout = Layout(root)
     wanted = snapshot or (scheduled_day(layout) if refresh else None)
@@ -74,7 +73,7 @@ def _retrain(root: Path, refresh: bool, snapshot: str | None) -> compare.Compari
     tables = [layout.stage("evaluate") / "predictions.parquet", layout.pack_index]
     before = [None if old is None else committed_table(root, path) for path in tables]
     after = [pq.read_table(path) if path.exists() else None for path in tables]
-    return compare.compare(old, new, compare.shared_pictures(*before, *after))
+    return compare.compare(old, new, compare.shared_test_set(*before, *after))
 
 
 def scheduled_day(layout: Layout) -> str:
@@ -94,12 +93,20 @@ def write_snapshot(path: Path, snapshot: str) -> None:
         ParamsError: the file has no such key, or would no longer be valid; then it stays as it was.
     """
     text = path.read_text(encoding="utf-8")
+    quoted = "'" + snapshot.replace("'", "''") + "'"  # as DVC's own writer quotes it
     try:
-        start, end = value_span(YAML().compose(text), "ingest", "snapshot")
+        document = YAML().compose(text)
+        try:
+            start, end = value_span(document, "ingest", "snapshot")
+        except KeyError:  # the default so far: it becomes the first key of the section
+            start, _ = value_span(document, "ingest")
+            indentation = text[text.rfind("\n", 0, start) + 1 : start]
+            if indentation.strip():
+                raise
+            end, quoted = start, f"snapshot: {quoted}\n{indentation}"
     except (YAMLError, KeyError) as error:
         raise ParamsError(f"{path} has no ingest.snapshot to set: {error}") from error
-    # JSON's quotes and escapes are YAML's too; writing the whole document anew would turn `null` into nothing
-    write_text(path, text[:start] + json.dumps(snapshot, ensure_ascii=False) + text[end:])
+    write_text(path, text[:start] + quoted + text[end:])
     try:
         load_params(path)
     except ParamsError:
@@ -147,7 +154,7 @@ def committed_table(root: Path, path: Path) -> pa.Table | None:
     return pq.read_table(pa.BufferReader(data))
 
 
-def retrain_page(found: compare.Comparison) -> str:
+def retrain_page(found: compare.RunComparison) -> str:
     """The verdict in a sentence, and every metric of both runs."""
     rows = [
         (
@@ -168,5 +175,5 @@ def retrain_page(found: compare.Comparison) -> str:
     return page("Retrain", f"**{found.sentence}**", table(header, rows) if rows else "", rule if rows else "")
 
 
-def _shown(figure: compare.Figure) -> str:
-    return f"{figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%})"
+def _shown(estimate: compare.Estimate) -> str:
+    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"

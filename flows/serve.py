@@ -16,8 +16,8 @@ import urllib.request
 from collections.abc import Generator
 from pathlib import Path
 
-from flows import guard
 from flows.bridge import try_lock
+from flows.guard import start_guarded
 from flows.settings import HOST, SERVED_BY, folder_name, set_up_prefect
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.files import write_text
@@ -39,7 +39,7 @@ class ServerError(MiwakeError):
 
 
 @contextlib.contextmanager
-def only_one(home: Path, address: str) -> Generator[None]:
+def single_server(home: Path, address: str) -> Generator[None]:
     """Hold the folder's lock: two at once would each run every schedule.
 
     Raises:
@@ -77,14 +77,7 @@ def server(port: int, log: Path) -> Generator[None]:
     ended = threading.Event()
 
     def launch() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, *command],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PREFECT_UI_API_URL": f"{address}/api"},
-            start_new_session=True,  # a Ctrl-C in the terminal reaches the flows first, which still need the server
-        )
+        return start_guarded(command, stdout=output, env={**os.environ, "PREFECT_UI_API_URL": f"{address}/api"})
 
     def keep(process: subprocess.Popen[bytes]) -> None:
         while not ended.wait(0.5):
@@ -100,7 +93,7 @@ def server(port: int, log: Path) -> Generator[None]:
         keeper = threading.Thread(target=keep, args=(first,))
         try:
             wait_until_healthy(address, first, log)
-            keep_quiet(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
+            block_analytics(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
             keeper.start()
             yield
         finally:
@@ -136,7 +129,7 @@ def wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path
         time.sleep(0.2)
 
 
-def keep_quiet(pages: Path) -> None:
+def block_analytics(pages: Path) -> None:
     """Let the server's pages talk to this machine alone, and make them set no cookie for an analytics host.
 
     Args:
@@ -162,7 +155,7 @@ def is_healthy(address: str) -> bool:
         return False
 
 
-def bury(root: Path) -> None:
+def crash_orphans(root: Path) -> None:
     """Set the runs of `root` that a dead `flows.serve` left behind to Crashed, and their tasks.
 
     A run ends with the process that served it, but when that was killed nobody could say so. The caller holds the
@@ -228,13 +221,13 @@ def serve_flows(root: Path, address: str) -> None:
     for deployment in (by_hand, scheduled):
         runner.add_deployment(deployment)
     os.environ[SERVED_BY] = str(os.getpid())
-    bury(root)
+    crash_orphans(root)
     print(welcome(root, address, params.cron, params.timezone), flush=True)
     try:
         asyncio.run(runner.start())
     finally:
         if is_healthy(address):
-            bury(root)
+            crash_orphans(root)
 
 
 def welcome(root: Path, address: str, cron: str, timezone: str) -> str:
@@ -269,7 +262,7 @@ def main() -> None:
             home = root / ".prefect"
             api = os.environ.get("PREFECT_API_URL")
             address = f"http://{HOST}:{port}" if api is None else api.removesuffix("/").removesuffix("/api")
-            stack.enter_context(only_one(home, address))
+            stack.enter_context(single_server(home, address))
             if api is None:
                 print("Prefect's server starts: some seconds ...", flush=True)
                 stack.enter_context(server(port, home / "server.log"))

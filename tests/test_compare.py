@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flows.compare import Figure, Shared, compare, difference, parse_metrics, shared_pictures
+from flows.compare import Estimate, SharedTestSet, compare, difference, parse_metrics, shared_test_set
 from pipelines.core.errors import InputError
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS
 
@@ -27,7 +27,7 @@ def metrics(accuracy: float, half_width: float = 0.03, **more: Any) -> dict[str,
 
 def test_the_interval_of_a_difference_is_the_square_and_add_one() -> None:
     """With distances 3 and 4 on the sides that matter, the half-widths are 5."""
-    found = difference("accuracy", Figure(0.50, 0.42, 0.54), Figure(0.60, 0.57, 0.66))
+    found = difference("accuracy", Estimate(0.50, 0.42, 0.54), Estimate(0.60, 0.57, 0.66))
     assert found.low == pytest.approx(0.10 - math.hypot(0.03, 0.04)) == pytest.approx(0.05)
     assert found.high == pytest.approx(0.10 + math.hypot(0.06, 0.08)) == pytest.approx(0.20)
 
@@ -38,10 +38,10 @@ def test_newcombes_published_example_is_met() -> None:
     assert [found.low, found.high] == pytest.approx([0.0524, 0.3339], abs=5e-5)
 
 
-def wilson(hits: int, n: int) -> Figure:
+def wilson(hits: int, n: int) -> Estimate:
     z, p = 1.959964, hits / n
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Figure(p, (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n))
+    return Estimate(p, (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n))
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_only_pictures_that_both_runs_test_and_neither_learnt_from_count() -> No
     old = tables({"a": "xx", "b": "xy", "c": "yy", "d": "yx", "e": "xx"}, train="f")
     # the old run learnt from f; g is new; of d it is now known that f shows the same; b's label has been corrected
     new = tables({"a": "xy", "b": "yy", "c": "yy", "d": "yy", "f": "xx", "g": "xx"}, groups={"d": "f", "c": "a"})
-    found = shared_pictures(*old, *new)
-    assert found == Shared(
+    found = shared_test_set(*old, *new)
+    assert found == SharedTestSet(
         num_old=5, num_new=6, num=3, num_independent=2, old_right=3, new_right=2, only_old=1, only_new=0
     )
     sentence = compare(metrics(0.80), metrics(0.90), found).sentence
@@ -91,20 +91,20 @@ def test_only_pictures_that_both_runs_test_and_neither_learnt_from_count() -> No
         "Unclear: of 5 test pictures before and 6 now, 3 are in both runs and neither learnt from them: accuracy went "
         "from 100.0% to 66.7% (-33.3; "
     )
-    assert shared_pictures(None, old[1], *new) is None
+    assert shared_test_set(None, old[1], *new) is None
 
 
 def test_the_interval_of_paired_pictures_is_bonett_and_prices() -> None:
     """Of 100 pictures 10 gained, 2 lost: (11 - 3) / 102 -+ 1.96 sqrt((14 / 102 - (8 / 102)²) / 102)."""
-    gains = Shared(120, 110, 100, 100, old_right=80, new_right=88, only_old=2, only_new=10)
+    gains = SharedTestSet(120, 110, 100, 100, old_right=80, new_right=88, only_old=2, only_new=10)
     assert gains.difference(0.95) == pytest.approx((0.008164, 0.148699), abs=1e-6)
     assert compare(metrics(0.90), metrics(0.80), gains).verdict == "better"
-    doubled = Shared(240, 220, 200, 100, old_right=160, new_right=176, only_old=4, only_new=20)
+    doubled = SharedTestSet(240, 220, 200, 100, old_right=160, new_right=176, only_old=4, only_new=20)
     assert doubled.difference(0.95) == gains.difference(0.95)  # each twice tells no more
 
 
 def test_without_a_common_picture_there_is_nothing_to_compare() -> None:
-    found = compare(metrics(0.80), metrics(0.90), Shared(5, 6, 0, 0, 0, 0, 0, 0))
+    found = compare(metrics(0.80), metrics(0.90), SharedTestSet(5, 6, 0, 0, 0, 0, 0, 0))
     assert found.verdict == "unclear"
     assert "of 5 test pictures before and 6 now, 0 are in both runs" in found.sentence
 
@@ -145,7 +145,7 @@ def test_another_confidence_is_never_better() -> None:
 
 
 def test_swapping_old_and_new_swaps_the_verdict() -> None:
-    there = difference("accuracy", Figure(0.5, 0.4, 0.7), Figure(0.8, 0.75, 0.82))
+    there = difference("accuracy", Estimate(0.5, 0.4, 0.7), Estimate(0.8, 0.75, 0.82))
     back = difference("accuracy", there.new, there.old)
     assert [back.low, back.high] == pytest.approx([-there.high, -there.low])
 

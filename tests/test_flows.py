@@ -21,17 +21,17 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pytest
 
-from flows import artifacts, markdown, results
+from flows import artifacts, markdown
 from flows.bridge import (
     DvcBusyError,
-    Stage,
+    DvcStage,
     StageFailedError,
     StageRunner,
     StageStoppedError,
     failure,
     in_order,
-    read_outcome,
     read_stages,
+    read_state,
     select,
     try_lock,
 )
@@ -119,10 +119,10 @@ def make_repo(folder: Path) -> Path:
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
 def test_the_stages_come_from_dvc_itself_dependencies_first(repo: Path) -> None:
     assert read_stages(repo) == [
-        Stage("ingest", ()),
-        Stage("train@a-0", ("ingest",)),
-        Stage("train@b-0", ("ingest",)),
-        Stage("evaluate", ("train@a-0", "train@b-0")),
+        DvcStage("ingest", ()),
+        DvcStage("train@a-0", ("ingest",)),
+        DvcStage("train@b-0", ("ingest",)),
+        DvcStage("evaluate", ("train@a-0", "train@b-0")),
     ]
 
 
@@ -142,12 +142,12 @@ def test_students_come_between_members_and_evaluation(repo: Path) -> None:
     write_text(repo / "params.yaml", params.replace("  students: []\n", "  students:\n    - c\n"))
     stages = read_stages(repo)
     assert stages[-2:] == [
-        Stage("students@c-0", ("train@a-0", "train@b-0")),
-        Stage("evaluate", ("students@c-0", "train@a-0", "train@b-0")),
+        DvcStage("students@c-0", ("train@a-0", "train@b-0")),
+        DvcStage("evaluate", ("students@c-0", "train@a-0", "train@b-0")),
     ]
     runner = StageRunner(repo, jobs=1)
     for stage in stages:
-        assert runner.run(stage.name, force=False, say=lambda _: None).outcome == "ran"
+        assert runner.run(stage.name, force=False, on_line=lambda _: None).state == "ran"
     assert (repo / "data" / "students" / "c-0" / "out.txt").is_file()
 
 
@@ -170,31 +170,31 @@ def test_a_target_brings_what_it_reads_and_nothing_else() -> None:
 
 def test_an_unknown_target_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(InputError, match="no stage is named trian; dvc.yaml has ingest, train"):
-        select([Stage("ingest", ()), Stage("train@a-0", ("ingest",))], ["trian"])
+        select([DvcStage("ingest", ()), DvcStage("train@a-0", ("ingest",))], ["trian"])
 
 
 def test_only_dvcs_own_words_about_this_stage_tell_the_outcome() -> None:
-    assert read_outcome("Stage 'a' is cached - skipping run, checking out outputs", "a") == "cached"
-    assert read_outcome("Stage 'a' didn't change, skipping", "a") == "unchanged"
-    assert read_outcome("Stage 'ab' didn't change, skipping", "a") is None
-    assert read_outcome("the stage says: Stage 'a' didn't change, skipping", "a") is None
+    assert read_state("Stage 'a' is cached - skipping run, checking out outputs", "a") == "cached"
+    assert read_state("Stage 'a' didn't change, skipping", "a") == "unchanged"
+    assert read_state("Stage 'ab' didn't change, skipping", "a") is None
+    assert read_state("the stage says: Stage 'a' didn't change, skipping", "a") is None
 
 
 def test_a_stage_ran_then_is_unchanged_then_cached(repo: Path) -> None:
     runner = StageRunner(repo, jobs=1)
     said: list[str] = []
-    assert runner.run("ingest", force=False, say=said.append).outcome == "ran"
+    assert runner.run("ingest", force=False, on_line=said.append).state == "ran"
     assert "ingest begins" in said
-    assert runner.run("ingest", force=False, say=said.append).outcome == "unchanged"
+    assert runner.run("ingest", force=False, on_line=said.append).state == "unchanged"
     (repo / "data" / "ingest" / "out.txt").write_text("somebody changed it")
-    assert runner.run("ingest", force=False, say=said.append).outcome == "cached"
+    assert runner.run("ingest", force=False, on_line=said.append).state == "cached"
     assert (repo / "data" / "ingest" / "out.txt").read_text() == "ingest"
 
 
 def test_a_failure_ends_with_the_lines_that_the_stage_printed(repo: Path) -> None:
     write_text(repo / "mode.txt", "fail\n")
     with pytest.raises(StageFailedError, match=r"(?s)ingest failed; its last lines:.*the third picture is broken.*3"):
-        StageRunner(repo, jobs=1).run("ingest", force=False, say=lambda _line: None)
+        StageRunner(repo, jobs=1).run("ingest", force=False, on_line=lambda _line: None)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_stopping_ends_the_stage_and_its_children(repo: Path) -> None:
 
     def work() -> None:
         try:
-            runner.run("ingest", force=False, say=lambda _line: None)
+            runner.run("ingest", force=False, on_line=lambda _line: None)
         except StageStoppedError as error:
             errors.append(str(error))
 
@@ -229,13 +229,13 @@ def test_stopping_ends_the_stage_and_its_children(repo: Path) -> None:
     assert "was stopped after" in errors[0]
     eventually(lambda: not is_alive(child), 5)  # a killed process may take a moment to go
     with pytest.raises(StageStoppedError, match="before this stage started"):
-        runner.run("ingest", force=False, say=lambda _line: None)
+        runner.run("ingest", force=False, on_line=lambda _line: None)
 
 
 def test_a_run_that_is_killed_leaves_no_stage_behind(repo: Path) -> None:
     """SIGKILL cannot be caught: the guard sees that its caller is gone."""
     write_text(repo / "mode.txt", "sleep\n")
-    code = "from flows.bridge import *; StageRunner(Path.cwd(), jobs=1).run('ingest', force=False, say=print)"
+    code = "from flows.bridge import *; StageRunner(Path.cwd(), jobs=1).run('ingest', force=False, on_line=print)"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=repo, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
     )
@@ -301,8 +301,8 @@ def test_a_large_picture_is_made_smaller_until_it_fits(tmp_path: Path) -> None:
 
 def test_the_pairs_that_are_confused_most_come_first() -> None:
     """Row is the actual class: two of ten a were taken for b."""
-    assert results.confused_pairs(["a", "b"], [[8, 2], [5, 5]]) == [("b", "a", 5, 10), ("a", "b", 2, 10)]
-    assert results.confused_pairs(["a", "b"], [[8, 0], [0, 5]]) == []
+    assert artifacts.confused_pairs(["a", "b"], [[8, 2], [5, 5]]) == [("b", "a", 5, 10), ("a", "b", 2, 10)]
+    assert artifacts.confused_pairs(["a", "b"], [[8, 0], [0, 5]]) == []
 
 
 def test_every_stage_without_files_has_a_page_that_says_so(tmp_path: Path) -> None:
@@ -471,9 +471,19 @@ def test_a_new_snapshot_changes_one_line_of_the_params(repo: Path) -> None:
     before = path.read_text(encoding="utf-8").splitlines()
     write_snapshot(path, "2026-11-21")
     after = path.read_text(encoding="utf-8").splitlines()
-    assert [line for line in after if line not in before] == ['  snapshot: "2026-11-21"']
+    assert [line for line in after if line not in before] == ["  snapshot: '2026-11-21'"]
     assert len(after) == len(before)
     assert load_params(path).ingest.snapshot == "2026-11-21"
+
+
+def test_a_snapshot_that_was_not_written_becomes_the_first_key_of_ingest(repo: Path) -> None:
+    from flows.retrain import write_snapshot
+
+    path = repo / "params.yaml"
+    write_text(path, "ingest:\n  # drawn\n  sources:\n  - kind: sample\ntrain:\n  seed: 1\n")
+    write_snapshot(path, "b")
+    assert path.read_text(encoding="utf-8").splitlines()[:3] == ["ingest:", "  # drawn", "  snapshot: 'b'"]
+    assert load_params(path).ingest.snapshot == "b"
 
 
 def test_a_snapshot_that_params_refuse_leaves_the_file_as_it_was(repo: Path) -> None:
@@ -552,11 +562,11 @@ def committed(repo: Path) -> Path:
     write_text(repo / ".dvc" / ".gitignore", "/cache\n/tmp\n")
     (repo / "data" / "evaluate").mkdir()
     git(repo, "init")
-    StageRunner(repo, jobs=1).run("evaluate", force=False, say=print)
+    StageRunner(repo, jobs=1).run("evaluate", force=False, on_line=print)
     git(repo, "add", ".")
     git(repo, "commit", "-m", "old")
     write_snapshot(repo / "params.yaml", "new")
-    StageRunner(repo, jobs=1).run("evaluate", force=False, say=print)
+    StageRunner(repo, jobs=1).run("evaluate", force=False, on_line=print)
     return repo
 
 
@@ -582,7 +592,7 @@ def test_one_command_brings_params_lock_metrics_and_data_back(committed: Path) -
     assert git(committed, "status", "--porcelain") == ""
     for name in ("metrics.json", "out.txt"):
         assert "new" not in (committed / "data" / "evaluate" / name).read_text()
-    assert StageRunner(committed, jobs=1).run("evaluate", force=False, say=print).outcome == "unchanged"
+    assert StageRunner(committed, jobs=1).run("evaluate", force=False, on_line=print).state == "unchanged"
     path = committed / "params.yaml"
     write_text(path, path.read_text(encoding="utf-8").replace("confidence: 0.95", "confidence: 0.9"))
     git(committed, "commit", "-am", "later")

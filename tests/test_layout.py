@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, ParamsError
 from pipelines.core.layout import OUTPUTS, Layout, repro_of
 from pipelines.core.tables import SPLITS, read_classes, read_table
 from pipelines.params import load_params
@@ -183,6 +183,14 @@ def test_a_stage_looks_at_the_project_first(
     said = f"ingest: {root} has {{ or }} in its path, which DVC takes for a placeholder: rename the folder\n"
     assert capsys.readouterr().err == said
     with pytest.raises(InputError, match="rename the folder"):
+        preflight(root)
+
+
+def test_the_keys_of_dvcs_matrix_must_be_written(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("  students: []\n", ""))
+    with pytest.raises(ParamsError, match=r"params.yaml: train.students must be written, default or not: DVC reads"):
         preflight(root)
 
 

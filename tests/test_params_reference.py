@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, ParamsError
 from pipelines.params import load_params
 from pipelines.params.load import read_yaml
 from pipelines.params.reference import _paths, explain_key, reference_page
@@ -76,6 +76,21 @@ def test_an_unknown_key_names_the_nearest(key: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         explained(key)
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("  - linear_probe\n", "  - linear_prob\n", "drop it from members; did you mean 'linear_probe'?"),
+        ("report:\n", "  recipes:\n    a: {base: finetune, augmentation: stong}\nreport:\n", "did you mean 'strong'?"),
+    ],
+)
+def test_a_name_that_is_nearly_a_known_one_is_told(tmp_path: Path, old: str, new: str, says: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ParamsError) as caught:
+        load_params(tmp_path / "params.yaml")
+    assert str(caught.value).endswith(says)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,13 @@ PositiveFloat = Annotated[float, Field(gt=0.0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 """A name that becomes part of a path and of a DVC stage's name."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` with the name that `word` is nearly, "" where it is like none."""
+    from pipelines.params.mistakes import closest
+
+    return f"; did you mean {near!r}?" if (near := closest(word, list(known))) else ""
 
 
 def path_below(root: Path, text: str) -> Path:

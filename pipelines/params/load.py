@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipelines.core.errors import ParamsError
 from pipelines.params.augment import AugmentParams
-from pipelines.params.base import Section
+from pipelines.params.base import Section, did_you_mean
 from pipelines.params.builtin import with_builtins
 from pipelines.params.dedupe import DedupeParams
 from pipelines.params.evaluate import EvaluateParams
@@ -64,6 +64,7 @@ class Params(Section):
                 raise ValueError(
                     f"{where}.augmentation {recipe.augmentation!r} is not among augment.policies "
                     f"({', '.join(self.augment.policies)}); name one of these or add it"
+                    + did_you_mean(recipe.augmentation, self.augment.policies)
                 )
         return self
 

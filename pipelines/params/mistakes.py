@@ -261,6 +261,7 @@ def _explain(model: type[BaseModel], where: str, text: str, mistake: dict[str, A
     remedy = REMEDIES.get(kind, "change it to keep this rule")
     if kind == "union_tag_invalid":
         where, value = f"{where}.{context['discriminator'][1:-1]}", context["tag"]
+        rule = f"is none of {context['expected_tags']}"
     written = json.dumps(value, ensure_ascii=False, default=str)
     if not isinstance(value, str | list | dict) and (node := _node(_compose(text), where)) is not None:
         written = node.value

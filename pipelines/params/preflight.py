@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipelines.core.errors import InputError, MiwakeError
+from pipelines.core.errors import InputError, MiwakeError, ParamsError
 from pipelines.core.layout import Layout
-from pipelines.params import load_params
 from pipelines.params.command import check_project
+from pipelines.params.load import load_params, read_yaml
 
 
 def preflight(root: Path) -> list[str]:
@@ -22,7 +22,14 @@ def preflight(root: Path) -> list[str]:
     """
     check_project(root, by_dvc=True)
     _check_user()
-    load_params(Layout(root).params)
+    params = Layout(root).params
+    load_params(params)
+    written = read_yaml(params).get("train") or {}
+    if lacking := [f"train.{key}" for key in ("members", "students", "folds") if key not in written]:
+        raise ParamsError(
+            f"{params.name}: {', '.join(lacking)} must be written, default or not: DVC reads which trainings there "
+            "are; `members: [linear_probe]`, `students: []`, `folds: [0]` are the defaults"
+        )
     return _agree_on_git(root)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from pipelines.params.base import Count, Name, PositiveInt, Section, Seed
+from pipelines.params.base import Count, Name, PositiveInt, Section, Seed, did_you_mean
 from pipelines.params.recipes import LinearProbeRecipe, NetworkRecipe, Recipe, needs, too_small_parts
 
 Tracker = Literal["dvclive", "wandb", "mlflow", "tensorboard"]
@@ -49,9 +49,12 @@ class TrainParams(Section):
         for where, names in (("members", self.members), ("students", self.students)):
             for member in names:
                 if member not in self.recipes:
+                    from pipelines.params.builtin import builtins
+
                     raise ValueError(
                         f"{where} names {member!r}, which is neither built in nor among recipes "
                         f"({', '.join(self.recipes)}); add the recipe or drop it from {where}"
+                        + did_you_mean(member, [*builtins()["recipes"], *self.recipes])
                     )
         for what, values in (
             ("members and students", self.all_members),
