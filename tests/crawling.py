@@ -73,7 +73,7 @@ class Web:
     def crawl(self, entry: CrawlSource, **more: Any) -> Listing:
         place = Place(self.folder, self.folder / "cache", self.params(entry, **more))
         home = {name: self.server.url(f"/{name}") for name in ("bing", "google", "baidu", "flickr")}
-        return list_crawl(entry, source="0-crawl", place=place, addresses=home)
+        return list_crawl(entry, source="0-crawl", place=place, homes=home)
 
     def paths(self, listing: Listing) -> list[str]:
         """Paths of the pictures, in the order in which the engines named them."""

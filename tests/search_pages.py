@@ -72,27 +72,6 @@ def google_page(pictures: Sequence[Picture]) -> bytes:
     ).encode()
 
 
-def google_meta_page(pictures: Sequence[Picture]) -> bytes:
-    """The older form: div.rg_meta with JSON."""
-    metas = [
-        json.dumps({"id": "x:", "oh": one.height, "ou": one.url, "ow": one.width, "pt": one.title, "ru": one.page_url})
-        for one in pictures
-    ]
-    return "".join(
-        f'<div class="rg_meta notranslate">{html.escape(meta, quote=False)}</div>' for meta in metas
-    ).encode()
-
-
-def google_plain_page(pictures: Sequence[Picture]) -> bytes:
-    """The form for browsers without scripts: links to /imgres."""
-    links = [
-        f"/imgres?imgurl={quote(one.url, safe='')}&imgrefurl={quote(one.page_url, safe='')}"
-        f"&h={one.height}&w={one.width}"
-        for one in pictures
-    ]
-    return "".join(f'<a href="{html.escape(link)}"><img src="x"></a>' for link in links).encode()
-
-
 def google_script_page(urls: Sequence[str]) -> bytes:
     """What icrawler's regular expression looks for: addresses between quotes, anywhere in a script."""
     return f"<html><script>var data = {json.dumps(list(urls))};</script></html>".encode()

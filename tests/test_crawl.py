@@ -4,11 +4,13 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,8 @@ from test_crawl_engines import BAIDU, BING, FLICKR, GOOGLE
 from pipelines.core.errors import InputError
 from pipelines.core.tables import MANIFEST, read_table
 from pipelines.ingest import ingest
-from pipelines.ingest.crawl.answers import Item
-from pipelines.ingest.crawl.engines import Result
+from pipelines.ingest.crawl.answers import SearchHit
+from pipelines.ingest.crawl.engines import PageOutcome
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,8 +63,9 @@ def test_every_engine_gives_exactly_the_wanted_pictures_and_not_one_more_is_fetc
         assert (origin.license, origin.creator) == ("by 4.0", "Ann")
     row = (listing.records or [])[3]
     assert (row["engine"], row["page"], row["rank"]) == ("own" if engine == "json" else engine, 1, 3)
-    kept = "".join(path.read_text() for path in web.folder.rglob("*.json*"))
-    assert "secret-key" not in kept + json.dumps(listing.records)
+    kept = b"".join(path.read_bytes() for path in web.folder.rglob("*.sqlite"))
+    assert b"http" in kept
+    assert "secret-key" not in kept.decode("latin-1") + json.dumps(listing.records)
 
 
 def test_pictures_that_cannot_be_used_are_replaced_and_each_is_accounted_for(web: Web) -> None:
@@ -274,7 +277,7 @@ def test_a_key_is_in_no_message(web: Web, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(InputError) as caught:
         web.crawl(web.entry({"a": ["x"]}, engine))
     assert 'it showed "no such key: ***"' in str(caught.value)
-    assert "s3cret" not in "".join(path.read_text() for path in web.folder.rglob("*.json*"))
+    assert b"s3cret" not in b"".join(path.read_bytes() for path in web.folder.rglob("*.sqlite"))
 
 
 @pytest.mark.parametrize(
@@ -323,12 +326,11 @@ def test_a_journal_with_notes_that_are_not_ours_is_read_as_far_as_it_goes(web: W
     web.index["x"] = web.pictures(1, 2, 3)
     entry = web.entry({"a": ["x"]}, web.json())
     first = web.crawl(entry)
-    (journal,) = web.folder.rglob("journal.jsonl")
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    names = [line["note"] for line in lines if "note" in line]
-    assert names == ["0 own 'x' 0 0", "rows of sources.jsonl"]
-    with journal.open("a") as file:
-        file.writelines(json.dumps({"note": name, "value": [7]}) + "\n" for name in names)
+    (journal,) = web.folder.rglob("*.sqlite")
+    with closing(sqlite3.connect(journal)) as database, database:
+        names = [name for (name,) in database.execute("SELECT name FROM notes WHERE name <> 'finished' ORDER BY rowid")]
+        assert names == ["0 own 'x' 0 0", "rows of sources.jsonl"]
+        database.execute("UPDATE notes SET value = '[7]' WHERE name <> 'finished'")
     assert web.crawl(entry).records == first.records
     assert set(web.asked().values()) == {1}
     assert web.server.hits["/json"] == 2
@@ -440,6 +442,6 @@ def test_the_manifest_knows_where_each_picture_comes_from(web: Web) -> None:
 
 
 def test_a_row_survives_the_journal() -> None:
-    result = Result((Item("http://h/a", "http://p", "t", 1, 2, "l", "c"),), True, "ok", "http://e", 200)
-    assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
-    assert Result.from_json(json.loads(json.dumps(replace(result, items=()).to_json()))).items == ()
+    result = PageOutcome((SearchHit("http://h/a", "http://p", "t", 1, 2, "l", "c"),), True, "ok", "http://e", 200)
+    assert PageOutcome.from_json(json.loads(json.dumps(result.to_json()))) == result
+    assert PageOutcome.from_json(json.loads(json.dumps(replace(result, hits=()).to_json()))).hits == ()

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from icrawler import Feeder, Parser
 from icrawler.builtin import (
     BaiduFeeder,
     BaiduParser,
@@ -33,17 +32,15 @@ from search_pages import (
     commons_page,
     flickr_page,
     flickr_refusal,
-    google_meta_page,
     google_page,
-    google_plain_page,
     google_script_page,
     openverse_page,
 )
 
 from pipelines.core.errors import InputError
-from pipelines.ingest.crawl.answers import Answer, AnswerError, Turn, seen
-from pipelines.ingest.crawl.engines import ADDRESSES, Engine, make_engines
-from pipelines.ingest.download import Page
+from pipelines.ingest.crawl.answers import NoResultsError, PageTurn, ResultPage, SearchEngine, seen
+from pipelines.ingest.crawl.engines import make_engines
+from pipelines.ingest.fetch.fetcher import FetchedPage
 from pipelines.params.engines import Engine as EngineParams
 
 BING = {
@@ -75,22 +72,22 @@ PICTURES = [
 ]
 
 
-def engine(params: dict[str, Any]) -> Engine:
+def engine(params: dict[str, Any]) -> SearchEngine:
     checked = TypeAdapter(EngineParams).validate_json(json.dumps(params))
-    return make_engines([checked], where="ingest.sources[0]", addresses=ADDRESSES)[0]
+    return make_engines([checked], where="ingest.sources[0]")[0]
 
 
 def query_of(url: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
 
 
-def read(params: dict[str, Any], body: bytes, *, start: int = 0, page: int = 0, final_url: str = "") -> Answer:
-    got = Page(200, final_url or "https://engine.example/x", "text/html", body, "ok", "")
-    return engine(params).parser.parse(got, Turn("words", page, start))
+def read(params: dict[str, Any], body: bytes, *, start: int = 0, page: int = 0, final_url: str = "") -> ResultPage:
+    got = FetchedPage(200, final_url or "https://engine.example/x", "text/html", body, "ok", "")
+    return engine(params).parse(got, PageTurn("words", page, start))
 
 
-def refused(params: dict[str, Any], body: bytes, **more: Any) -> AnswerError:
-    with pytest.raises(AnswerError) as caught:
+def refused(params: dict[str, Any], body: bytes, **more: Any) -> NoResultsError:
+    with pytest.raises(NoResultsError) as caught:
         read(params, body, **more)
     return caught.value
 
@@ -127,23 +124,10 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     ("params", "words"), [(BING, "q"), (GOOGLE, "q"), (BAIDU, "word"), (FLICKR, "text"), (JSON, "q")]
 )
 def test_words_arrive_as_they_are_in_any_script(params: dict[str, Any], words: str) -> None:
-    url = engine(params).feeder.feed(Turn(AWKWARD, 0, 0))
+    url = engine(params).address(PageTurn(AWKWARD, 0, 0))
     assert url.isascii()
     assert query_of(url)[words] == AWKWARD
     assert not urlsplit(url).fragment
-
-
-def test_the_parts_are_those_of_icrawler() -> None:
-    for params, feeder, parser in (
-        (BING, BingFeeder, Parser),
-        (GOOGLE, GoogleFeeder, Parser),
-        (BAIDU, BaiduFeeder, BaiduParser),
-        (FLICKR, FlickrFeeder, Parser),
-        (JSON, Feeder, Parser),
-    ):
-        made = engine(params)
-        assert isinstance(made.feeder, feeder)
-        assert isinstance(made.parser, parser)
 
 
 def test_icrawler_cuts_words_at_an_ampersand_and_a_hash() -> None:
@@ -156,7 +140,7 @@ def test_icrawler_cuts_words_at_an_ampersand_and_a_hash() -> None:
 def test_a_page_starts_where_the_one_before_ended() -> None:
     """icrawler counts 20, 100 or 30 results a page, whatever came: it skips results, or asks for them twice."""
     for params, name in ((BING, "first"), (GOOGLE, "start"), (BAIDU, "pn")):
-        assert query_of(engine(params).feeder.feed(Turn("x", 2, 47)))[name] == "47"
+        assert query_of(engine(params).address(PageTurn("x", 2, 47)))[name] == "47"
     stock_pages = stock_urls(BingFeeder, keyword="x", offset=0, max_num=60)
     assert [query_of(url)["first"] for url in stock_pages] == ["0", "20", "40"]
     stock_pages = stock_urls(GoogleFeeder, keyword="x", offset=0, max_num=200)
@@ -179,7 +163,7 @@ def test_a_page_starts_where_the_one_before_ended() -> None:
     ],
 )
 def test_filters_have_the_names_of_icrawler(params: dict[str, Any], filters: dict[str, str], expected: str) -> None:
-    url = engine({**params, **filters}).feeder.feed(Turn("x", 0, 0))
+    url = engine({**params, **filters}).address(PageTurn("x", 0, 0))
     if params is BING:
         assert url.endswith("&qft=" + expected)
     else:
@@ -187,16 +171,16 @@ def test_filters_have_the_names_of_icrawler(params: dict[str, Any], filters: dic
 
 
 def test_no_filter_leaves_no_trace() -> None:
-    assert "qft" not in engine(BING).feeder.feed(Turn("x", 0, 0))
-    google = query_of(engine(GOOGLE).feeder.feed(Turn("x", 0, 0)))
+    assert "qft" not in engine(BING).address(PageTurn("x", 0, 0))
+    google = query_of(engine(GOOGLE).address(PageTurn("x", 0, 0)))
     assert google["tbs"] == ""
     assert "lr" not in google
-    assert query_of(engine({**GOOGLE, "language": "ja"}).feeder.feed(Turn("x", 0, 0)))["lr"] == "lang_ja"
-    assert engine(BAIDU).feeder.feed(Turn("x", 0, 0)).endswith("rn=30")
+    assert query_of(engine({**GOOGLE, "language": "ja"}).address(PageTurn("x", 0, 0)))["lr"] == "lang_ja"
+    assert engine(BAIDU).address(PageTurn("x", 0, 0)).endswith("rn=30")
 
 
 def test_baidus_filters() -> None:
-    url = engine({**BAIDU, "size": "=640x480", "type": "face", "color": "red"}).feeder.feed(Turn("x", 0, 0))
+    url = engine({**BAIDU, "size": "=640x480", "type": "face", "color": "red"}).address(PageTurn("x", 0, 0))
     assert url.endswith("&rn=30&width=640&height=480&s=0&lm=0&st=-1&face=1&ic=1")
 
 
@@ -219,7 +203,7 @@ def all_values(params: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("params", [BING, GOOGLE, BAIDU])
 def test_icrawler_knows_every_value_that_params_allow(params: dict[str, Any]) -> None:
-    urls = {engine(one).feeder.feed(Turn("x", 0, 0)) for one in all_values(params)}
+    urls = {engine(one).address(PageTurn("x", 0, 0)) for one in all_values(params)}
     assert len(urls) > 10
 
 
@@ -246,7 +230,7 @@ def test_a_wrong_filter_is_refused_at_the_door(params: dict[str, Any], says: str
 def test_flickr_is_asked_for_everything_at_once() -> None:
     """icrawler asks once more for the sizes of each picture, and feeds 40 pages whether or not they exist."""
     asked = {**FLICKR, "licenses": [4, 9], "type": "photo", "color_codes": ["0", "e"], "min_taken_date": "2020-01-01"}
-    query = query_of(engine(asked).feeder.feed(Turn("x", 2, 200)))
+    query = query_of(engine(asked).address(PageTurn("x", 2, 200)))
     assert query["page"] == "3"
     assert query["license"] == "4,9"
     assert query["content_type"] == "1"
@@ -260,7 +244,7 @@ def test_flickr_is_asked_for_everything_at_once() -> None:
 
 def test_the_key_is_in_the_request_and_hidden_everywhere_else() -> None:
     flickr = engine(FLICKR)
-    url = flickr.feeder.feed(Turn("x", 0, 0))
+    url = flickr.address(PageTurn("x", 0, 0))
     assert "api_key=k3y%2B%2F%3D" in url
     assert "api_key=***" in flickr.hide(url)
     assert flickr.hide("sent k3y+/= to us") == "sent *** to us"
@@ -277,7 +261,7 @@ def test_a_missing_key_is_named_before_anything_is_asked(monkeypatch: pytest.Mon
 def test_a_json_endpoints_address_is_filled_in() -> None:
     url = "https://h.example/{words}/search?w={words}&n={page}&from={start}&key={key}"
     filled = engine({**JSON, "url": url, "key_from": "FLICKR_APIKEY", "first_page": 0})
-    assert filled.feeder.feed(Turn("a/b ギ", 2, 37)) == (
+    assert filled.address(PageTurn("a/b ギ", 2, 37)) == (
         "https://h.example/a%2Fb%20%E3%82%AE/search?w=a%2Fb+%E3%82%AE&n=2&from=37&key=k3y%2B%2F%3D"
     )
 
@@ -287,10 +271,10 @@ def test_a_json_endpoints_address_is_filled_in() -> None:
 
 def test_bing_gives_every_picture_with_its_page_title_and_size() -> None:
     answer = read(BING, bing_page(PICTURES))
-    assert [item.url for item in answer.items] == [one.url for one in PICTURES]
-    assert [item.page_url for item in answer.items] == [one.page_url for one in PICTURES]
-    assert [item.title for item in answer.items] == [one.title for one in PICTURES]
-    assert [(item.width, item.height) for item in answer.items] == [(one.width, one.height) for one in PICTURES]
+    assert [item.url for item in answer.hits] == [one.url for one in PICTURES]
+    assert [item.page_url for item in answer.hits] == [one.page_url for one in PICTURES]
+    assert [item.title for item in answer.hits] == [one.title for one in PICTURES]
+    assert [(item.width, item.height) for item in answer.hits] == [(one.width, one.height) for one in PICTURES]
     assert answer.more
 
 
@@ -298,36 +282,34 @@ def test_icrawler_reads_of_bing_what_ends_in_jpg_alone() -> None:
     assert stock(BingParser, bing_page(PICTURES)) == ["https://h.example/a.jpg"]
     cut = [Picture("https://h.example/photo.jpg.php?id=1")]
     assert stock(BingParser, bing_page(cut)) == ["https://h.example/photo.jpg"]
-    assert [item.url for item in read(BING, bing_page(cut)).items] == [cut[0].url]
+    assert [item.url for item in read(BING, bing_page(cut)).hits] == [cut[0].url]
 
 
 def test_a_bing_result_that_cannot_be_read_is_still_counted() -> None:
     broken = bing_page(PICTURES[:2]).replace(b"&quot;purl&quot;:", b"&quot;purl&quot;", 1)
-    first, second = read(BING, broken).items
+    first, second = read(BING, broken).hits
     assert first.url == ""
     assert second.url == PICTURES[1].url
 
 
-@pytest.mark.parametrize("page", [google_page, google_meta_page, google_plain_page])
-def test_google_is_read_in_each_of_its_forms(page: Any) -> None:
-    answer = read(GOOGLE, page(PICTURES))
-    assert [item.url for item in answer.items] == [one.url for one in PICTURES]
-    assert [(item.width, item.height) for item in answer.items] == [(one.width, one.height) for one in PICTURES]
-    assert [item.page_url for item in answer.items] == [one.page_url for one in PICTURES]
-    if page is not google_plain_page:
-        assert [item.title for item in answer.items] == [one.title for one in PICTURES]
+def test_google_gives_every_picture_with_its_page_title_and_size() -> None:
+    answer = read(GOOGLE, google_page(PICTURES))
+    assert [item.url for item in answer.hits] == [one.url for one in PICTURES]
+    assert [(item.width, item.height) for item in answer.hits] == [(one.width, one.height) for one in PICTURES]
+    assert [item.page_url for item in answer.hits] == [one.page_url for one in PICTURES]
+    assert [item.title for item in answer.hits] == [one.title for one in PICTURES]
 
 
 def test_google_is_read_when_its_data_are_escaped_twice() -> None:
     twice = google_page(PICTURES[:3]).replace(b'\\"', b"'").replace(b'"', b'\\"').replace(b"\\u", b"\\\\u")
-    items = read(GOOGLE, twice).items
+    items = read(GOOGLE, twice).hits
     assert [item.url for item in items] == [one.url for one in PICTURES[:3]]
     assert items[0].title == PICTURES[0].title
 
 
 def test_google_is_read_by_the_ends_of_file_names_where_nothing_else_is_there() -> None:
     urls = ["https://h.example/ä/a.jpg", "https://h.example/b.PNG", "https://www.gstatic.com/logo.png"]
-    items = read(GOOGLE, google_script_page([*urls, "https://h.example/page.html"])).items
+    items = read(GOOGLE, google_script_page([*urls, "https://h.example/page.html"])).hits
     assert [item.url for item in items] == urls[:2]
 
 
@@ -357,20 +339,20 @@ def test_icrawler_takes_googles_own_signs_for_results() -> None:
 def test_icrawler_garbles_other_scripts_in_googles_urls() -> None:
     page = "<script>['https://h.example/ü.jpg']</script>".encode()
     assert stock(GoogleParser, page) == ["https://h.example/Ã¼.jpg"]
-    assert [item.url for item in read(GOOGLE, page).items] == ["https://h.example/ü.jpg"]
+    assert [item.url for item in read(GOOGLE, page).hits] == ["https://h.example/ü.jpg"]
 
 
 def test_baidu_is_deciphered() -> None:
     answer = read(BAIDU, baidu_page(PICTURES))
-    assert [item.url for item in answer.items] == [one.url for one in PICTURES]
-    assert [item.page_url for item in answer.items] == [one.page_url for one in PICTURES]
-    assert [item.title for item in answer.items] == [one.title for one in PICTURES]
+    assert [item.url for item in answer.hits] == [one.url for one in PICTURES]
+    assert [item.page_url for item in answer.hits] == [one.page_url for one in PICTURES]
+    assert [item.title for item in answer.hits] == [one.title for one in PICTURES]
 
 
 def test_icrawler_garbles_baidus_plain_urls_and_takes_a_refusal_for_the_end() -> None:
     plain = json.dumps({"data": [{"objURL": "http://h.example/a.jpg"}]}).encode()
     assert stock(BaiduParser, plain) != ["http://h.example/a.jpg"]
-    assert [item.url for item in read(BAIDU, plain).items] == ["http://h.example/a.jpg"]
+    assert [item.url for item in read(BAIDU, plain).hits] == ["http://h.example/a.jpg"]
     assert stock(BaiduParser, b"<html>not JSON</html>") == []
     with pytest.raises(KeyError):
         stock(BaiduParser, BAIDU_FORBIDDEN)
@@ -383,13 +365,13 @@ def test_baidus_other_addresses_are_used_where_the_first_is_missing() -> None:
         {"hoverURL": "http://h.example/2.jpg", "fromURL": baidu_cipher("http://p.example/2")},
         {"thumbURL": "http://h.example/3.jpg"},
     ]
-    items = read(BAIDU, json.dumps({"data": told}).encode()).items
+    items = read(BAIDU, json.dumps({"data": told}).encode()).hits
     assert [item.url for item in items] == ["http://h.example/1.jpg", "http://h.example/2.jpg", ""]
     assert [item.page_url for item in items] == ["http://p.example/1", "http://p.example/2", ""]
 
 
 def test_flickr_tells_licence_owner_page_and_size() -> None:
-    items = read(FLICKR, flickr_page(PICTURES)).items
+    items = read(FLICKR, flickr_page(PICTURES)).hits
     assert [item.url for item in items] == [one.url for one in PICTURES]
     assert [item.license for item in items] == [
         "CC-BY-2.0", "CC0-1.0", "All rights reserved", "CC-BY-SA-4.0", "CC-BY-NC-ND-4.0",
@@ -403,7 +385,7 @@ def test_flickr_tells_licence_owner_page_and_size() -> None:
     ("size", "ending"), [("original", "?o"), ("large", ""), ("medium 640", ""), ("medium", "?sq"), ("square", "?sq")]
 )
 def test_flickr_gives_the_wanted_size_or_the_next_smaller_one(size: str, ending: str) -> None:
-    (item,) = read({**FLICKR, "size": size}, flickr_page(PICTURES[:1])).items
+    (item,) = read({**FLICKR, "size": size}, flickr_page(PICTURES[:1])).hits
     assert item.url == PICTURES[0].url + ending
 
 
@@ -421,7 +403,7 @@ def test_icrawler_drops_flickrs_pictures_without_a_word_where_a_second_question_
 
 
 def test_a_json_endpoint_is_read_where_params_say() -> None:
-    items = read(JSON, openverse_page(PICTURES)).items
+    items = read(JSON, openverse_page(PICTURES)).hits
     assert [item.url for item in items] == [one.url for one in PICTURES]
     assert {item.license for item in items} == {"by 4.0"}
     assert [item.creator for item in items] == [one.creator for one in PICTURES]
@@ -429,7 +411,7 @@ def test_a_json_endpoint_is_read_where_params_say() -> None:
         **JSON, "items": "query.pages", "image_url": "imageinfo.0.url", "page_url": "imageinfo.0.descriptionurl",
         "license": "imageinfo.0.extmetadata.LicenseShortName.value", "creator": "imageinfo.0.extmetadata.Artist.value",
     }  # fmt: skip
-    items = read(commons, commons_page(PICTURES)).items
+    items = read(commons, commons_page(PICTURES)).hits
     assert [item.url for item in items] == [one.url for one in PICTURES]
     assert items[0].license == "CC BY-SA 4.0"
     assert items[0].title == PICTURES[0].title
@@ -438,14 +420,14 @@ def test_a_json_endpoint_is_read_where_params_say() -> None:
 def test_a_json_endpoint_may_answer_with_a_bare_list_and_relative_addresses() -> None:
     answer = json.dumps([{"i": "/a.jpg"}, {"i": 7}, {}, "x", {"i": ["y"]}]).encode()
     bare = {**JSON, "items": "", "image_url": "i", "page_url": ""}
-    items = read(bare, answer, final_url="https://h.example/search?q=x").items
+    items = read(bare, answer, final_url="https://h.example/search?q=x").hits
     assert [item.url for item in items] == ["https://h.example/a.jpg", "https://h.example/7", "", "", ""]
 
 
 def test_the_same_picture_twice_on_a_page_is_one_result() -> None:
     for params, page in ((BING, bing_page), (GOOGLE, google_page), (BAIDU, baidu_page), (JSON, openverse_page)):
         answer = read(params, page([PICTURES[0], PICTURES[1], PICTURES[0]]))
-        assert [item.url for item in answer.items] == [PICTURES[0].url, PICTURES[1].url]
+        assert [item.url for item in answer.hits] == [PICTURES[0].url, PICTURES[1].url]
 
 
 # --- pages without results ---------------------------------------------------------------------------------------
@@ -491,8 +473,8 @@ def test_a_page_without_results_says_why(params: dict[str, Any], body: bytes, re
     ],
 )
 def test_a_later_page_without_results_is_the_end(params: dict[str, Any], body: bytes) -> None:
-    assert read(params, body, start=20, page=2) == Answer((), more=False)
-    assert read(FLICKR, flickr_page([], page=3, pages=2), page=2) == Answer((), more=False)
+    assert read(params, body, start=20, page=2) == ResultPage((), more=False)
+    assert read(FLICKR, flickr_page([], page=3, pages=2), page=2) == ResultPage((), more=False)
 
 
 def test_a_later_page_that_says_error_is_not_the_end() -> None:
@@ -508,8 +490,8 @@ def test_signs_that_grow_in_lower_case_and_a_byte_order_mark_do_no_harm() -> Non
     page = (
         "İİİİ<SCRIPT>['https://h.example/1.jpg']</Script>İ['https://h.example/2.jpg']<script>'https://h.example/3.png'"
     )
-    assert [item.url[-5:] for item in read(GOOGLE, page.encode()).items] == ["1.jpg", "3.png"]
-    assert len(read(JSON, b"\xef\xbb\xbf" + openverse_page(PICTURES)).items) == len(PICTURES)
+    assert [item.url[-5:] for item in read(GOOGLE, page.encode()).hits] == ["1.jpg", "3.png"]
+    assert len(read(JSON, b"\xef\xbb\xbf" + openverse_page(PICTURES)).hits) == len(PICTURES)
 
 
 def test_a_word_in_a_script_is_no_captcha() -> None:
@@ -560,7 +542,7 @@ def test_strange_values_in_an_answer_are_no_error() -> None:
     odd: dict[str, Any] = {
         "results": [None, 1, [], {"url": None}, {"url": {"a": 1}}, {"url": True}, {"url": "a\u0000\ud800b"}]
     }
-    items = read(JSON, json.dumps(odd).encode()).items
+    items = read(JSON, json.dumps(odd).encode()).hits
     assert [item.url for item in items[:6]] == [""] * 6
     assert items[6].url.isprintable()
     assert replace(items[6], url="") == replace(items[5], url="")

@@ -5,34 +5,36 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from pipelines.ingest.crawl.answers import Item
-from pipelines.ingest.crawl.engines import Result
-from pipelines.ingest.crawl.search import Ask, Fetch, Search
+from pipelines.ingest.crawl.answers import SearchHit
+from pipelines.ingest.crawl.engines import PageOutcome
+from pipelines.ingest.crawl.search import ClassSearch, FetchStep, PageStep
 
 Pages = Mapping[tuple[int, int], Sequence[Sequence[str]]]
 """(engine, word) to its pages of URLs"""
 
 
-def play(pages: Pages, bytes_of: Mapping[str, str], *, wanted: int, at_once: int, seed: int, words: int = 2) -> Search:
+def play(
+    pages: Pages, bytes_of: Mapping[str, str], *, wanted: int, at_once: int, seed: int, words: int = 2
+) -> ClassSearch:
     """Run a search against answers that come in an order drawn at random."""
     drawn = random.Random(seed)
-    search = Search("label", [f"w{word}" for word in range(words)], 2, wanted, 3)
-    flying: list[Ask | Fetch] = []
+    search = ClassSearch("label", [f"w{word}" for word in range(words)], 2, wanted, 3)
+    flying: list[PageStep | FetchStep] = []
     while not search.ended:
         while len(flying) < at_once and (step := search.step()) is not None:
             flying.append(step)
         step = flying.pop(drawn.randrange(len(flying)))
-        if isinstance(step, Fetch):
+        if isinstance(step, FetchStep):
             search.came(step, bytes_of.get(search.found[step.number].url, ""))
             continue
         given = pages.get((step.engine, step.word), ())
         urls = given[step.page] if step.page < len(given) else []
-        items = tuple(Item(url) for url in urls)
-        search.answered(step, Result(items, step.page + 1 < len(given), "ok" if items else "no-results", "", 200))
+        items = tuple(SearchHit(url) for url in urls)
+        search.answered(step, PageOutcome(items, step.page + 1 < len(given), "ok" if items else "no-results", "", 200))
     return search
 
 
-def taken(search: Search) -> list[str]:
+def taken(search: ClassSearch) -> list[str]:
     return [search.found[number].url for number in search.taken()]
 
 

@@ -17,7 +17,7 @@ from icrawler.utils import CachedQueue, Signal
 from test_crawl_engines import BING
 
 from pipelines.core.errors import InputError
-from pipelines.ingest.crawl.run import Fetcher
+from pipelines.ingest.fetch.fetcher import Fetcher
 
 
 @pytest.fixture
@@ -140,10 +140,10 @@ def test_an_error_in_a_thread_ends_icrawlers_crawl_in_silence_and_ours_with_that
     assert len(died) == 1
     assert not downloader.is_alive()  # all that icrawler's crawl() waits for
 
-    def broken(self: Fetcher, task: Any, tries: int) -> Any:  # noqa: ARG001
-        raise RuntimeError(f"lost {task.url}")
+    async def broken(self: Fetcher, request: Any) -> Any:  # noqa: ARG001
+        raise RuntimeError(f"lost {request.url}")
 
-    monkeypatch.setattr(Fetcher, "download", broken)
+    monkeypatch.setattr(Fetcher, "fetch", broken)
     web.index["x"] = web.pictures(1, 2, 3)
     with pytest.raises(RuntimeError, match="lost http://127.0.0.1"):
         web.crawl(web.entry({"a": ["x"]}, web.json()))

@@ -6,10 +6,12 @@ import os
 import pickle
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from hostile_server import Answer, HostileServer, at_first, misbehave, picture, 
 from pipelines.core.errors import ImageError, InputError
 from pipelines.core.tables import MANIFEST, read_table, rows
 from pipelines.ingest import ingest
-from pipelines.ingest.download import Journal, Record, Request, download_listing, source_key
-from pipelines.ingest.download.pictures import ObjectReader
-from pipelines.ingest.download.store import object_path
+from pipelines.ingest.fetch import FetchRecord, FetchRequest, Journal, download_listing, source_key
+from pipelines.ingest.fetch.journal import ObjectReader
+from pipelines.ingest.fetch.store import object_path
 from pipelines.ingest.listing import Origin, Place, Reject
 from pipelines.params.ingest import IngestParams
 
@@ -265,9 +267,9 @@ def test_a_run_that_is_ended_half_way_is_continued(server: HostileServer, tmp_pa
         child.send_signal(how)
         child.communicate()
     assert child.returncode != 0
-    journal = next((tmp_path / "cache" / "downloads" / "1").glob("*/journal.jsonl"))
-    lines = journal.read_bytes().splitlines()
-    written = [json.loads(line)["url"].removeprefix(server.url("")) for line in lines if line.endswith(b"}")]
+    (journal,) = (tmp_path / "cache" / "downloads" / "1").glob("*.sqlite")
+    with closing(sqlite3.connect(journal)) as database:
+        written = [url.removeprefix(server.url("")) for (url,) in database.execute("SELECT url FROM records")]
     assert 20 <= len(written) < 80
     result = run(tmp_path)
     assert all(server.hits[path] == 1 for path in written)
@@ -364,8 +366,8 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path, tmp_path / "cache", IngestParams.model_validate_json(json.dumps(section())))
 
 
-def ok(url: str, label: str = "cat") -> Record:
-    return Record(url, label, image_id="ab" * 32, bytes=0)
+def ok(url: str, label: str = "cat") -> FetchRecord:
+    return FetchRecord(url, label, image_id="ab" * 32, bytes=0)
 
 
 @pytest.fixture
@@ -373,31 +375,48 @@ def new_journal(tmp_path: Path) -> Callable[[], Journal]:
     content = object_path(tmp_path / "objects", "ab" * 32)
     content.parent.mkdir(parents=True)
     content.touch()
-    return lambda: Journal(tmp_path / "journal", objects=tmp_path / "objects", source="0-urls")
+    return lambda: Journal(tmp_path / "journal.sqlite", objects=tmp_path / "objects", source="0-urls")
 
 
-def test_a_journal_without_the_end_of_its_last_line(new_journal: Callable[[], Journal], tmp_path: Path) -> None:
+def test_a_journal_keeps_the_newest_record_of_each_url_and_label(new_journal: Callable[[], Journal]) -> None:
     with new_journal() as journal:
+        journal.append(FetchRecord("http://h/1", "cat", outcome="timeout", seconds=0.5, rank=3, detail="猫"))
+        journal.append(ok("http://h/1", "dog"))
+        journal.keep_note("page", [1, 2])
+    with new_journal() as journal:
+        assert journal.last("http://h/1", "cat") == FetchRecord(
+            "http://h/1", "cat", outcome="timeout", seconds=0.5, rank=3, detail="猫"
+        )
         journal.append(ok("http://h/1"))
-        journal.note("page", [1, 2])
-        journal.append(ok("http://h/2"))
-    path = tmp_path / "journal" / "journal.jsonl"
-    path.write_bytes(path.read_bytes()[:-20])
-    with new_journal() as journal:
-        assert [record.url for record in journal.records] == ["http://h/1"]
-        assert journal.notes == {"page": [1, 2]}
-        journal.append(ok("http://h/3"))
-    with new_journal() as journal:
-        assert [record.url for record in journal.records] == ["http://h/1", "http://h/3"]
-    path.write_bytes(b"\x00" * 70_000)
-    with new_journal() as journal:
-        assert journal.records == []
+        assert sorted((record.label, record.outcome) for record in journal.records) == [("cat", "ok"), ("dog", "ok")]
+        assert (journal.note("page"), journal.note("none")) == ([1, 2], None)
+
+
+def test_a_journal_that_is_none_is_named(new_journal: Callable[[], Journal], tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"\x01" * 70_000)
+    with pytest.raises(InputError, match=r"journal.sqlite: file is not a database; .*delete that file"):
+        new_journal()
+
+
+def test_a_journal_of_the_former_layout_is_learned_from(place: Place) -> None:
+    former = place.cache / "downloads" / "1" / ("f" * 32)
+    former.mkdir(parents=True)
+    content = object_path(place.cache / "downloads" / "objects", "ab" * 32)
+    content.parent.mkdir(parents=True)
+    content.touch()
+    lines = [
+        json.dumps(record.to_json()) for record in (ok("http://h/1"), FetchRecord("http://h/2", "cat", outcome="x"))
+    ]
+    (former / "journal.jsonl").write_text("\n".join([*lines, '{"note": "n", "value": 1}', '{"url": "http']))
+    with Journal.open(place, source="0-urls", key="k" * 32) as journal:
+        assert journal.get("http://h/1", "dog") == ok("http://h/1")
+        assert journal.get("http://h/2", "cat") is None
 
 
 def test_what_a_journal_knows(new_journal: Callable[[], Journal], tmp_path: Path) -> None:
     with new_journal() as journal:
         for outcome in ("http-404", "http-503", "timeout", "too-large"):
-            journal.append(Record(f"http://h/{outcome}", "cat", outcome=outcome))
+            journal.append(FetchRecord(f"http://h/{outcome}", "cat", outcome=outcome))
         journal.append(ok("http://h/x"))
         assert journal.get("http://h/x", "cat") == journal.get("http://h/x", "dog") == ok("http://h/x")
         assert journal.get("http://h/http-404", "cat") is not None
@@ -412,11 +431,12 @@ def test_what_a_journal_knows(new_journal: Callable[[], Journal], tmp_path: Path
             new_journal()
 
 
-def test_a_full_disk_below_the_journal(new_journal: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_below_the_journal(new_journal: Callable[[], Journal]) -> None:
     with new_journal() as journal:
-        monkeypatch.setattr(os, "write", lambda *_: 3)
-        with pytest.raises(InputError, match=r"journal: No space left on device; .*free some space"):
-            journal.append(ok("http://h/1"))
+        (num_pages,) = journal._database.execute("PRAGMA page_count").fetchone()
+        journal._database.execute(f"PRAGMA max_page_count = {num_pages}")
+        with pytest.raises(InputError, match=r"journal.sqlite: database or disk is full; .*free some space"):
+            journal.append(ok("http://h/" + "x" * 100_000))
 
 
 def test_the_key_tells_settings_lists_and_rules_apart(place: Place) -> None:
@@ -439,11 +459,11 @@ def test_the_key_tells_settings_lists_and_rules_apart(place: Place) -> None:
 def test_other_sources_hand_in_requests_and_get_a_listing(server: HostileServer, place: Place) -> None:
     known = Origin(given_subset="test", factors='{"a": 1}')
     rows = [
-        Request(server.url("/picture/1.jpg"), "male×warrior", known, place="row 1"),
-        Request(server.url("/absent"), "cat", place="row 2"),
-        Request("no url", "cat", place="row 3"),
-        Request(server.url("/picture/1.jpg"), "cat", place="row 4"),
-        Request(server.url("/picture/1.jpg"), "cat", place="row 5"),
+        FetchRequest(server.url("/picture/1.jpg"), "male×warrior", known, place="row 1"),
+        FetchRequest(server.url("/absent"), "cat", place="row 2"),
+        FetchRequest("no url", "cat", place="row 3"),
+        FetchRequest(server.url("/picture/1.jpg"), "cat", place="row 4"),
+        FetchRequest(server.url("/picture/1.jpg"), "cat", place="row 5"),
     ]
     bad = [Reject("0-table", "row 6", "", "no-label", "")]
     listing = download_listing(rows, bad, source="0-table", place=place, key="k" * 32, title="test")
@@ -470,8 +490,11 @@ def test_a_reader_believes_no_cache(tmp_path: Path) -> None:
     path = object_path(tmp_path, image_id)
     path.parent.mkdir()
     path.write_bytes(content)
-    images = {f"http://h/{number}": f"{number:064x}" for number in range(100)} | {"http://h/x": image_id}
-    reader = ObjectReader.of(images, objects=tmp_path, index=tmp_path / "index.npy", max_file_bytes=100)
+    with Journal(tmp_path / "journal.sqlite", objects=tmp_path, source="0-urls") as journal:
+        journal.append(replace(ok("http://h/x"), image_id=image_id))
+        journal.append(ok("http://h/7"))
+        journal.append(FetchRecord("http://h/bad", "cat", outcome="timeout"))
+    reader = ObjectReader(str(tmp_path), str(journal.path), changed_at=0, max_file_bytes=100)
     with pytest.raises(ImageError, match=r"unreadable: .*damaged in the cache; run again"):
         reader("http://h/x")
     assert not path.exists()
@@ -480,5 +503,6 @@ def test_a_reader_believes_no_cache(tmp_path: Path) -> None:
     path.write_bytes(bytes(101))
     with pytest.raises(ImageError, match="too-large: 101 bytes; ingest.max_file_bytes is 100"):
         reader("http://h/x")
-    with pytest.raises(KeyError):
-        reader("http://h/never-listed")
+    for url in ("http://h/bad", "http://h/never-listed"):
+        with pytest.raises(KeyError):
+            reader(url)

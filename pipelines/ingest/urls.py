@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.ingest.download import Request, download_listing, source_key
+from pipelines.ingest.fetch import FetchRequest, download_listing, source_key
 from pipelines.ingest.labels import clean_label
 from pipelines.ingest.listing import Listing, Origin, Place, Reject
 from pipelines.params.base import path_below
@@ -77,7 +77,7 @@ def list_urls(params: UrlsSource, *, source: str, place: Place) -> Listing:
     )
 
 
-def _request(row: UrlRow) -> Request:
+def _request(row: UrlRow) -> FetchRequest:
     """What a row asks for; its URL is judged when it is fetched.
 
     Raises:
@@ -91,7 +91,7 @@ def _request(row: UrlRow) -> Request:
         raise ImageError("no-label", "there is no label")
     label = clean_label(row.label, remedy="change it in the list")
     origin = Origin(license=_one_line(row.license), creator=_one_line(row.creator), page_url=_one_line(row.page_url))
-    return Request(row.url, label, origin, place=f"line {row.line}")
+    return FetchRequest(row.url, label, origin, place=f"line {row.line}")
 
 
 def _shown_label(label: str) -> str:

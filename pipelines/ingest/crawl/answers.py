@@ -6,13 +6,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import quote, quote_plus
 
-from pipelines.ingest.download import Page
+from pipelines.ingest.fetch.fetcher import FetchedPage
 
 SEEN_CHARACTERS = 200
+REMEDIES = {
+    "captcha": "it takes us for a robot: wait some hours, raise ingest.download.delay_seconds, or use another engine",
+    "consent-page": "it asks a person for consent first; use another engine (flickr or json need none)",
+    "no-results": "change the search words or loosen the engine's filters",
+    "unknown-answer": "its pages have changed or are not what was expected; use another engine (flickr or json)",
+}
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _TAGS = re.compile(r"<[^<>]*>")
-# words of pages that stand in for results, in lower case; looked for only where there are no results
+# words of pages that are shown in place of results, in lower case; looked for only if there are no results
 _CAPTCHAS = (
     "captcha", "unusual traffic", "one last step", "are you a robot", "not a robot", "verify you are human",
     "百度安全验证", "forbid spider", '"antiflag":1', '"antiflag": 1', "/sorry/",
@@ -21,11 +28,11 @@ _CONSENTS = ("before you continue", "consent.google", "consent.youtube", "bevor 
 
 
 @dataclass(frozen=True)
-class Item:
-    """A picture that a page of results names; "" and 0 where the page does not say.
+class SearchHit:
+    """A picture that a page of results names; "" and 0 if the page does not say.
 
     Args:
-        url: of the picture; "" where the item names none.
+        url: of the picture; "" if the result names none.
         page_url: of the page that shows it.
         title: as the engine gives it.
         width, height: as the engine gives them, pixels; not believed.
@@ -42,7 +49,7 @@ class Item:
     creator: str = ""
 
 
-class Turn(NamedTuple):
+class PageTurn(NamedTuple):
     """Which page of results an engine is asked for."""
 
     words: str
@@ -53,19 +60,19 @@ class Turn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One page of results, in the order of the page.
+class ResultPage:
+    """One page of results.
 
     Args:
-        items: what it names, each URL once.
+        hits: in the order of the page, each URL once.
         more: whether the engine may have a further page.
     """
 
-    items: tuple[Item, ...]
+    hits: tuple[SearchHit, ...]
     more: bool
 
 
-class AnswerError(Exception):
+class NoResultsError(Exception):
     """A page that holds no results.
 
     Args:
@@ -73,35 +80,57 @@ class AnswerError(Exception):
         remedy: what to do about it.
     """
 
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}: {remedy}")
+    def __init__(self, reason: str, remedy: str = "") -> None:
         self.reason = reason
-        self.remedy = remedy
+        self.remedy = remedy or REMEDIES[reason]
+        super().__init__(f"{reason}: {self.remedy}")
 
 
-REMEDIES = {
-    "captcha": "it takes us for a robot: wait some hours, raise ingest.download.delay_seconds, or use another engine",
-    "consent-page": "it asks a person for consent first; use another engine (flickr or json need none)",
-    "no-results": "change the search words or loosen the engine's filters",
-    "unknown-answer": "its pages have changed or are not what was expected; use another engine (flickr or json)",
-}
+class SearchEngine:
+    """A search engine, set up.
+
+    Args:
+        name: in sources.jsonl and messages.
+        is_api: made for programs; robots.txt speaks of pages for people.
+        secret: the key, which is in no record and no message; "" if there is none.
+    """
+
+    def __init__(self, name: str, *, is_api: bool = False, secret: str = "") -> None:
+        self.name = name
+        self.is_api = is_api
+        self.secret = secret
+
+    def address(self, turn: PageTurn) -> str:
+        """The URL of a page of results."""
+        raise NotImplementedError
+
+    def parse(self, page: FetchedPage, turn: PageTurn) -> ResultPage:
+        """The results of a page.
+
+        Raises:
+            NoResultsError: there are none.
+        """
+        raise NotImplementedError
+
+    def hide(self, text: str) -> str:
+        """`text` without the key."""
+        for form in {self.secret, quote(self.secret, safe=""), quote_plus(self.secret)} if self.secret else ():
+            text = text.replace(form, "***")
+        return text
 
 
-def find_reason(text: str, final_url: str, *, usual: str) -> AnswerError:
+def find_reason(text: str, final_url: str, *, usual: str) -> NoResultsError:
     """Why a page without results has none: a captcha, a consent page, or the `usual` reason.
 
     Args:
         text: the page.
-        final_url: where it came from, after redirects.
+        final_url: after redirects.
         usual: a key of REMEDIES.
     """
     lower = (final_url + "\n" + _without_scripts(text)).lower()
-    reason = usual
     if any(word in lower for word in _CAPTCHAS):
-        reason = "captcha"
-    elif any(word in lower for word in _CONSENTS):
-        reason = "consent-page"
-    return AnswerError(reason, REMEDIES[reason])
+        return NoResultsError("captcha")
+    return NoResultsError("consent-page" if any(word in lower for word in _CONSENTS) else usual)
 
 
 def seen(body: bytes) -> str:
@@ -133,20 +162,18 @@ def elements(text: str, name: str) -> Iterator[tuple[bool, str]]:
     yield inside, text[position:]
 
 
-def each_once(items: Iterator[Item]) -> tuple[Item, ...]:
-    """Without those whose URL came before on the same page: engines name a picture in several places of a page."""
-    first: dict[str, Item] = {}
-    nameless = 0
-    for item in items:
-        if item.url:
-            first.setdefault(item.url, item)
-        else:
-            nameless += 1
-            first[f" {nameless}"] = item  # no URL starts with a space: each of these stays
-    return tuple(first.values())
+def each_once(hits: Iterator[SearchHit]) -> tuple[SearchHit, ...]:
+    """Without those of a URL that came before on the page: engines name a picture in several places of it."""
+    known: set[str] = set()
+    kept = []
+    for hit in hits:
+        if not hit.url or hit.url not in known:
+            kept.append(hit)
+            known.add(hit.url)
+    return tuple(kept)
 
 
-def page_text(page: Page) -> str:
+def page_text(page: FetchedPage) -> str:
     """The text of a page; what is not UTF-8 is replaced."""
     return page.body.decode("utf-8-sig", "replace")
 
@@ -155,7 +182,7 @@ def read_json(text: str, final_url: str) -> Any:
     """The value that `text` holds; control characters in strings are let pass, as search services send them.
 
     Raises:
-        AnswerError: it is no JSON.
+        NoResultsError: it is no JSON.
     """
     try:
         return json.loads(text, strict=False)

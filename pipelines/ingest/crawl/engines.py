@@ -1,22 +1,26 @@
-"""One form for every engine: which page to ask for, and what it answered."""
+"""An engine by its params, and one page of its results: what it named, or what went wrong and what to do."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, Protocol
-from urllib.parse import quote, quote_plus
+from typing import Any
 
 from pipelines.core.errors import InputError
-from pipelines.ingest.crawl import baidu, bing, endpoint, flickr, google
-from pipelines.ingest.crawl.answers import Answer, AnswerError, Item, Turn, find_reason, page_text, seen
-from pipelines.ingest.download import Downloader, Page
+from pipelines.ingest.crawl.answers import (
+    NoResultsError,
+    PageTurn,
+    SearchEngine,
+    SearchHit,
+    find_reason,
+    page_text,
+    seen,
+)
+from pipelines.ingest.crawl.apis import FLICKR_KEY_VARIABLE, FlickrSearch, JsonSearch
+from pipelines.ingest.crawl.scraped import BaiduSearch, BingSearch, GoogleSearch
+from pipelines.ingest.fetch.fetcher import Fetcher
 from pipelines.params.engines import Baidu, Bing, Flickr, Google, JsonEndpoint
 
-AnyEngine = Bing | Google | Baidu | Flickr | JsonEndpoint
-# where the engines are, but for `json`; tests ask elsewhere
-ADDRESSES: Mapping[str, str] = {
-    "bing": bing.ADDRESS, "google": google.ADDRESS, "baidu": baidu.ADDRESS, "flickr": flickr.ADDRESS,
-}  # fmt: skip
+EngineParams = Bing | Google | Baidu | Flickr | JsonEndpoint
 # after such an answer, an engine is not asked for anything else: it would only be the worse for it
 CLOSING = frozenset(
     {"captcha", "consent-page", "bad-key", "http-401", "http-403", "robots-disallowed", "private-address"}
@@ -33,58 +37,21 @@ _REMEDIES = {
 }
 
 
-class Feeder(Protocol):
-    """Says what to ask; every one is a feeder of icrawler."""
-
-    def feed(self, turn: Turn) -> str: ...
-
-
-class Parser(Protocol):
-    """Reads the answer; every one is a parser of icrawler."""
-
-    def parse(self, page: Page, turn: Turn) -> Answer: ...
-
-
 @dataclass(frozen=True)
-class Engine:
-    """A search engine, set up.
-
-    Args:
-        name: in sources.jsonl and messages.
-        is_api: made for programs; robots.txt speaks of pages for people.
-        secret: the key, which is in no record and no message; "" where there is none.
-        feeder: icrawler's, gives the URL of a page of results.
-        parser: icrawler's, understands the answer.
-    """
-
-    name: str
-    is_api: bool
-    secret: str
-    feeder: Feeder
-    parser: Parser
-
-    def hide(self, text: str) -> str:
-        """`text` without the key."""
-        for form in {self.secret, quote(self.secret, safe=""), quote_plus(self.secret)} if self.secret else ():
-            text = text.replace(form, "***")
-        return text
-
-
-@dataclass(frozen=True)
-class Result:
+class PageOutcome:
     """What came of asking for one page of results.
 
     Args:
-        items: in the order of the page.
+        hits: in the order of the page.
         more: whether there may be a further page.
-        outcome: "ok", or in kebab-case why there are no items.
+        outcome: "ok", or in kebab-case why there are no hits.
         url: that was asked, without the key.
-        status: of HTTP; 0 where there was no answer.
-        seen: of an answer without items, the first 200 printable characters.
+        status: of HTTP; 0 without an answer.
+        seen: of an answer without hits, the first 200 printable characters.
         remedy: what to do then.
     """
 
-    items: tuple[Item, ...]
+    hits: tuple[SearchHit, ...]
     more: bool
     outcome: str
     url: str
@@ -97,72 +64,65 @@ class Result:
         return self.outcome == "ok"
 
     def to_json(self) -> list[Any]:
-        return [[list(astuple(item)) for item in self.items], *astuple(self)[1:]]
+        return [[list(astuple(hit)) for hit in self.hits], *astuple(self)[1:]]
 
     @classmethod
-    def from_json(cls, value: Any) -> "Result":
+    def from_json(cls, value: Any) -> "PageOutcome":
         """Read what `to_json` gave.
 
         Raises:
             ValueError, TypeError: it is something else.
         """
-        items, more, outcome, url, status, seen_there, remedy = value
-        return cls(tuple(Item(*item) for item in items), more, outcome, url, status, seen_there, remedy)
+        hits, more, outcome, url, status, seen_there, remedy = value
+        return cls(tuple(SearchHit(*hit) for hit in hits), more, outcome, url, status, seen_there, remedy)
 
 
-def make_engines(params: Sequence[AnyEngine], *, where: str, addresses: Mapping[str, str]) -> list[Engine]:
+def make_engines(
+    params: Sequence[EngineParams], *, where: str, homes: Mapping[str, str] | None = None
+) -> list[SearchEngine]:
     """Set up the engines; nothing is asked yet.
 
     Args:
         params: of the engines.
         where: the entry, for messages: "ingest.sources[0]".
-        addresses: see ADDRESSES.
+        homes: by engine, other addresses than their own; for tests.
 
     Raises:
         InputError: the environment lacks the key of one of them.
     """
-    return [_make(one, f"{where}.engines[{index}]", addresses) for index, one in enumerate(params)]
+    return [_make(one, f"{where}.engines[{index}]", homes or {}) for index, one in enumerate(params)]
 
 
-def ask(engine: Engine, downloader: Downloader, turn: Turn) -> Result:
-    """Ask for one page of results; what goes wrong stands in the result.
-
-    Args:
-        engine: to be asked.
-        downloader: fetches the page.
-        turn: which page.
-    """
-    url = engine.feeder.feed(turn)
-    got = downloader.get_page(url, api=engine.is_api)
+async def ask(engine: SearchEngine, fetcher: Fetcher, turn: PageTurn) -> PageOutcome:
+    """Ask `engine` for one page of results; what goes wrong is part of what comes."""
+    url = engine.address(turn)
+    got = await fetcher.get_page(url, api=engine.is_api)
     hidden = engine.hide(url)
     try:
         if got.outcome != "ok":
-            text = page_text(got)
-            known = find_reason(text, got.final_url, usual="unknown-answer")
+            known = find_reason(page_text(got), got.final_url, usual="unknown-answer")
             if known.reason != "unknown-answer":
                 raise known
             detail = engine.hide(got.detail)
             remedy = _REMEDIES.get(got.outcome, "try again later")
-            raise AnswerError(got.outcome, f"{detail}; {remedy}" if detail else remedy)
-        answer = engine.parser.parse(got, turn)
-    except AnswerError as error:
-        return Result((), False, error.reason, hidden, got.status, engine.hide(seen(got.body)), error.remedy)
-    return Result(answer.items, answer.more, "ok", hidden, got.status)
+            raise NoResultsError(got.outcome, f"{detail}; {remedy}" if detail else remedy)
+        results = engine.parse(got, turn)
+    except NoResultsError as error:
+        return PageOutcome((), False, error.reason, hidden, got.status, engine.hide(seen(got.body)), error.remedy)
+    return PageOutcome(results.hits, results.more, "ok", hidden, got.status)
 
 
-def _make(params: AnyEngine, where: str, addresses: Mapping[str, str]) -> Engine:
+def _make(params: EngineParams, where: str, homes: Mapping[str, str]) -> SearchEngine:
     if isinstance(params, JsonEndpoint):
         key = _key(params.key_from, where, f"{params.name} needs a key") if params.key_from else ""
-        return Engine(params.name, True, key, endpoint.Feeder(params, key), endpoint.Answers(params))
-    home = addresses[params.engine]
+        return JsonSearch(params, key)
+    home = {"home": homes[params.engine]} if params.engine in homes else {}
     if isinstance(params, Flickr):
-        key = _key(flickr.KEY_VARIABLE, where, "Flickr answers only those who name a key of its API")
-        return Engine("flickr", True, key, flickr.Feeder(params, home, key), flickr.Answers(params))
+        why = "Flickr answers only those who name a key of its API"
+        return FlickrSearch(params, _key(FLICKR_KEY_VARIABLE, where, why), **home)
     if isinstance(params, Google):
-        return Engine("google", False, "", google.Feeder(params, home), google.Answers())
-    if isinstance(params, Bing):
-        return Engine("bing", False, "", bing.Feeder(params, home), bing.Answers())
-    return Engine("baidu", False, "", baidu.Feeder(params, home), baidu.Answers())
+        return GoogleSearch(params, **home)
+    return BingSearch(params, **home) if isinstance(params, Bing) else BaiduSearch(params, **home)
 
 
 def _key(variable: str, where: str, why: str) -> str:

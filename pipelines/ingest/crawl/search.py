@@ -1,9 +1,9 @@
 """The search for one class: which page to ask for and which picture to fetch next, and which pictures it takes.
 
-The order is fixed: engine, page, rank, words. The results of a page stand in the engine's own order, and those of a
-class's several searches alternate, so that each has its share. A picture is only asked for while the pictures before
-it, those still on their way counted as good, are too few; a page likewise. So exactly those pictures are fetched
-that the order needs, and the answers alone, not their timing, decide which they are: nothing is fetched in excess.
+The order is fixed: engine, page, rank, words. The results of a page keep the engine's order, and those of a class's
+several searches alternate, so that each has its share. A picture is asked for only while the pictures before it, those
+still on their way counted as good, are too few; a page likewise. So exactly those pictures are fetched that the order
+needs, and the answers alone, not their timing, decide which they are.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipelines.core.errors import ImageError
-from pipelines.ingest.crawl.answers import Item
-from pipelines.ingest.crawl.engines import Result
-from pipelines.ingest.download import clean_url
+from pipelines.ingest.crawl.answers import SearchHit
+from pipelines.ingest.crawl.engines import PageOutcome
+from pipelines.ingest.fetch.urls import clean_url
 
 
-class Ask(NamedTuple):
+class PageStep(NamedTuple):
     """A page of results to be asked for."""
 
     label: str
@@ -30,24 +30,24 @@ class Ask(NamedTuple):
     """results on the pages before"""
 
 
-class Fetch(NamedTuple):
+class FetchStep(NamedTuple):
     """A picture to be fetched."""
 
     label: str
     number: int
-    """index into `Search.found`"""
+    """index into `ClassSearch.found`"""
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPicture:
     """A picture that an engine named.
 
     Args:
         url: in its one form; as the engine wrote it where it has none.
-        engine, page, word: see `Ask`.
+        engine, page, word: see `PageStep`.
         rank: position on the page, from 0.
-        item: what the page says.
-        again: the same URL came before in this class, or the item names none: it is not fetched.
+        hit: what the page says.
+        again: the same URL came before in this class, or the hit names none: it is not fetched.
     """
 
     url: str
@@ -55,12 +55,12 @@ class Found:
     page: int
     word: int
     rank: int
-    item: Item
+    hit: SearchHit
     again: bool
 
 
 @dataclass
-class Search:
+class ClassSearch:
     """The search for one class.
 
     Args:
@@ -76,19 +76,19 @@ class Search:
     num_engines: int
     wanted: int
     max_pages: int
-    found: list[Found] = field(default_factory=list)
-    """in order; what stands at `next` and later was not needed"""
+    found: list[FoundPicture] = field(default_factory=list)
+    """in order; those from `next` on were not needed"""
     next: int = 0
     good: dict[int, str] = field(default_factory=dict)
     """index into `found` to sha256, of the pictures that came"""
-    failures: list[tuple[Ask, Result]] = field(default_factory=list)
+    failures: list[tuple[PageStep, PageOutcome]] = field(default_factory=list)
     _round: tuple[int, int] = (0, -1)
     """engine and page"""
     _open_words: list[int] = field(default_factory=list)
     """indices of the words that the engine may have more for"""
     _starts: dict[int, int] = field(default_factory=dict)
-    _asks: list[Ask] = field(default_factory=list)
-    _answers: dict[int, tuple[Ask, Result | None]] = field(default_factory=dict)
+    _asks: list[PageStep] = field(default_factory=list)
+    _answers: dict[int, tuple[PageStep, PageOutcome | None]] = field(default_factory=dict)
     """of the round, by word; None: on its way"""
     _flying: set[int] = field(default_factory=set)
     _known: set[str] = field(default_factory=set)
@@ -110,7 +110,7 @@ class Search:
         """Whether there is nothing to wait for and nothing to do."""
         return not self._flying and not any(answer is None for _, answer in self._answers.values()) and not self._todo()
 
-    def step(self) -> Ask | Fetch | None:
+    def step(self) -> PageStep | FetchStep | None:
         """What to do next; None while answers must be waited for, or when the search has ended."""
         if not self._todo():
             return None
@@ -120,15 +120,15 @@ class Search:
             return ask
         number, self.next = self.next, self.next + 1
         self._flying.add(number)
-        return Fetch(self.label, number)
+        return FetchStep(self.label, number)
 
-    def answered(self, ask: Ask, result: Result) -> None:
+    def answered(self, ask: PageStep, result: PageOutcome) -> None:
         """Take a page of results."""
         self._answers[ask.word] = (ask, result)
         if not self._asks and all(answer is not None for _, answer in self._answers.values()):
             self._end_round()
 
-    def came(self, fetch: Fetch, image_id: str) -> None:
+    def came(self, fetch: FetchStep, image_id: str) -> None:
         """Take what came of a picture: its sha256, or "" if it cannot be used."""
         self._flying.remove(fetch.number)
         if image_id:
@@ -162,7 +162,7 @@ class Search:
             self._open_words = []
             return False
         self._round = (engine, page)
-        self._asks = [Ask(self.label, engine, page, word, self._starts.get(word, 0)) for word in self._open_words]
+        self._asks = [PageStep(self.label, engine, page, word, self._starts.get(word, 0)) for word in self._open_words]
         return True
 
     def _end_round(self) -> None:
@@ -174,16 +174,16 @@ class Search:
         for word, ask, result in answers:
             if not result.ok:
                 self.failures.append((ask, result))
-            urls = [_one_form(item.url) for item in result.items]
+            urls = [_one_form(hit.url) for hit in result.hits]
             told = self._told.setdefault(word, set())
             # an engine that is at its end and does not say so gives a page that it gave before
             if not (result.ok and result.more and any(url and url not in told for url in urls)):
                 self._open_words.remove(word)
             told.update(urls)
-            self._starts[word] = ask.start + len(result.items)
-            rows += [(rank, word, url, item) for rank, (url, item) in enumerate(zip(urls, result.items, strict=True))]
-        for rank, word, url, item in sorted(rows, key=lambda row: row[:2]):
-            self.found.append(Found(url, engine, page, word, rank, item, again=not url or url in self._known))
+            self._starts[word] = ask.start + len(result.hits)
+            rows += [(rank, word, url, hit) for rank, (url, hit) in enumerate(zip(urls, result.hits, strict=True))]
+        for rank, word, url, hit in sorted(rows, key=lambda row: row[:2]):
+            self.found.append(FoundPicture(url, engine, page, word, rank, hit, again=not url or url in self._known))
             self._known.add(url)
 
 

@@ -4,23 +4,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.progress import progress
-from pipelines.ingest.crawl.engines import ADDRESSES, Engine, Result, make_engines
-from pipelines.ingest.crawl.run import Crawl, make_request
-from pipelines.ingest.crawl.search import Ask, Fetch, Search
-from pipelines.ingest.download import (
-    Downloader,
-    Journal,
-    Record,
-    keep_gone,
-    listing,
-    objects_folder,
-    source_key,
-)
-from pipelines.ingest.download.downloader import blank_record
+from pipelines.ingest.crawl.answers import SearchEngine
+from pipelines.ingest.crawl.engines import PageOutcome, make_engines
+from pipelines.ingest.crawl.run import make_request, run_searches
+from pipelines.ingest.crawl.search import ClassSearch, FetchStep, PageStep
+from pipelines.ingest.fetch import FetchRecord, Journal, listing, source_key
+from pipelines.ingest.fetch.records import blank_record
 from pipelines.ingest.labels import clean_label
 from pipelines.ingest.listing import Listing, Place, Reject
 from pipelines.params.sources import CrawlSource
@@ -37,7 +30,7 @@ _ROWS = "rows of sources.jsonl"
 
 
 @dataclass(frozen=True)
-class Row:
+class CrawlRow:
     """A row of sources.jsonl: what came of a picture, or of a page that failed.
 
     Args:
@@ -45,7 +38,7 @@ class Row:
         title, width, height: as the engine gives them.
     """
 
-    record: Record
+    record: FetchRecord
     title: str = ""
     width: int = 0
     height: int = 0
@@ -54,7 +47,7 @@ class Row:
         return {**self.record.to_json(), "title": self.title, "width": self.width, "height": self.height}
 
     @classmethod
-    def from_json(cls, value: Any) -> "Row":
+    def from_json(cls, value: Any) -> "CrawlRow":
         """Read what `to_json` gave.
 
         Raises:
@@ -62,17 +55,17 @@ class Row:
         """
         rest = dict(value)
         told = {name: rest.pop(name, None) for name in ("title", "width", "height")}
-        return cls(Record.from_json(rest), **told)
+        return cls(FetchRecord(**rest), **told)
 
 
-def list_crawl(params: CrawlSource, *, source: str, place: Place, addresses: Mapping[str, str] = ADDRESSES) -> Listing:
-    """Search for every class and fetch what is found; a finished crawl of this snapshot is read from the cache.
+def list_crawl(params: CrawlSource, *, source: str, place: Place, homes: Mapping[str, str] | None = None) -> Listing:
+    """ClassSearch for every class and fetch what is found; a finished crawl of this snapshot is read from the cache.
 
     Args:
         params: the entry of ingest.sources.
         source: its name in manifest and rejects: "0-crawl".
         place: with the cache, the limits and the snapshot.
-        addresses: of the engines that are not `json`.
+        homes: see `make_engines`.
 
     Raises:
         InputError: a label or search is no good, a key is missing, the cache cannot be written, or classes end
@@ -83,9 +76,9 @@ def list_crawl(params: CrawlSource, *, source: str, place: Place, addresses: Map
     with Journal.open(place, source=source, key=source_key(params, place)) as journal:
         rows = _finished_rows(journal)
         if rows is None:
-            engines = make_engines(params.engines, where=where, addresses=addresses)
+            engines = make_engines(params.engines, where=where, homes=homes)
             rows = _crawl(params, classes, engines, source=source, where=where, place=place, journal=journal)
-    return _listing(rows, source=source, place=place)
+    return _listing(rows, source=source, place=place, journal=journal.path)
 
 
 def check_classes(params: CrawlSource, *, where: str) -> dict[str, list[str]]:
@@ -111,11 +104,11 @@ def check_classes(params: CrawlSource, *, where: str) -> dict[str, list[str]]:
     return classes
 
 
-def _finished_rows(journal: Journal) -> list[Row] | None:
+def _finished_rows(journal: Journal) -> list[CrawlRow] | None:
     if not journal.finished:
         return None
     try:
-        return [Row.from_json(row) for row in journal.notes[_ROWS]]
+        return [CrawlRow.from_json(row) for row in journal.note(_ROWS)]
     except (KeyError, ValueError, TypeError):
         return None  # written by other code, or by nobody we know: searched anew, from what was fetched
 
@@ -123,56 +116,51 @@ def _finished_rows(journal: Journal) -> list[Row] | None:
 def _crawl(
     params: CrawlSource,
     classes: Mapping[str, list[str]],
-    engines: Sequence[Engine],
+    engines: Sequence[SearchEngine],
     *,
     source: str,
     where: str,
     place: Place,
     journal: Journal,
-) -> list[Row]:
+) -> list[CrawlRow]:
     """Search, fetch, judge; the journal is finished if nothing is wrong.
 
     Raises:
         InputError: see `list_crawl`.
     """
-    limits = place.params
     searches = [
-        Search(label, words, len(engines), params.images_per_class, params.max_pages)
+        ClassSearch(label, words, len(engines), params.images_per_class, params.max_pages)
         for label, words in sorted(classes.items())
     ]
-    objects = objects_folder(place)
-    with (
-        progress(f"ingest: {source}", params.images_per_class * len(searches), unit="pictures") as advance,
-        Downloader(limits.download, max_file_bytes=limits.max_file_bytes, objects=objects) as downloader,
-    ):
-        crawl = Crawl(engines, searches, downloader, journal, objects, limits.download, advance)
-        crawl.run()
-    rows = [row for search in searches for row in _rows(search, engines, crawl.records)]
+    records = run_searches(searches, engines, place=place, journal=journal, title=f"ingest: {source}")
+    rows = [row for search in searches for row in _rows(search, engines, records)]
     _judge(params, searches, rows, where=where)
     if params.gone == "keep":
-        keep_gone(journal, {row.record.url for row in rows})
+        journal.keep_removed({row.record.url for row in rows})
         rows = _with_kept(rows, journal.records)
-    journal.note(_ROWS, [row.to_json() for row in rows])
+    journal.keep_note(_ROWS, [row.to_json() for row in rows])
     journal.finish()
     return rows
 
 
-def _rows(search: Search, engines: Sequence[Engine], records: Mapping[Fetch, Record]) -> list[Row]:
+def _rows(
+    search: ClassSearch, engines: Sequence[SearchEngine], records: Mapping[FetchStep, FetchRecord]
+) -> list[CrawlRow]:
     """Everything that was found for one class, in order, and every page that failed."""
     taken = set(search.taken())
     first = {search.good[number]: search.found[number].url for number in sorted(taken)}
     rows = []
     for number, found in enumerate(search.found):
         request = make_request(search, found, engines[found.engine].name)
-        record = records.get(Fetch(search.label, number))
+        record = records.get(FetchStep(search.label, number))
         if record is None:
             outcome = OVER_LIMIT if number >= search.next else DUPLICATE_URL if found.url else NO_URL
             record = replace(blank_record(request), outcome=outcome, detail=_DETAILS[outcome])
         elif number in search.good and number not in taken:
             detail = f"the same bytes as {first[record.image_id]}"
             record = replace(record, outcome=DUPLICATE_CONTENT, detail=detail)
-        rows.append(Row(record, found.item.title, found.item.width, found.item.height))
-    return rows + [Row(_failure(search, engines, asked, result)) for asked, result in search.failures]
+        rows.append(CrawlRow(record, found.hit.title, found.hit.width, found.hit.height))
+    return rows + [CrawlRow(_failure(search, engines, asked, result)) for asked, result in search.failures]
 
 
 _DETAILS = {
@@ -182,15 +170,15 @@ _DETAILS = {
 }
 
 
-def _failure(search: Search, engines: Sequence[Engine], asked: Ask, result: Result) -> Record:
+def _failure(search: ClassSearch, engines: Sequence[SearchEngine], asked: PageStep, result: PageOutcome) -> FetchRecord:
     what = f"{result.outcome}: {result.remedy}" + (f'; it showed "{result.seen}"' if result.seen else "")
-    return Record(
+    return FetchRecord(
         result.url, search.label, query=search.words[asked.word], engine=engines[asked.engine].name,
         page=asked.page + 1, status=result.status, outcome=ENGINE_FAILED, detail=what,
     )  # fmt: skip
 
 
-def _judge(params: CrawlSource, searches: Iterable[Search], rows: Sequence[Row], *, where: str) -> None:
+def _judge(params: CrawlSource, searches: Iterable[ClassSearch], rows: Sequence[CrawlRow], *, where: str) -> None:
     """Say what went wrong: as an error where `fail_when` asks for it, else as warnings on standard error.
 
     Raises:
@@ -234,7 +222,7 @@ def _judge(params: CrawlSource, searches: Iterable[Search], rows: Sequence[Row],
         print(f"warning: {where}: {len(said) - MAX_WARNINGS} more such answers, in sources.jsonl", file=sys.stderr)
 
 
-def _why(label: str, rows: Iterable[Row]) -> str:
+def _why(label: str, rows: Iterable[CrawlRow]) -> str:
     """What became of the URLs that were found for a class that has too few pictures."""
     found = Counter(row.record.outcome for row in rows if row.record.label == label)
     del found["ok"], found[ENGINE_FAILED]
@@ -242,7 +230,7 @@ def _why(label: str, rows: Iterable[Row]) -> str:
     return f" ({counts})" if counts else ""
 
 
-def _with_kept(rows: list[Row], records: Iterable[Record]) -> list[Row]:
+def _with_kept(rows: list[CrawlRow], records: Iterable[FetchRecord]) -> list[CrawlRow]:
     """Add the pictures of earlier snapshots, but for those whose bytes the class has by now."""
     had = {(row.record.label, row.record.image_id) for row in rows if row.record.ok}
     kept = []
@@ -253,11 +241,11 @@ def _with_kept(rows: list[Row], records: Iterable[Record]) -> list[Row]:
                     record, outcome=DUPLICATE_CONTENT, detail="this snapshot found the same bytes elsewhere"
                 )
             had.add((record.label, record.image_id))
-            kept.append(Row(record))
+            kept.append(CrawlRow(record))
     return rows + kept
 
 
-def _listing(rows: Sequence[Row], *, source: str, place: Place) -> Listing:
+def _listing(rows: Sequence[CrawlRow], *, source: str, place: Place, journal: Path) -> Listing:
     """Pictures as files, all other URLs that were tried as rejects, everything as rows of sources.jsonl."""
     tried, rejects = [], []
     for row in rows:
@@ -267,5 +255,5 @@ def _listing(rows: Sequence[Row], *, source: str, place: Place) -> Listing:
             rejects.append(Reject(source, path, one.label, one.outcome, one.detail))
         elif one.outcome not in (OVER_LIMIT, ENGINE_FAILED):
             tried.append(one)
-    found = listing(tried, source=source, place=place, rejects=rejects)
+    found = listing(tried, source=source, place=place, journal=journal, rejects=rejects)
     return replace(found, records=[row.to_json() for row in rows])

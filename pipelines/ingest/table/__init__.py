@@ -122,7 +122,7 @@ def _list_files(rows: TableRows, entry: str, place: Place) -> Listing:
 
 
 def _list_urls(rows: TableRows, place: Place) -> Listing:
-    from pipelines.ingest.download import Request, download_listing, source_key
+    from pipelines.ingest.fetch import FetchRequest, download_listing, source_key
 
     seen = Seen(rows.at)
     requests = []
@@ -142,7 +142,7 @@ def _list_urls(rows: TableRows, place: Place) -> Listing:
             continue
         labels.append(label)
         origins.append(origin)
-        requests.append(Request(url, label, origin, place=rows.at(line)))
+        requests.append(FetchRequest(url, label, origin, place=rows.at(line)))
     digests = []
     for path in rows.paths:
         with path.open("rb") as file:
