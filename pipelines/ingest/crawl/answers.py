@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -86,7 +87,7 @@ class NoResultsError(Exception):
         super().__init__(f"{reason}: {self.remedy}")
 
 
-class SearchEngine:
+class SearchEngine(ABC):
     """A search engine, set up.
 
     Args:
@@ -100,17 +101,17 @@ class SearchEngine:
         self.is_api = is_api
         self.secret = secret
 
+    @abstractmethod
     def address(self, turn: PageTurn) -> str:
         """The URL of a page of results."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parse(self, page: FetchedPage, turn: PageTurn) -> ResultPage:
         """The results of a page.
 
         Raises:
             NoResultsError: there are none.
         """
-        raise NotImplementedError
 
     def hide(self, text: str) -> str:
         """`text` without the key."""
