@@ -236,6 +236,16 @@ def test_imports_go_down_never_back_or_sideways() -> None:
                 assert other in allowed or layer in ("__init__.py", "cli.py"), f"{file} imports {name}"
 
 
+def test_a_class_is_found_by_its_name() -> None:
+    """No two of the project have one name, so that a search for it finds its definition."""
+    places: dict[str, list[str]] = {}
+    for file in sorted(path for folder in ("pipelines", "flows") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(file.relative_to(ROOT).as_posix())
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
 @pytest.mark.parametrize("stage", LIGHT_STAGES)
 def test_a_light_stage_imports_nothing_heavy(stage: str) -> None:
     look = f"import sys, pipelines.{stage}.__main__; print(*[m for m in {HEAVY_PACKAGES} if m in sys.modules])"

@@ -116,7 +116,7 @@ def read_values(tiff: bytes, offset: int, tags: Collection[int], *, most: int = 
     return found
 
 
-class _Layout(NamedTuple):
+class _TiffLayout(NamedTuple):
     order: str
     entry_bytes: int
     entries: str
@@ -125,12 +125,12 @@ class _Layout(NamedTuple):
     """format of offsets and lengths"""
 
 
-def _layout(tiff: bytes) -> _Layout | None:
+def _layout(tiff: bytes) -> _TiffLayout | None:
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None or len(tiff) < 8:
         return None
     version = struct.unpack_from(order + "H", tiff, 2)[0]
-    return {42: _Layout(order, 12, "H", "I"), 43: _Layout(order, 20, "Q", "Q")}.get(version)
+    return {42: _TiffLayout(order, 12, "H", "I"), 43: _TiffLayout(order, 20, "Q", "Q")}.get(version)
 
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262

@@ -134,7 +134,7 @@ class PlantedFlaw:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _FlawPlan:
     """How to make one planted file: `model` and `index` say which picture is behind it."""
 
     row: PlantedFlaw
@@ -143,13 +143,13 @@ class _Plan:
 
 
 @lru_cache(maxsize=8)
-def plan(params: SampleSource) -> dict[str, _Plan]:
+def plan(params: SampleSource) -> dict[str, _FlawPlan]:
     """Every planted file by its path. Each picture is copied at most once, so that every row has one original."""
     flaws = params.flaws
     dice = Dice(params.seed, "flaws")
     slots = dict.fromkeys(CLASSES, EXTRA)
     originals = _originals(params, dice, flaws.exact_copies + flaws.near_copies + flaws.label_conflicts)
-    plans: dict[str, _Plan] = {}
+    plans: dict[str, _FlawPlan] = {}
 
     def plant(
         label: str, flaw: str, model: str, index: int, *, copied: bool, truth: str, detail: str, ext: str
@@ -157,7 +157,7 @@ def plan(params: SampleSource) -> dict[str, _Plan]:
         path = file_name(params.seed, label, slots[label], ext)
         slots[label] += 1
         original = file_name(params.seed, model, index) if copied else ""
-        plans[path] = _Plan(PlantedFlaw(path, flaw, original, truth, detail), model, index)
+        plans[path] = _FlawPlan(PlantedFlaw(path, flaw, original, truth, detail), model, index)
 
     for _ in range(flaws.exact_copies):
         model, index = originals.pop()
@@ -184,7 +184,7 @@ def plan(params: SampleSource) -> dict[str, _Plan]:
             plant(model, "foreign_file", model, i, copied=False, truth="", detail=kind, ext="jpg")
             continue
         path = _free_path(plans, model, kind)
-        plans[path] = _Plan(PlantedFlaw(path, "foreign_file", "", "", kind), model, i)
+        plans[path] = _FlawPlan(PlantedFlaw(path, "foreign_file", "", "", kind), model, i)
     return plans
 
 
@@ -198,7 +198,7 @@ def _originals(params: SampleSource, dice: Dice, count: int) -> list[tuple[str, 
     return list(chosen)
 
 
-def _free_path(plans: dict[str, _Plan], label: str, kind: str) -> str:
+def _free_path(plans: dict[str, _FlawPlan], label: str, kind: str) -> str:
     """A natural name for a foreign file; a number is added where the folder has one already."""
     stem, ext = {"note": ("notes", ".txt"), "ds_store": (".DS_Store", ""), "thumbs": ("Thumbs", ".db")}[kind]
     number, path = 1, f"{label}/{stem}{ext}"
@@ -220,7 +220,7 @@ def write_truth(params: SampleSource, path: Path) -> None:
     write_csv(path, ("source_path", "flaw", "original_path", "true_label", "detail"), rows)
 
 
-def planted_bytes(params: SampleSource, plan: _Plan) -> bytes:
+def planted_bytes(params: SampleSource, plan: _FlawPlan) -> bytes:
     """The file that `plan` describes."""
     row = plan.row
     if row.flaw == "foreign_file":
