@@ -58,6 +58,7 @@ def many_pictures(scratch: Path, pictures: Path, runs: int) -> dict[str, Claim]:
     """Ingest beside a Pillow loop, in turn, and the way through split, on a folder of many pictures."""
     copy = copy_repository(scratch / "many")
     set_params(copy, ingest__sources=[folder_source(pictures)])
+    run([sys.executable, "-m", "pipelines.params"], cwd=copy)
     one_process = {**environment(), "MIWAKE_WORKERS": "1"}
     ours, peer = [], []
     for _ in range(runs):
