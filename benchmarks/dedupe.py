@@ -37,8 +37,6 @@ PER_KIND = 500
 STAGES = """
 import json, sys
 from pathlib import Path
-from pipelines.params.command import _NoPandas
-sys.meta_path.insert(0, _NoPandas())  # as the stages' commands do
 from pipelines.params.dedupe import DedupeParams
 from pipelines.params.ingest import IngestParams
 from pipelines.dedupe import dedupe
