@@ -1,9 +1,9 @@
 """The whole pipeline on a folder of real pictures, by the committed params: one row of the README's table.
 
-    python benchmarks/real_pictures.py FOLDER [FOLDER ...] [--keep OUT]
+    python benchmarks/real_pictures.py FOLDER [FOLDER ...] [--member RECIPE] [--image-size PX] [--keep OUT]
 
 Each FOLDER holds a folder for each class. The pipeline runs in a fresh copy of this repository; with --keep the
-reports stay in OUT/<folder name>/.
+reports stay in OUT/<folder name>/. --member names another built-in recipe (linear_probe_large needs --image-size 288).
 """
 
 import argparse
@@ -21,13 +21,21 @@ from repository import copy_repository, environment, folder_source, set_params
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--member", default="linear_probe")
+    parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(prefix="miwake-") as scratch:
         for folder in arguments.folders:
             copy = copy_repository(Path(scratch) / folder.name)
-            set_params(copy, ingest__sources=[folder_source(folder)], report__title=folder.name)
+            set_params(
+                copy,
+                ingest__sources=[folder_source(folder)],
+                augment__image_size=arguments.image_size,
+                train__members=[arguments.member],
+                report__title=folder.name,
+            )
             seconds = run(["dvc", "repro"], cwd=copy, env=environment()).seconds
             rows.append({"name": folder.name, "seconds": round(seconds, 1), **found(copy / "data")})
             if arguments.keep:
