@@ -256,7 +256,7 @@ def test_mirrored_classes_are_told_of_dedupe_mirror_and_flip_and_not_to_add_pict
 
 
 def test_what_mirrors_in_training_is_named_for_the_members_that_are_trained() -> None:
-    whole = load_params(Path(__file__).parents[1] / "params.yaml")
+    whole = load_params(Path(__file__).with_name("whole_params.yaml"))
     assert whole.mirroring == ["train.recipes.linear_probe.tta: without hflip"]
     full = whole.train.recipes["finetune"].model_copy(
         update={"tta": ("original", "center_crop_hflip"), "augmentation": "flip"}

@@ -107,7 +107,7 @@ def test_what_was_drawn_once_is_drawn_for_ever() -> None:
     )
     found = fields(draw(standard, seed=42, epoch=18, pictures=np.array([0x0123456789ABCDEF], np.uint64)))
     expected = {
-        **{"hflip": True, "angle": 4.151514, "shift_x": -0.090285, "shift_y": 0.069801, "scale": 0.923623},
+        **{"hflip": True, "angle": 4.151514, "shift_x": -0.090285, "shift_y": 0.069801, "zoom": 0.923623},
         **{"brightness": 1.150557, "contrast": 0.880961, "saturation": 1.033136},
         **{"erase_left": 0.013468, "erase_top": 0.256851, "erase_width": 0.270676, "erase_height": 0.377862},
     }

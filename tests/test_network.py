@@ -296,29 +296,37 @@ def test_parts_are_halved_for_memory_down_to_two_pictures(tmp_path: Path, monkey
          "to 2, or take a network without batch norm"),
         (recipe(batch_size=4, grad_accum_steps=4), "batch_size 4, grad_accum_steps 4 and train.num_devices 1 "
          "make parts of 1"),
-        (pretrained("finetune", "imagenet", model="resnet18", batch_size=7, grad_accum_steps=4),
+        (pretrained("finetune", "imagenet", model="tf_efficientnet_lite0", batch_size=7, grad_accum_steps=4),
          "or set freeze_norms: true, or"),
-        (recipe(batch_size=1, model={"kind": "mlp", "hidden_sizes": [4]},
-                mixup=0.2), "of which mixing needs 2"),
     ],
 )  # fmt: skip
-def test_a_recipe_whose_parts_are_too_small_is_refused_with_the_params(made: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        params({"m": made})
+def test_a_recipe_whose_parts_are_too_small_for_its_batch_norms_is_refused_before_it_trains(
+    tmp_path: Path, made: dict[str, Any], says: str
+) -> None:
+    packs = small_packs(tmp_path / "packs", size=made["image_size"], num_train=6)
+    with pytest.raises(InputError) as caught:
+        run(tmp_path, packs, made)
     assert says in str(caught.value)
 
 
+def test_parts_too_small_to_mix_are_refused_with_the_params() -> None:
+    made = recipe(batch_size=1, model={"kind": "mlp", "hidden_sizes": [4]}, mixup=0.2)
+    with pytest.raises(ValidationError, match="of which mixing needs 2"):
+        params({"m": made})
+
+
 def test_parts_on_several_devices_are_counted_too() -> None:
-    params({"m": recipe(batch_size=8)}, num_devices=4)
+    made = recipe(model={"kind": "mlp", "hidden_sizes": [4]}, mixup=0.2)
+    params({"m": {**made, "batch_size": 8}}, num_devices=4)
     with pytest.raises(ValidationError, match="train.num_devices 4 make parts of 1 pictures"):
-        params({"m": recipe(batch_size=7)}, num_devices=4)
+        params({"m": {**made, "batch_size": 7}}, num_devices=4)
 
 
 @pytest.mark.parametrize(
     "made",
     [
         recipe(batch_size=1, model={"kind": "mlp", "hidden_sizes": [4]}),
-        recipe(batch_size=3, grad_accum_steps=3, model="squeezenet1_1", image_size=32),
+        recipe(batch_size=3, grad_accum_steps=3, model="torchvision/squeezenet1_1", image_size=32),
         pretrained("finetune", {"kind": "member", "member": "a"}, freeze_norms=True, batch_size=1),
         # its stages but the head are frozen, and the head has no batch norm
         pretrained("partial_finetune", {"kind": "member", "member": "a"}, freeze_stages=4, batch_size=1),
