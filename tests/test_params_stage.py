@@ -71,6 +71,17 @@ def test_a_comment_changes_nothing_and_a_value_its_line_alone(tmp_path: Path) ->
     assert changed == [("  test_fraction: 0.2", "  test_fraction: 0.3")]
 
 
+def test_the_folder_of_a_member_that_is_none_any_more_is_named(tmp_path: Path) -> None:
+    """DVC leaves it, and data/train is what evaluate depends on."""
+    layout = Layout(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for name in ("train/linear_probe-0", "train/former-0", "students/former-1"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    line = resolve(layout)
+    assert "; data/students/former-1 is of no member that params name: delete it; data/train/former-0 is of no" in line
+    assert "linear_probe" not in line
+
+
 def test_a_stage_by_hand_never_uses_old_values_and_one_by_dvc_those_of_its_run(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     shutil.copy(ROOT / "tests" / "whole_params.yaml", tmp_path / "params.yaml")

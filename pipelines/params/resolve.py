@@ -30,7 +30,17 @@ def resolve(layout: Layout) -> str:
     refuse_input_in_outputs(params, layout)
     text = resolved_text(params)
     write_text(layout.resolved, text)
-    return f"data/params.yaml, {len(text.splitlines())} lines: every value of this run, defaults too"
+    line = f"data/params.yaml, {len(text.splitlines())} lines: every value of this run, defaults too"
+    return "; ".join(
+        [line, *(f"{name} is of no member that params name: delete it" for name in left_over(params, layout))]
+    )
+
+
+def left_over(params: Params, layout: Layout) -> list[str]:
+    """Folders of members of earlier runs, which evaluate's dependency data/train would still count."""
+    used = set(layout.members(params.train).values())
+    found = (path for name in ("train", "students") for path in layout.stage(name).glob("*/"))
+    return sorted(path.relative_to(layout.root).as_posix() for path in found if path not in used)
 
 
 def resolved_text(params: Params) -> str:
