@@ -22,9 +22,8 @@ from pipelines.core.tables import DEDUPED, SPLITS, read_table, rows, write_table
 from pipelines.params.split import SplitParams
 from pipelines.split import SplitArtifact, split
 from pipelines.split.audit import audit_pairs
-from pipelines.split.bins import Bins
-from pipelines.split.exact import LumpBins, target_counts
 from pipelines.split.stage import refuse_straddling
+from pipelines.split.stratified import Bins, LumpBins, target_counts
 from pipelines.split.units import read_pictures, seeded_hashes
 
 PARAMS = SplitParams(

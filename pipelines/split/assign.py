@@ -1,4 +1,18 @@
-"""Who goes where, whatever the method, and what becomes of classes that are too rare to be everywhere."""
+"""Who goes where, whatever the method, and what becomes of classes that are too rare to be everywhere.
+
+`method: hash`: each unit's own hash decides, so that growth never moves an old picture.
+
+No picture's bin depends on any picture outside its unit. The price is that fractions are met on average only: a class
+of n units gets n·f ± sqrt(n·f·(1 - f)) of them into a bin of fraction f.
+
+A unit has members: its images, or, with group_by, the values that it holds (a person who gains pictures stays one
+member). Each member has a priority and a choice, both hashed from the seed and the member's name; the unit takes the
+choice of the member of lowest priority. So a unit's chance of a bin is the bin's fraction, however large the unit.
+
+What can move an old picture, and nothing else: a new copy that links to it (or joins its unit with another one) and
+has a lower priority than all the m old members, which happens in 1 of m + 1 cases, and then another choice. No rule
+without a memory can avoid this: a split cannot tell which of two copies came first. And a class that `rare_classes:
+train_only` held in training takes up its own choices once it is large enough."""
 
 from dataclasses import dataclass
 
@@ -7,12 +21,32 @@ import numpy.typing as npt
 
 from pipelines.core.errors import InputError
 from pipelines.params.split import SplitParams
-from pipelines.split.bins import ALWAYS_TRAIN, Bins
-from pipelines.split.exact import exact_bins
-from pipelines.split.given import Given, given_bins, refuse_untrained
+from pipelines.split.predefined import Given, predefined_bins, refuse_untrained
 from pipelines.split.rare import merge, merging_warning, rare_warning, refuse_rare
-from pipelines.split.stable import stable_bins
-from pipelines.split.units import Ints, Pictures, unit_label_counts
+from pipelines.split.stratified import ALWAYS_TRAIN, Bins, stratified_bins
+from pipelines.split.units import Ints, Pictures, seeded_hashes, unit_label_counts
+
+
+def hash_bins(
+    pictures: Pictures,
+    counts: tuple[Ints, Ints, Ints],  # noqa: ARG001 - both methods are called alike
+    fractions: tuple[float, ...],
+    forced: npt.NDArray[np.bool_],  # noqa: ARG001 - forced units are overruled by the caller
+    seed: int,
+) -> Ints:
+    """The bin of each unit, (U,), 0 to B - 1.
+
+    Args:
+        fractions: (B,) of each bin, sums to 1.
+    """
+    priority, choice = seeded_hashes(seed, pictures.keys)
+    # the first key of each unit in (unit, priority) order is the one that decides
+    order = np.lexsort((priority, pictures.unit_of_key))
+    _, first = np.unique(pictures.unit_of_key[order], return_index=True)
+    share = choice[order[first]] / 2.0**64  # (U,) in [0, 1]
+    edges = np.cumsum(fractions)[:-1]  # the last bin is all that is left
+    return np.searchsorted(edges, share, side="right").astype(np.int64)
+
 
 Bools = npt.NDArray[np.bool_]
 
@@ -93,11 +127,11 @@ def _attempts(
         if rare.any() and params.rare_classes == "merge":
             return np.zeros(0, np.int64), rare, empty
         if given:
-            bin_of = given_bins(pictures, given, bins, params, rare)
+            bin_of = predefined_bins(pictures, given, bins, params, rare)
         else:
             forced = np.zeros(len(pictures.units), dtype=bool)
             forced[counts[0][rare[counts[1]]]] = True
-            method = exact_bins if params.method == "stratified" else stable_bins
+            method = stratified_bins if params.method == "stratified" else hash_bins
             bin_of_unit = method(pictures, counts, bins.fractions, forced, params.seed)
             bin_of = np.where(forced, ALWAYS_TRAIN, bin_of_unit)[pictures.unit_of]
         empty = ~bins.reached(bin_of, pictures.label_of, num_labels) & ~rare[:, None]

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
-from pipelines.split.bins import ALWAYS_TRAIN, Bins
-from pipelines.split.pairs import read_pairs
+from pipelines.split.links import read_pairs
+from pipelines.split.stratified import ALWAYS_TRAIN, Bins
 from pipelines.split.units import Ints, Pictures
 
 NUM_EXAMPLES = 20

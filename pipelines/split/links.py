@@ -1,15 +1,67 @@
-"""What `split.group_by` may name: a column of the manifest, the host of an address, a group or factor of a table."""
+"""What must stay together beside copies: pairs that dedupe found, and what `split.group_by` may name.
+
+That is a column of the manifest, the host of an address, a group of a table, or one of its label columns (factors)."""
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
+from pipelines.core.layout import repro_of
 from pipelines.core.tables import DEDUPED
 from pipelines.params.split import FACTOR, HOSTS
+
+
+def read_pairs(path: Path) -> tuple[pa.Table, int]:
+    """The columns image_a, image_b and kind of the pairs of duplicates.csv that belong together, and how many do not.
+
+    Those of verdict `apart` only look alike, and dedupe left them in two groups: all that resemble a neighbour would
+    be one group otherwise.
+
+    Raises:
+        InputError: the file is missing, or holds no pairs of images.
+    """
+    from pyarrow import csv
+
+    columns = ["image_a", "image_b", "kind", "verdict"]
+    try:
+        found = csv.read_csv(
+            path,
+            # a path in quotes may hold a line break
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: run the stage that writes it (`{repro_of(path)}`)") from error
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise InputError(f"{path} holds no pairs of images ({error}): run `dvc repro --force dedupe`") from error
+    together = found.filter(pc.not_equal(found["verdict"], "apart"))
+    return together.drop_columns(["verdict"]), found.num_rows - together.num_rows
+
+
+def current_factors(table: pa.Table) -> pa.ChunkedArray:
+    """The factors of the label that each file has now; "" where a relabelled one's new label has none, or several.
+
+    The manifest's are of the label that a file came with.
+    """
+    factors = pc.fill_null(table["factors"], "")
+    moved = pc.not_equal(table["label"], table["original_label"])
+    if not pc.any(moved).as_py():
+        return factors
+    known: dict[str, set[str]] = {}
+    told = pa.table({"label": table["original_label"], "factors": factors}).filter(pc.not_equal(factors, ""))
+    for pair in told.group_by(["label", "factors"]).aggregate([]).to_pylist():
+        known.setdefault(pair["label"], set()).add(pair["factors"])
+    sure = {label: found.pop() for label, found in known.items() if len(found) == 1}
+    at = pc.index_in(table["label"], pa.array(list(sure), pa.string()))
+    return pc.if_else(moved, pc.fill_null(pa.array(list(sure.values()), pa.string()).take(at), ""), factors)
+
 
 _GROUPS = "given_groups"
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines.core.errors import InputError, count
 from pipelines.params.split import SplitParams
-from pipelines.split.bins import Bins
+from pipelines.split.stratified import Bins
 from pipelines.split.units import Ints, Pictures, image_numbers, label_numbers, unit_label_counts
 
 NAMED = 20

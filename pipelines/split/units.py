@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_schema, read_table
-from pipelines.split.factors import current_factors
-from pipelines.split.links import column_for, linking_values
+from pipelines.split.links import column_for, current_factors, linking_values
 
 Ints = npt.NDArray[np.int64]
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipelines.core.tables import SPLITS
 from pipelines.params.split import SplitParams
-from pipelines.split.pairs import read_pairs
+from pipelines.split.links import read_pairs
 from pipelines.split.units import kept_rows, link, read_files
 
 SUBSET = "unlabelled"

@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError, count
 from pipelines.params.split import SplitParams
-from pipelines.split.bins import ALWAYS_TRAIN, TEST, Bins
-from pipelines.split.exact import exact_bins
 from pipelines.split.leaks import Leaks, find_leaks, refuse_leaks
-from pipelines.split.pairs import read_pairs
+from pipelines.split.links import read_pairs
+from pipelines.split.stratified import ALWAYS_TRAIN, TEST, Bins, stratified_bins
 from pipelines.split.units import Ints, Linked, Pictures, link, read_files, unit_label_counts, without_repeats
 
 SIDES = ("test", "val", "train")
@@ -100,7 +99,9 @@ def given_codes(column: pa.ChunkedArray) -> Ints:
     return found
 
 
-def given_bins(pictures: Pictures, given: Given, bins: Bins, params: SplitParams, rare: npt.NDArray[np.bool_]) -> Ints:
+def predefined_bins(
+    pictures: Pictures, given: Given, bins: Bins, params: SplitParams, rare: npt.NDArray[np.bool_]
+) -> Ints:
     """(N,) the bin of each picture: as given; validation or folds are drawn from training where they are not.
 
     Args:
@@ -155,7 +156,7 @@ def _draw(
     forced = np.zeros(len(pictures.units), dtype=bool)
     if rare is not None:
         forced[counts[0][rare[counts[1]]]] = True
-    part = np.where(forced, -1, exact_bins(pictures, counts, shares, forced, seed))
+    part = np.where(forced, -1, stratified_bins(pictures, counts, shares, forced, seed))
     return np.asarray(part[pictures.unit_of[rows]])
 
 
