@@ -120,13 +120,13 @@ def validate(
 ) -> None:
     """Hold data/dedupe/manifest.parquet against the rules of params.yaml and say what is broken; write nothing."""
     from pipelines.params import load_params
-    from pipelines.validate import export, outcome, stage
+    from pipelines.validate import outcome, stage, suite
 
     layout = Layout(Path.cwd())
     whole = load_params(layout.params)
     params, unlabelled = whole.validate_, whole.split.unlabelled
     if write_suite is not None:
-        count = export.write_suite(params, write_suite, cache=layout.cache, plain=plain)
+        count = suite.write_suite(params, write_suite, cache=layout.cache, plain=plain)
         print(f"{write_suite}: {count} expectations")
         return
     if plain:

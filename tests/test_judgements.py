@@ -7,11 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.validate.judge_classes import class_pictures, class_sizes, imbalance, labels_differ, labels_written_well
-from pipelines.validate.judge_drift import distribution, figure_shift, label_shares, label_shift
-from pipelines.validate.judge_files import conflicts, copies, factors, near_copies, refusals
-from pipelines.validate.judge_origins import association, cramers_v, hosts, licenses, traceable
-from pipelines.validate.judgement import numbered, tally
+from pipelines.validate.checks import (
+    class_pictures,
+    class_sizes,
+    conflicts,
+    copies,
+    factors,
+    imbalance,
+    labels_differ,
+    labels_written_well,
+    near_copies,
+    numbered,
+    refusals,
+    tally,
+)
+from pipelines.validate.drift import distribution, figure_shift, label_shares, label_shift
+from pipelines.validate.origins import association, cramers_v, hosts, licenses, traceable
 
 
 def table(**columns: list[Any]) -> pd.DataFrame:

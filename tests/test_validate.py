@@ -20,9 +20,9 @@ from pipelines.ingest import snapshots
 from pipelines.params import load_params
 from pipelines.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
 from pipelines.validate import ValidateArtifact, drift, validate
+from pipelines.validate.checks import spelling, written_well
+from pipelines.validate.drift import distribution
 from pipelines.validate.frames import REJECT_COLUMNS
-from pipelines.validate.judge_drift import distribution
-from pipelines.validate.labels import spelling, written_well
 from pipelines.validate.rule import FAULTS
 from pipelines.validate.rules import build_rules
 

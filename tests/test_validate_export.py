@@ -16,8 +16,7 @@ from test_validate import PARAMS, fraction, good, ratio, row, run, sha
 from pipelines.core.errors import BrokenRulesError
 from pipelines.core.tables import DEDUPED, write_table
 from pipelines.params.validate import CountRule, FormatRule, LicenseRule, ValidateParams
-from pipelines.validate.export import suite_json, write_suite
-from pipelines.validate.suite import quiet_libraries
+from pipelines.validate.suite import quiet_libraries, suite_json, write_suite
 
 ROOT = Path(__file__).parents[1]
 

@@ -76,7 +76,7 @@ def find_suspects(
     settled: Mapping[str, str],
     seed: int,
 ) -> Suspects:
-    """Judge every image with features or predictions.
+    """Check every image with features or predictions.
 
     Args:
         predictions: of the ensemble, for images that it did not learn from.

@@ -12,7 +12,8 @@ choice of the member of lowest priority. So a unit's chance of a bin is the bin'
 What can move an old picture, and nothing else: a new copy that links to it (or joins its unit with another one) and
 has a lower priority than all the m old members, which happens in 1 of m + 1 cases, and then another choice. No rule
 without a memory can avoid this: a split cannot tell which of two copies came first. And a class that `rare_classes:
-train_only` held in training takes up its own choices once it is large enough."""
+train_only` held in training takes up its own choices once it is large enough.
+"""
 
 from dataclasses import dataclass
 

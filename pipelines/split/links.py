@@ -1,6 +1,7 @@
 """What must stay together beside copies: pairs that dedupe found, and what `split.group_by` may name.
 
-That is a column of the manifest, the host of an address, a group of a table, or one of its label columns (factors)."""
+That is a column of the manifest, the host of an address, a group of a table, or one of its label columns (factors).
+"""
 
 import json
 from collections.abc import Callable

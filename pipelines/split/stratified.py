@@ -7,7 +7,8 @@ size, and in O(N log N).
 
 All choices are made by hashes, so that a picture more or less moves as few others as the counts allow: mostly none or
 one, two at most within its class. A lump goes where its own hash says while it fits there and its classes are mostly
-single pictures; else where it fits best, which depends on all lumps."""
+single pictures; else where it fits best, which depends on all lumps.
+"""
 
 import heapq
 from dataclasses import dataclass

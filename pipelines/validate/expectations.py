@@ -1,7 +1,7 @@
 """Expectations that Great Expectations does not have, for pandas tables with the columns of dedupe's manifest.
 
 Importing this module registers them; a suite that `miwake validate --write-suite` wrote needs that before it is
-loaded. What each one means is said where it is judged: `pipelines.validate.judges` names the function.
+loaded. What each one means is said where it is judged: `pipelines.validate.rules` names the function.
 """
 
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from great_expectations.expectations.expectation import BatchExpectation
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
-from pipelines.validate.judges import JUDGES
+from pipelines.validate.rules import CHECKS
 
 
 class MiwakeTable(TableMetricProvider):  # type: ignore[misc]
@@ -33,7 +33,7 @@ class MiwakeTable(TableMetricProvider):  # type: ignore[misc]
         return execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)[0]
 
 
-class _Judged(BatchExpectation):  # type: ignore[misc]
+class _CheckExpectation(BatchExpectation):  # type: ignore[misc]
     """An expectation whose verdict is the judgement of the same name, given its fields."""
 
     metric_dependencies: ClassVar[tuple[str, ...]] = ("table.miwake",)
@@ -41,7 +41,7 @@ class _Judged(BatchExpectation):  # type: ignore[misc]
     def _validate(self, metrics: Any, runtime_configuration: Any = None, execution_engine: Any = None) -> Any:  # noqa: ARG002
         table = metrics["table.miwake"]
         arguments = {key: getattr(self, key) for key in self.success_keys}
-        found = JUDGES[type(self).__name__].function(table, **arguments)
+        found = CHECKS[type(self).__name__].function(table, **arguments)
         return {
             "success": found.success,
             "result": {
@@ -53,72 +53,72 @@ class _Judged(BatchExpectation):  # type: ignore[misc]
         }
 
 
-class ExpectClassesToHavePictures(_Judged):
+class ExpectClassesToHavePictures(_CheckExpectation):
     min_value: int
     success_keys: ClassVar[tuple[str, ...]] = ("min_value",)
 
 
-class ExpectClassesToBeBalanced(_Judged):
+class ExpectClassesToBeBalanced(_CheckExpectation):
     max_value: float
     success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
 
 
-class ExpectLabelsToBeWrittenWell(_Judged):
+class ExpectLabelsToBeWrittenWell(_CheckExpectation):
     success_keys: ClassVar[tuple[str, ...]] = ()
 
 
-class ExpectLabelsNotToLookAlike(_Judged):
+class ExpectLabelsNotToLookAlike(_CheckExpectation):
     success_keys: ClassVar[tuple[str, ...]] = ()
 
 
-class ExpectFewCopies(_Judged):
+class ExpectFewCopies(_CheckExpectation):
     max_value: float
     success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
 
 
-class ExpectFewNearCopies(_Judged):
+class ExpectFewNearCopies(_CheckExpectation):
     max_value: float
     success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
 
 
-class ExpectFewConflicts(_Judged):
+class ExpectFewConflicts(_CheckExpectation):
     max_value: float
     success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
 
 
-class ExpectFewRefusals(_Judged):
+class ExpectFewRefusals(_CheckExpectation):
     by: str
     max_value: float
     success_keys: ClassVar[tuple[str, ...]] = ("by", "max_value")
 
 
-class ExpectFactorsToBeTexts(_Judged):
+class ExpectFactorsToBeTexts(_CheckExpectation):
     success_keys: ClassVar[tuple[str, ...]] = ()
 
 
-class ExpectLicensesToBeAllowed(_Judged):
+class ExpectLicensesToBeAllowed(_CheckExpectation):
     allowed: list[str]
     success_keys: ClassVar[tuple[str, ...]] = ("allowed",)
 
 
-class ExpectPicturesToBeTraceable(_Judged):
+class ExpectPicturesToBeTraceable(_CheckExpectation):
     success_keys: ClassVar[tuple[str, ...]] = ()
 
 
-class ExpectLabelsNotToFollowOrigins(_Judged):
+class ExpectLabelsNotToFollowOrigins(_CheckExpectation):
     by: str
     max_value: float
     success_keys: ClassVar[tuple[str, ...]] = ("by", "max_value")
 
 
-class ExpectLabelsNotToDrift(_Judged):
+class ExpectLabelsNotToDrift(_CheckExpectation):
     compared: str
     reference: dict[str, float]
     max_value: float
     success_keys: ClassVar[tuple[str, ...]] = ("compared", "reference", "max_value")
 
 
-class ExpectFigureNotToDrift(_Judged):
+class ExpectFigureNotToDrift(_CheckExpectation):
     column: str
     compared: str
     edges: list[float]

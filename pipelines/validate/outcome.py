@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pipelines.core.tables import short_id
-from pipelines.validate.frames import NAMES, Frames
-from pipelines.validate.held import csv_value, printable, what_helps
-from pipelines.validate.judgement import tally
-from pipelines.validate.judges import columns_of
+from pipelines.validate.checks import tally
+from pipelines.validate.frames import NAMES, Frames, csv_value, printable, what_helps
 from pipelines.validate.rule import Observed, Rule
+from pipelines.validate.rules import columns_of
 from pipelines.validate.suite import Finding
 
 if TYPE_CHECKING:

@@ -1,18 +1,80 @@
 """The rules that params switch on.
 
 Built from params alone, without importing Great Expectations: an expectation is its class's name and its arguments.
+
+And which check is behind each expectation of our own.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple, cast
 
 from pipelines.core.tables import DEDUPED
 from pipelines.params.validate import ValidateParams
+from pipelines.validate.checks import (
+    CheckResult,
+    class_pictures,
+    conflicts,
+    copies,
+    factors,
+    imbalance,
+    labels_differ,
+    labels_written_well,
+    near_copies,
+    refusals,
+)
 from pipelines.validate.classes import class_rules, label_rules
-from pipelines.validate.drift import Reference, drift_rules
-from pipelines.validate.origins import origin_rules
-from pipelines.validate.pictures import picture_rules
+from pipelines.validate.drift import Reference, drift_rules, figure_shift, label_shift
+from pipelines.validate.origins import association, licenses, origin_rules, traceable
+from pipelines.validate.quality import picture_rules
 from pipelines.validate.rule import Expectation, FrameName, Rule
 from pipelines.validate.shares import share_rules
+
+_LABELS = ("label", "verdict")
+_COPIES = ("image_id", "verdict", "best_id")
+
+
+class Check(NamedTuple):
+    """A function of a table and the expectation's arguments.
+
+    Args:
+        columns: what it reads, beside the column that an argument `column` or `by` names.
+    """
+
+    function: Callable[..., CheckResult]
+    columns: tuple[str, ...]
+
+
+CHECKS = {
+    "ExpectClassesToHavePictures": Check(class_pictures, _LABELS),
+    "ExpectClassesToBeBalanced": Check(imbalance, _LABELS),
+    "ExpectLabelsToBeWrittenWell": Check(labels_written_well, _LABELS),
+    "ExpectLabelsNotToLookAlike": Check(labels_differ, _LABELS),
+    "ExpectFewCopies": Check(copies, _COPIES),
+    "ExpectFewNearCopies": Check(near_copies, _COPIES),
+    "ExpectFewConflicts": Check(conflicts, ("image_id", "label", "verdict")),
+    "ExpectFewRefusals": Check(refusals, ("refused",)),
+    "ExpectFactorsToBeTexts": Check(factors, ("factors",)),
+    "ExpectLicensesToBeAllowed": Check(licenses, ("license", "verdict")),
+    "ExpectPicturesToBeTraceable": Check(traceable, ("url", "page_url", "source", "verdict")),
+    "ExpectLabelsNotToFollowOrigins": Check(association, _LABELS),
+    "ExpectLabelsNotToDrift": Check(label_shift, ("label", "original_label", "verdict")),
+    "ExpectFigureNotToDrift": Check(figure_shift, ("verdict",)),
+}
+
+_SEVERAL = {"host": ("url", "page_url")}
+
+
+def columns_of(expectation: Expectation) -> list[str]:
+    """The columns that an expectation looks at, each once."""
+    kind, arguments = expectation
+    names = dict.fromkeys(CHECKS[kind].columns if kind in CHECKS else ())
+    for key in ("column", "column_A", "column_B", "column_list", "by"):
+        value = arguments.get(key, ())
+        for name in [value] if isinstance(value, str) else cast("list[str]", value):
+            names |= dict.fromkeys(_SEVERAL.get(name, (name,)))
+    return list(names)
+
 
 REWRITE = "the manifest was changed by hand or by another version: run `dvc repro --force dedupe`"
 _PRESENT = (

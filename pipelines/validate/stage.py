@@ -8,11 +8,11 @@ from pathlib import Path
 from pipelines.core.errors import BrokenRulesError, count
 from pipelines.core.files import empty_folder, write_csv, write_json
 from pipelines.params.validate import ValidateParams
-from pipelines.validate.cures import write_cures
 from pipelines.validate.drift import read_reference
 from pipelines.validate.frames import NAMES, Frames, read_frames
 from pipelines.validate.outcome import Outcome, explain, outcome_of
 from pipelines.validate.rules import build_rules, without_unlabelled
+from pipelines.validate.suggested_fixes import write_cures
 from pipelines.validate.suite import run_rules
 
 
@@ -65,7 +65,7 @@ def validate(
         manifest: dedupe's table, DEDUPED; duplicates.csv lies beside it.
         rejects: ingest's rejected.csv.
         out_dir: emptied; gets expectations.json (every rule with its first offenders), offenders.csv (every offender
-            of a broken rule) and for broken rules cures/<rule>.{drop,relabel,keep}.csv (`pipelines.validate.cures`).
+            of a broken rule) and for broken rules cures/<rule>.{drop,relabel,keep}.csv (`suggested_fixes`).
         cache: .miwake, where `drift_from` finds snapshots; None: it names a path.
         unlabelled: split.unlabelled, the label of pictures that have none: it is no class.
         mirroring: what to change in params so that training mirrors no picture; stands in messages alone.

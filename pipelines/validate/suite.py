@@ -1,23 +1,31 @@
-"""The rules as Great Expectations suites, run over the frames. With expectations.py the one that imports it."""
+"""The rules as Great Expectations suites, run over the frames. With expectations.py the one that imports it.
 
+And as one suite over dedupe's manifest, for teams that run it themselves.
+"""
+
+import json
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.core.errors import InputError
-from pipelines.params.validate import Severity
+from pipelines.core.files import write_text
+from pipelines.params.validate import Severity, ValidateParams
+from pipelines.validate.checks import NO_ROWS, Rows
+from pipelines.validate.drift import read_reference
 from pipelines.validate.frames import Frames
-from pipelines.validate.judgement import NO_ROWS, Rows
-from pipelines.validate.judges import JUDGES, columns_of
 from pipelines.validate.rule import Arguments, Observed, Rule
+from pipelines.validate.rules import CHECKS, build_rules, columns_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 SEVERITIES: dict[Severity, str] = {"error": "critical", "warn": "warning"}
 """What Great Expectations calls them."""
@@ -88,7 +96,7 @@ def build_expectation(kind: str, arguments: Arguments, rule: Rule, **more: Any) 
 
     from pipelines.validate import expectations
 
-    module = expectations if kind in JUDGES else gxe
+    module = expectations if kind in CHECKS else gxe
     meta = {"rule": rule.name} | more.pop("meta", {})
     return getattr(module, kind)(**arguments, severity=SEVERITIES[rule.severity], meta=meta, **more)
 
@@ -144,3 +152,57 @@ def quiet_libraries() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "module 'sre_(constants|parse)' is deprecated", DeprecationWarning)
         yield
+
+
+NOTES = [
+    "Rules of miwake over data/dedupe/manifest.parquet, read with pandas: "
+    "suite = great_expectations.ExpectationSuite(**json.load(open(FILE))).",
+    "Expectations whose meta has `needs` are miwake's own: import that module before the suite is loaded, or write the "
+    "suite with --plain, without them.",
+    "Rules on what ingest refused are not here: the manifest does not hold these files.",
+]
+
+
+def suite_json(params: ValidateParams, *, cache: Path | None = None, plain: bool = False) -> dict[str, Any]:
+    """The suite as Great Expectations writes it, without random ids: the same params give the same text.
+
+    Args:
+        cache: .miwake, where `drift_from` finds snapshots.
+        plain: leave out the expectations that need miwake.
+
+    Raises:
+        InputError: `drift_from` names nothing.
+    """
+    reference = read_reference(params.drift_from, cache=cache) if params.drift_from is not None else None
+    with quiet_libraries():
+        import great_expectations as gx
+
+        held = [
+            build_expectation(kind, arguments, rule, **_more(rule, kind))
+            for rule in build_rules(params, reference)
+            for kind, arguments in (rule.expectations if rule.exported is None else rule.exported)
+            if not (plain and kind in CHECKS)
+        ]
+        suite = gx.ExpectationSuite(name="miwake manifest", expectations=held, notes=NOTES)
+        found: dict[str, Any] = suite.to_json_dict()
+    for config in (found, *found["expectations"]):
+        config.pop("id", None)
+    return found
+
+
+def write_suite(params: ValidateParams, path: Path, *, cache: Path | None = None, plain: bool = False) -> int:
+    """Write `suite_json` to `path`, whole or not at all; how many expectations it has."""
+    found = suite_json(params, cache=cache, plain=plain)
+    write_text(path, json.dumps(found, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+    return len(found["expectations"])
+
+
+def _more(rule: Rule, kind: str) -> dict[str, Any]:
+    """What an expectation needs over the whole manifest: its pictures, and the module that knows it."""
+    if kind in CHECKS:
+        return {"meta": {"needs": "pipelines.validate.expectations"}}
+    if rule.frame != "pictures":
+        return {}
+    from great_expectations.expectations.row_conditions import Column
+
+    return {"row_condition": Column("verdict") == "keep"}

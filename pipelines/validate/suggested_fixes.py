@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING
 from pipelines.core.errors import count
 from pipelines.core.files import write_text
 from pipelines.core.tables import short_id
-from pipelines.validate.frames import Frames
-from pipelines.validate.held import ON_CLASSES, held_of
-from pipelines.validate.judge_classes import class_sizes
-from pipelines.validate.labels import spelling, written_well
+from pipelines.validate.checks import class_sizes, spelling, written_well
+from pipelines.validate.frames import ON_CLASSES, Frames, held_of
 from pipelines.validate.outcome import Outcome
 
 if TYPE_CHECKING:
