@@ -23,7 +23,7 @@ from PIL import Image
 from torchvision import transforms
 
 from pipelines.augmentation.applying import apply
-from pipelines.augmentation.sampling import draw
+from pipelines.augmentation.sampling import sample_params
 from pipelines.params import load_params
 from pipelines.params.augment import AugmentPolicy, policy_of
 from pipelines.train.runtime import keep_freed_memory
@@ -123,7 +123,7 @@ def smooth(side: int, count: int) -> np.ndarray:
 def ours(pixels: torch.Tensor, policy: AugmentPolicy, epoch: int) -> float:
     keys = np.arange(len(pixels), dtype=np.uint64)
     started = time.perf_counter()
-    draws = draw(policy, seed=1, epoch=epoch, pictures=keys)
+    draws = sample_params(policy, seed=1, epoch=epoch, pictures=keys)
     changed = apply(pixels.permute(0, 3, 1, 2).float(), draws, policy)
     if changed.is_cuda:
         torch.cuda.synchronize()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipelines.augmentation.applying import apply
-from pipelines.augmentation.sampling import draw
+from pipelines.augmentation.sampling import sample_params
 from pipelines.params.augment import AugmentPolicy
 
 
@@ -50,7 +50,7 @@ def compare(
             found = []
             for device in (torch.device("cpu"), gpu):
                 images = pixels.to(device).contiguous(memory_format=torch.channels_last)
-                changed = apply(images, draw(policy, seed=0, epoch=0, pictures=keys), policy).cpu()
+                changed = apply(images, sample_params(policy, seed=0, epoch=0, pictures=keys), policy).cpu()
                 found.append((changed, _rate(images, policy, keys, seconds)))
             (one, cpu_rate), (other, gpu_rate) = found
             apart = (one - other).abs()
@@ -75,7 +75,7 @@ def _rate(images: torch.Tensor, policy: AugmentPolicy, keys: np.ndarray, seconds
     started, epoch = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         epoch += 1
-        apply(images, draw(policy, seed=0, epoch=epoch, pictures=keys), policy)
+        apply(images, sample_params(policy, seed=0, epoch=epoch, pictures=keys), policy)
         # each batch is waited for: a queue of unfinished ones would count as done
         _wait(images)
     return epoch * len(images) / (time.perf_counter() - started)

@@ -9,7 +9,7 @@ from PIL import Image
 from pipelines.augmentation.applying import apply
 from pipelines.augmentation.auto_augment import Op
 from pipelines.augmentation.random import picture_keys
-from pipelines.augmentation.sampling import Draws, draw
+from pipelines.augmentation.sampling import SampledParams, sample_params
 from pipelines.params.augment import AugmentPolicy, policy_of
 
 KEYS = picture_keys(np.array([f"{i * 7919:064x}"[::-1] for i in range(1000)]))
@@ -34,13 +34,13 @@ def scene(height: int = 48, width: int = 48, count: int = 2) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures).clip(0, 255)).permute(0, 3, 1, 2).contiguous().float()
 
 
-def fixed(count: int, **values: Any) -> Draws:
-    """Draws of nothing but `values`, the same for all pictures, or one each."""
-    draws = vars(draw(policy_of(), seed=0, epoch=0, pictures=KEYS[:count]))
+def fixed(count: int, **values: Any) -> SampledParams:
+    """Sampled parameters of nothing but `values`, the same for all pictures, or one each."""
+    draws = vars(sample_params(policy_of(), seed=0, epoch=0, pictures=KEYS[:count]))
     for name, value in values.items():
         array = np.asarray(value)
         draws[name] = array if array.ndim else np.full(count, value)
-    return Draws(**draws)
+    return SampledParams(**draws)
 
 
 def change(images: torch.Tensor, chosen: AugmentPolicy, **values: Any) -> torch.Tensor:

@@ -17,7 +17,7 @@ from pipelines.augment.copies import FIRST_EPOCH, plan_copies
 from pipelines.augmentation.applying import apply
 from pipelines.augmentation.packs import PackReader, fold_rows, read_index, read_training_index
 from pipelines.augmentation.random import picture_keys
-from pipelines.augmentation.sampling import draw
+from pipelines.augmentation.sampling import sample_params
 from pipelines.core.errors import InputError
 from pipelines.core.tables import write_table
 from pipelines.params.augment import AugmentParams, CopyParams
@@ -130,7 +130,7 @@ def test_a_copy_is_its_picture_changed_as_its_policy_and_seed_say(tmp_path: Path
     images = torch.from_numpy(reader.read(originals)).permute(0, 3, 1, 2).float()
     strong = params().policies["strong"]
     for number in (1, 2):
-        draws = draw(strong, seed=7, epoch=FIRST_EPOCH + number, pictures=picture_keys(np.array(dogs)))
+        draws = sample_params(strong, seed=7, epoch=FIRST_EPOCH + number, pictures=picture_keys(np.array(dogs)))
         expected = apply(images, draws, strong).round().byte().permute(0, 2, 3, 1).numpy()
         assert np.array_equal(reader.read(copies[2 * number - 2 : 2 * number]), expected)
 

@@ -12,7 +12,7 @@ from PIL import ImageEnhance
 from pipelines.augmentation.applying import apply
 from pipelines.augmentation.auto_augment import GEOMETRY, RANGES, Op
 from pipelines.augmentation.geometry import GREY
-from pipelines.augmentation.sampling import draw
+from pipelines.augmentation.sampling import sample_params
 from pipelines.params.augment import policy_of
 
 
@@ -162,5 +162,5 @@ def test_an_erased_rectangle_is_grey_and_the_rest_untouched() -> None:
 
 def test_what_is_erased_stays_grey_under_noise_and_jpeg() -> None:
     chosen = policy_of(random_erasing=1.0, noise=30.0, jpeg={"probability": 1.0, "quality": 10}, scribble=1.0)
-    found = apply(scene(count=6), draw(chosen, seed=1, epoch=1, pictures=KEYS[:6]), chosen)
+    found = apply(scene(count=6), sample_params(chosen, seed=1, epoch=1, pictures=KEYS[:6]), chosen)
     assert ((found == GREY).all(1).flatten(1).float().mean(1) > 0.01).all()

@@ -11,7 +11,7 @@ from changing import TRIVIAL, change, distance, one_op, photo, scene
 from pipelines.augmentation.applying import apply
 from pipelines.augmentation.auto_augment import GEOMETRY, RANGES, Op
 from pipelines.augmentation.geometry import GREY
-from pipelines.augmentation.sampling import draw
+from pipelines.augmentation.sampling import sample_params
 from pipelines.params.augment import policy_of
 
 
@@ -25,7 +25,9 @@ def test_the_standard_policy_makes_the_pictures_that_it_always_made() -> None:
         **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "random_erasing": 0.25},
     )
     keys = np.array([0x0123456789ABCDEF, 0xFEDCBA9876543210], np.uint64)
-    found = apply(images, draw(standard, seed=42, epoch=18, pictures=keys), standard)[:, :, 4::12, 4::12].mean(1)
+    found = apply(images, sample_params(standard, seed=42, epoch=18, pictures=keys), standard)[:, :, 4::12, 4::12].mean(
+        1
+    )
     expected = [
         [[85.70, 57.75, 142.66], [128.0, 84.05, 142.66], [183.23, 137.58, 107.63]],
         [[24.07, 45.26, 64.62], [41.65, 65.13, 86.81], [72.42, 99.62, 125.48]],

@@ -95,7 +95,7 @@ def test_ingest_gives_the_same_bytes_as_in_one_process(
     assert (tmp_path / "over dask/rejected.csv").read_bytes() == rejected
 
 
-def packed(chunks: Sequence[packing._Chunk]) -> Pixels:
+def packed(chunks: Sequence[packing._PackChunk]) -> Pixels:
     return np.concatenate(list(map_chunks(packing._pack_chunk, chunks, workers=1)))
 
 
@@ -104,7 +104,7 @@ def test_augment_packs_the_same_bytes(tmp_path: Path, cluster: str, monkeypatch:
         put(tmp_path / "pictures" / "c" / f"{index}.jpg", picture(index))
     rows = run(tmp_path).rows
     chunks = [
-        packing._Chunk(
+        packing._PackChunk(
             tmp_path / "out",
             (
                 Row(

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.augmentation.auto_augment import RANGES, Op
 from pipelines.augmentation.random import picture_keys, uniform, uniforms
-from pipelines.augmentation.sampling import draw
+from pipelines.augmentation.sampling import sample_params
 from pipelines.params.augment import AugmentPolicy, RandAugment, policy_of
 
 STRONG = policy_of(
@@ -35,25 +35,25 @@ def fields(draws: object) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def test_a_draw_depends_on_the_picture_alone_not_on_its_batch() -> None:
-    whole = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS))
+    whole = fields(sample_params(STRONG, seed=1, epoch=3, pictures=KEYS))
     order = np.random.default_rng(0).permutation(len(KEYS))
-    shuffled = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS[order]))
-    alone = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS[5:6]))
+    shuffled = fields(sample_params(STRONG, seed=1, epoch=3, pictures=KEYS[order]))
+    alone = fields(sample_params(STRONG, seed=1, epoch=3, pictures=KEYS[5:6]))
     for name, values in whole.items():
         assert (shuffled[name] == values[order]).all()
         assert (alone[name][0] == values[5]).all()
 
 
 def test_seed_epoch_and_picture_each_change_the_draw() -> None:
-    base = draw(STRONG, seed=1, epoch=3, pictures=KEYS).angle
-    assert (draw(STRONG, seed=2, epoch=3, pictures=KEYS).angle != base).all()
-    assert (draw(STRONG, seed=1, epoch=4, pictures=KEYS).angle != base).all()
+    base = sample_params(STRONG, seed=1, epoch=3, pictures=KEYS).angle
+    assert (sample_params(STRONG, seed=2, epoch=3, pictures=KEYS).angle != base).all()
+    assert (sample_params(STRONG, seed=1, epoch=4, pictures=KEYS).angle != base).all()
     assert len(np.unique(base)) == len(KEYS)
 
 
 def test_another_change_leaves_the_other_draws_alone() -> None:
-    one = draw(policy_of(degrees=30.0), seed=1, epoch=1, pictures=KEYS)
-    both = draw(policy_of(degrees=30.0, hflip=0.5, random_erasing=1.0), seed=1, epoch=1, pictures=KEYS)
+    one = sample_params(policy_of(degrees=30.0), seed=1, epoch=1, pictures=KEYS)
+    both = sample_params(policy_of(degrees=30.0, hflip=0.5, random_erasing=1.0), seed=1, epoch=1, pictures=KEYS)
     assert (one.angle == both.angle).all()
 
 
@@ -69,8 +69,8 @@ def test_numbers_are_uniform_and_streams_are_unrelated() -> None:
 
 
 def test_probabilities_zero_and_one_are_never_and_always() -> None:
-    never = draw(policy_of(), seed=1, epoch=1, pictures=KEYS)
-    always = draw(policy_of(hflip=1.0, random_erasing=1.0), seed=1, epoch=1, pictures=KEYS)
+    never = sample_params(policy_of(), seed=1, epoch=1, pictures=KEYS)
+    always = sample_params(policy_of(hflip=1.0, random_erasing=1.0), seed=1, epoch=1, pictures=KEYS)
     assert not never.hflip.any()
     assert (never.erase_width == 0).all()
     assert always.hflip.all()
@@ -78,7 +78,7 @@ def test_probabilities_zero_and_one_are_never_and_always() -> None:
 
 
 def test_draws_keep_their_limits() -> None:
-    draws = draw(STRONG, seed=1, epoch=1, pictures=KEYS)
+    draws = sample_params(STRONG, seed=1, epoch=1, pictures=KEYS)
     assert abs(draws.angle).max() <= 30.0
     assert abs(draws.angle).max() > 29.0
     assert abs(draws.shift_x).max() <= 0.2
@@ -105,7 +105,7 @@ def test_what_was_drawn_once_is_drawn_for_ever() -> None:
         **{"hflip": 0.5, "degrees": 15.0, "translate": 0.1, "scale": 0.2},
         **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "random_erasing": 0.25},
     )
-    found = fields(draw(standard, seed=42, epoch=18, pictures=np.array([0x0123456789ABCDEF], np.uint64)))
+    found = fields(sample_params(standard, seed=42, epoch=18, pictures=np.array([0x0123456789ABCDEF], np.uint64)))
     expected = {
         **{"hflip": True, "angle": 4.151514, "shift_x": -0.090285, "shift_y": 0.069801, "zoom": 0.923623},
         **{"brightness": 1.150557, "contrast": 0.880961, "saturation": 1.033136},
@@ -116,22 +116,22 @@ def test_what_was_drawn_once_is_drawn_for_ever() -> None:
 
 
 def test_a_part_of_the_draws_is_that_of_its_pictures() -> None:
-    part = draw(STRONG, seed=1, epoch=3, pictures=KEYS).part(10, 12)
-    alone = fields(draw(STRONG, seed=1, epoch=3, pictures=KEYS[10:12]))
+    part = sample_params(STRONG, seed=1, epoch=3, pictures=KEYS).part(10, 12)
+    alone = fields(sample_params(STRONG, seed=1, epoch=3, pictures=KEYS[10:12]))
     assert len(part) == 2
     for name, values in fields(part).items():
         assert (values == alone[name]).all(), name
 
 
 def test_no_pictures_have_no_draws() -> None:
-    draws = draw(STRONG, seed=1, epoch=3, pictures=KEYS[:0])
+    draws = sample_params(STRONG, seed=1, epoch=3, pictures=KEYS[:0])
     assert len(draws) == 0
     assert draws.strokes.shape == (0, 3, 14)
     assert draws.auto_op.shape == (0, 3)
 
 
 def test_a_policy_of_nothing_draws_nothing() -> None:
-    draws = draw(policy_of(), seed=1, epoch=3, pictures=KEYS)
+    draws = sample_params(policy_of(), seed=1, epoch=3, pictures=KEYS)
     for name in ("angle", "shift_x", "shear_x", "shear_y", "corners", "hue", "blur", "noise", "jpeg", "num_strokes"):
         assert (getattr(draws, name) == 0).all(), name
     for name in ("zoom", "brightness", "contrast", "saturation", "crop_width", "crop_height"):
@@ -142,7 +142,7 @@ def test_a_policy_of_nothing_draws_nothing() -> None:
 
 
 def test_what_is_cut_out_keeps_its_limits() -> None:
-    draws = draw(policy_of(random_resized_crop=0.3), seed=1, epoch=1, pictures=KEYS)
+    draws = sample_params(policy_of(random_resized_crop=0.3), seed=1, epoch=1, pictures=KEYS)
     area, aspect = draws.crop_width * draws.crop_height, draws.crop_width / draws.crop_height
     assert 0.3 <= area.min() < 0.31
     assert 0.95 < area.max() <= 1.0
@@ -159,7 +159,7 @@ def test_blur_jpeg_and_pen_happen_as_often_as_they_should() -> None:
             jpeg={"probability": probability, "quality": 20},
             scribble=probability,
         )
-        draws = draw(chosen, seed=1, epoch=1, pictures=KEYS)
+        draws = sample_params(chosen, seed=1, epoch=1, pictures=KEYS)
         for values in (draws.blur, draws.jpeg, draws.num_strokes):
             share = (values > 0).mean()
             assert share == probability if probability in (0.0, 1.0) else abs(share - probability) < 0.07
@@ -173,21 +173,21 @@ def test_blur_jpeg_and_pen_happen_as_often_as_they_should() -> None:
 
 def test_every_change_comes_equally_often() -> None:
     for chosen in (STRONG, TRIVIAL):
-        ops = draw(chosen, seed=1, epoch=1, pictures=KEYS).auto_op
+        ops = sample_params(chosen, seed=1, epoch=1, pictures=KEYS).auto_op
         counts = np.bincount(ops[:, 0], minlength=len(Op))
         assert len(counts) == 14
         assert (abs(counts - 1000 / 14) < 42).all()  # five standard deviations
 
 
 def test_the_changes_of_a_picture_are_drawn_apart() -> None:
-    ops = draw(STRONG, seed=1, epoch=1, pictures=KEYS).auto_op
+    ops = sample_params(STRONG, seed=1, epoch=1, pictures=KEYS).auto_op
     assert ops.shape == (1000, 3)
     assert abs((ops[:, 0] == ops[:, 1]).mean() - 1 / 14) < 0.05
 
 
 def auto_values(chosen: AugmentPolicy, op: Op) -> list[float]:
     """What `op` is drawn with, each number once, in order."""
-    draws = draw(chosen, seed=1, epoch=1, pictures=np.arange(20_000, dtype=np.uint64))
+    draws = sample_params(chosen, seed=1, epoch=1, pictures=np.arange(20_000, dtype=np.uint64))
     return [float(value) for value in np.unique(draws.auto_value[:, 0][draws.auto_op[:, 0] == op].round(6))]
 
 

@@ -20,7 +20,7 @@ BATCH = 64
 """pictures changed at a time: 40 MB as floats at 224 px"""
 
 
-class Plan(NamedTuple):
+class CopyPlan(NamedTuple):
     """M copies, sorted by (copy, source)."""
 
     source: Rows
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     """(M,) from 1: how many copies of its picture there are up to this one"""
 
 
-def plan_copies(labels: Rows, share: float) -> Plan:
+def plan_copies(labels: Rows, share: float) -> CopyPlan:
     """Which copies fill each class up to `share` of the largest one.
 
     Evenly: two pictures of a class differ by at most one copy. Where they cannot have the same number, the first ones
@@ -49,13 +49,13 @@ def plan_copies(labels: Rows, share: float) -> Plan:
         copy.append(missing // len(pictures) + 1)
     sources, copies = np.concatenate(source), np.concatenate(copy)
     order = np.lexsort((sources, copies))
-    return Plan(sources[order], copies[order])
+    return CopyPlan(sources[order], copies[order])
 
 
 def write_copies(
     params: AugmentParams,
     *,
-    plan: Plan,
+    plan: CopyPlan,
     image_ids: npt.NDArray[np.str_],
     out_dir: Path,
     advance: Callable[[int], None],
@@ -74,7 +74,7 @@ def write_copies(
 
         from pipelines.augmentation.applying import apply
         from pipelines.augmentation.random import picture_keys
-        from pipelines.augmentation.sampling import draw
+        from pipelines.augmentation.sampling import sample_params
 
         policy, originals = params.policies[params.copies.policy], open_pack(out_dir / "train.npy")
         for number in np.unique(plan.copy).tolist():
@@ -84,7 +84,7 @@ def write_copies(
                 source = plan.source[rows]
                 pixels: Pixels = originals[source]
                 keys = picture_keys(image_ids[source])
-                draws = draw(policy, seed=params.seed, epoch=FIRST_EPOCH + number, pictures=keys)
+                draws = sample_params(policy, seed=params.seed, epoch=FIRST_EPOCH + number, pictures=keys)
                 images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()  # (B, 3, S, S)
                 changed = apply(images, draws, policy).round().to(torch.uint8)
                 pack[rows] = changed.permute(0, 2, 3, 1).numpy()  # (B, S, S, 3)

@@ -20,7 +20,7 @@ CHUNK_IMAGES = 32
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class _PackChunk:
     """The work of one call of `_pack_chunk`; picklable."""
 
     ingest_dir: Path
@@ -48,14 +48,14 @@ def write_pack(
             advance(len(pixels))
 
 
-def _chunks(params: AugmentParams, rows: Sequence[Row], ingest_dir: Path) -> list[_Chunk]:
+def _chunks(params: AugmentParams, rows: Sequence[Row], ingest_dir: Path) -> list[_PackChunk]:
     return [
-        _Chunk(ingest_dir, tuple(rows[start : start + CHUNK_IMAGES]), params.resize_mode, params.image_size)
+        _PackChunk(ingest_dir, tuple(rows[start : start + CHUNK_IMAGES]), params.resize_mode, params.image_size)
         for start in range(0, len(rows), CHUNK_IMAGES)
     ]
 
 
-def _pack_chunk(chunk: _Chunk) -> Pixels:
+def _pack_chunk(chunk: _PackChunk) -> Pixels:
     """(n, S, S, 3) uint8: the pictures of one chunk, in its order."""
     packed = np.empty((len(chunk.rows), chunk.image_size, chunk.image_size, 3), np.uint8)
     with ShardReader(chunk.ingest_dir) as reader:
@@ -71,7 +71,7 @@ def _pack_chunk(chunk: _Chunk) -> Pixels:
     return packed
 
 
-def _square(data: bytes, row: Row, chunk: _Chunk) -> Pixels:
+def _square(data: bytes, row: Row, chunk: _PackChunk) -> Pixels:
     """(S, S, 3) uint8: one picture.
 
     Raises:

@@ -13,7 +13,7 @@ MAX_NAMED = 5
 """pictures that a message names"""
 
 
-class _Place(NamedTuple):
+class _ImagePlace(NamedTuple):
     """Where the bytes of a picture lie, and which part of it counts."""
 
     shard: str
@@ -26,7 +26,7 @@ class _Place(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One picture to pack; from `shard` on its `_Place`."""
+    """One picture to pack; from `shard` on its `_ImagePlace`."""
 
     image_id: str
     label: str
@@ -56,10 +56,12 @@ def locate(splits: Path, ingest_dir: Path, decisions_dir: Path, *, every_picture
     manifest = ingest_dir / "manifest.parquet"
     sides = [f"crop_{side}" for side in Crop._fields]
     columns = ["image_id", "label", "shard", "offset", "size", "width", "height", *sides, "source_path"]
-    where: dict[tuple[str, str], _Place] = {}
+    where: dict[tuple[str, str], _ImagePlace] = {}
     for row in rows(read_table(manifest, MANIFEST, columns=columns)):
         crop = Crop(*(row[side] for side in sides))
-        place = _Place(row["shard"], row["offset"], row["size"], row["width"], row["height"], crop, row["source_path"])
+        place = _ImagePlace(
+            row["shard"], row["offset"], row["size"], row["width"], row["height"], crop, row["source_path"]
+        )
         where.setdefault((row["image_id"], row["label"]), place)
         # for a picture with another label now: relabelled, or come under two, of which any copy serves
         where.setdefault((row["image_id"], ""), place)

@@ -9,7 +9,7 @@ from pipelines.augment.sheet import Block, draw_sheet
 from pipelines.augmentation.applying import apply
 from pipelines.augmentation.packs import PackIndex, PackReader, Pixels, Rows, fold_rows, read_index
 from pipelines.augmentation.random import Keys, picture_keys
-from pipelines.augmentation.sampling import draw
+from pipelines.augmentation.sampling import sample_params
 from pipelines.core.files import write_bytes
 from pipelines.params.augment import AugmentParams, AugmentPolicy
 from pipelines.params.base import Section
@@ -78,7 +78,7 @@ def _strip(pictures: Pixels, keys: Keys, policy: AugmentPolicy, *, seed: int, nu
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()  # (N, 3, S, S)
     columns = [pictures]
     for epoch in range(num_draws):
-        draws = draw(policy, seed=seed, epoch=epoch, pictures=keys)
+        draws = sample_params(policy, seed=seed, epoch=epoch, pictures=keys)
         changed = apply(images, draws, policy).round().to(torch.uint8)
         columns.append(changed.permute(0, 2, 3, 1).contiguous().numpy())
     return np.stack(columns, axis=1)

@@ -20,7 +20,7 @@ from pipelines.augmentation.colour import (
 )
 from pipelines.augmentation.degradations import add_noise, blur, save_as_jpeg
 from pipelines.augmentation.geometry import GREY, move
-from pipelines.augmentation.sampling import Draws
+from pipelines.augmentation.sampling import SampledParams
 from pipelines.augmentation.scribbles import scribble
 from pipelines.params.augment import AugmentPolicy
 
@@ -44,7 +44,7 @@ COLOUR_OPS: dict[Op, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 """of RandAugment and TrivialAugment, those that move nothing"""
 
 
-def apply(images: torch.Tensor, draws: Draws, policy: AugmentPolicy) -> torch.Tensor:
+def apply(images: torch.Tensor, draws: SampledParams, policy: AugmentPolicy) -> torch.Tensor:
     """Change each picture as drawn. A change that `policy` switches off is not computed: zeros give the same bits back.
 
     The host decides everything and never waits for the device. What happens to a picture does not depend on the others.
@@ -72,7 +72,7 @@ def apply(images: torch.Tensor, draws: Draws, policy: AugmentPolicy) -> torch.Te
     return result
 
 
-def _change(images: torch.Tensor, draws: Draws, policy: AugmentPolicy) -> torch.Tensor:
+def _change(images: torch.Tensor, draws: SampledParams, policy: AugmentPolicy) -> torch.Tensor:
     """Everything but moves; overwrites `images`."""
     if policy.brightness:
         images = brighten(images, columns(draws.brightness, images))
@@ -101,7 +101,7 @@ def _one_of_many(images: torch.Tensor, op: Rows, value: np.ndarray) -> torch.Ten
     return images
 
 
-def _worn(images: torch.Tensor, draws: Draws, policy: AugmentPolicy) -> torch.Tensor:
+def _worn(images: torch.Tensor, draws: SampledParams, policy: AugmentPolicy) -> torch.Tensor:
     """Blur, noise, JPEG; and last the rectangle, which stays grey."""
     if policy.blur:
         side = min(images.shape[2:])
@@ -118,7 +118,7 @@ def _worn(images: torch.Tensor, draws: Draws, policy: AugmentPolicy) -> torch.Te
     return images
 
 
-def _erase(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+def _erase(images: torch.Tensor, draws: SampledParams) -> torch.Tensor:
     height, width = images.shape[2:]
     x = ((torch.arange(width, device=images.device) + 0.5) / width).to(images.dtype).view(1, 1, 1, width)
     y = ((torch.arange(height, device=images.device) + 0.5) / height).to(images.dtype).view(1, 1, height, 1)

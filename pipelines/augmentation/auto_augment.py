@@ -77,7 +77,7 @@ RANGES: dict[Op, _Range] = {
 posterize: bits kept; solarize: the grey level from which on the picture is inverted"""
 
 
-def draw_auto(
+def sample_auto_augment(
     auto: RandAugment | TrivialAugment | None, *, seed: int, epoch: int, pictures: Keys
 ) -> tuple[Ops, Floats]:
     """Draw the changes of each of `pictures`, in order.

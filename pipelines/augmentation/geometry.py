@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from pipelines.augmentation.auto_augment import GEOMETRY, Op
 from pipelines.augmentation.broadcast import change_some, columns
-from pipelines.augmentation.sampling import Draws
+from pipelines.augmentation.sampling import SampledParams
 
 GREY = 128.0
 """what lies outside of a picture, and under an erased rectangle; also the border of a letterbox"""
@@ -18,7 +18,7 @@ Matrices = npt.NDArray[np.float64]
 """(B, 3, 3): where a place of the result, in pixels from the middle to the right and down, is looked up"""
 
 
-def move(images: torch.Tensor, draws: Draws, *, layout: torch.memory_format) -> torch.Tensor:
+def move(images: torch.Tensor, draws: SampledParams, *, layout: torch.memory_format) -> torch.Tensor:
     """Move each picture as drawn; those that keep their place keep their bits, those only mirrored move whole pixels.
 
     Args:
@@ -44,7 +44,7 @@ def move(images: torch.Tensor, draws: Draws, *, layout: torch.memory_format) -> 
     return change_some(result, moved, lambda part, rows: _sample(part, matrices[rows]))
 
 
-def lookup(draws: Draws, *, height: int, width: int) -> Matrices:
+def lookup(draws: SampledParams, *, height: int, width: int) -> Matrices:
     """The changes undone, the last first.
 
     A picture is cropped, mirrored, turned and zoomed, sheared, seen in perspective, shifted; then the changes of

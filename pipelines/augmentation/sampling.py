@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.augmentation import random as streams
-from pipelines.augmentation.auto_augment import Ops, draw_auto
+from pipelines.augmentation.auto_augment import Ops, sample_auto_augment
 from pipelines.augmentation.random import Floats, Keys, uniforms
 from pipelines.params.augment import AugmentPolicy
 
@@ -29,7 +29,7 @@ NUMBERS_OF_STROKE = 14
 
 
 @dataclass(frozen=True)
-class Draws:
+class SampledParams:
     """What happens to B pictures; every array is (B,) but for those that say otherwise.
 
     Args:
@@ -88,12 +88,12 @@ class Draws:
     def __len__(self) -> int:
         return len(self.hflip)
 
-    def part(self, first: int, last: int) -> "Draws":
+    def part(self, first: int, last: int) -> "SampledParams":
         """Of the pictures first, first + 1, ..., last - 1."""
         return replace(self, **{field.name: getattr(self, field.name)[first:last] for field in fields(self)})
 
 
-def draw(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Keys) -> Draws:
+def sample_params(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Keys) -> SampledParams:
     """Draw what `policy` does to each of `pictures` in `epoch`."""
     number = uniforms(seed, epoch, pictures, range(streams.NUM_STREAMS))  # (NUM_STREAMS, B)
 
@@ -106,8 +106,8 @@ def draw(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Keys) -> Dra
     erased = number[streams.ERASE] < policy.random_erasing
     crop_width, crop_height = _crop(policy.random_resized_crop, number[streams.CROP_AREA], number[streams.CROP_ASPECT])
     blur, jpeg = policy.blur, policy.jpeg
-    auto_op, auto_value = draw_auto(policy.auto_augment, seed=seed, epoch=epoch, pictures=pictures)
-    return Draws(
+    auto_op, auto_value = sample_auto_augment(policy.auto_augment, seed=seed, epoch=epoch, pictures=pictures)
+    return SampledParams(
         hflip=number[streams.FLIP] < policy.hflip,
         vflip=number[streams.FLIP_VERTICAL] < policy.vflip,
         angle=either_way(policy.degrees, streams.ROTATION),

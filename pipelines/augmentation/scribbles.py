@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 
 from pipelines.augmentation.broadcast import columns
-from pipelines.augmentation.sampling import Draws
+from pipelines.augmentation.sampling import SampledParams
 
 WINDOW = 0.5
 """side of the part of the picture that a stroke stays in, share of the picture's"""
@@ -15,7 +15,7 @@ NUM_SEGMENTS = 12
 """straight lines in place of a curve"""
 
 
-def scribble(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+def scribble(images: torch.Tensor, draws: SampledParams) -> torch.Tensor:
     """Draw on each picture the strokes of its draw, in place.
 
     All strokes of the batch are computed side by side, each in a window of its own, from every pixel's distance to

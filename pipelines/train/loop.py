@@ -18,7 +18,7 @@ from torch import nn
 from pipelines.augmentation.applying import apply
 from pipelines.augmentation.packs import Rows
 from pipelines.augmentation.random import Keys
-from pipelines.augmentation.sampling import draw
+from pipelines.augmentation.sampling import sample_params
 from pipelines.core.errors import TrainingError
 from pipelines.core.progress import Advance, progress
 from pipelines.params.augment import AugmentPolicy
@@ -258,7 +258,7 @@ def forward_loss(
     recipe, seed, spec = context.recipe, context.job.params.seed, context.input
     positions = torch.from_numpy(batch.positions).to(batch.pixels.device, non_blocking=True)
     labels, weights = context.labels[positions], context.weights[positions]
-    draws = draw(context.policy, seed=seed, epoch=epoch, pictures=batch.keys)
+    draws = sample_params(context.policy, seed=seed, epoch=epoch, pictures=batch.keys)
     images = apply(to_float(batch.pixels), draws, context.policy)
     taught, share = None, None
     if context.teachers is not None:
