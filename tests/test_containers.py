@@ -6,10 +6,8 @@ above what is needed (0.3 s), and far below that.
 
 import io
 import struct
-import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,15 +20,8 @@ from pipelines.images.sanitize import MAX_FRAMES, first_frame_of_gif, first_fram
 from pipelines.images.tiff import read_orientation
 
 LIMIT = 1_000_000
-SECONDS = 5.0
+pytestmark = pytest.mark.timeout(60)  # each of them would take minutes to hours
 MEGABYTE = 1 << 20
-
-
-@contextmanager
-def quickly() -> Iterator[None]:
-    started = time.process_time()
-    yield
-    assert time.process_time() - started < SECONDS
 
 
 def look(data: bytes) -> ImageSummary:
@@ -55,14 +46,13 @@ def test_comments_of_a_png_are_not_inflated_and_cannot_cost_the_picture() -> Non
         png_chunk(b"zTXt", b"a\0\0" + bomb) + png_chunk(b"iTXt", b"b\0\1\0\0\0" + bomb) + png_chunk(b"tEXt", b"no end")
     )
     broken = png_chunk(b"tIME", b"x")[:-1] + b"?"  # a wrong checksum, which no browser minds
-    with quickly():
-        found = look(whole[:33] + text * 40 + broken + whole[33:])
+    found = look(whole[:33] + text * 40 + broken + whole[33:])
     assert (found.format, found.width, found.num_frames) == ("PNG", 20, 1)
 
 
 def test_a_png_of_a_million_empty_chunks_is_refused() -> None:
     whole = file_of("PNG")
-    with quickly(), pytest.raises(ImageError, match="broken: more than 100000 chunks: made to exhaust the decoder"):
+    with pytest.raises(ImageError, match="broken: more than 100000 chunks: made to exhaust the decoder"):
         look(whole[:33] + png_chunk(b"IDAT", b"") * 1_000_000 + whole[33:])
 
 
@@ -96,17 +86,15 @@ def gif(frames: int, *, before: bytes = b"") -> bytes:
 def test_frames_of_a_gif_are_counted_without_decoding_them() -> None:
     assert look(gif(1)).num_frames == 1
     assert look(gif(7)).num_frames == 7
-    with quickly():
-        assert look(gif(1_000_000)).num_frames == MAX_FRAMES
+    assert look(gif(1_000_000)).num_frames == MAX_FRAMES
 
 
 def test_comments_of_a_gif_are_not_joined() -> None:
     """Each would be appended to all before: a million of them copy half a terabyte."""
     comment = b"!\xfe\x01a\0"
-    with quickly():
-        assert look(gif(3, before=comment * 400_000)).num_frames == 3
+    assert look(gif(3, before=comment * 400_000)).num_frames == 3
     for before in (comment * 1_000_000, b"!\xfe" + b"\x01a" * (8 * MEGABYTE) + b"\0"):
-        with quickly(), pytest.raises(ImageError, match="broken: more than 1000000 blocks: made to exhaust"):
+        with pytest.raises(ImageError, match="broken: more than 1000000 blocks: made to exhaust"):
             look(gif(3, before=before))
 
 
@@ -136,18 +124,16 @@ def test_pages_that_lead_in_a_circle_are_counted_once() -> None:
     for _ in range(200_000):
         chain += b""
     pages = b"".join(directory(following=8 + 6 * (place + 1)) for place in range(200_000))
-    with quickly():
-        assert first_frame_of_tiff(chain + pages + directory() + bytes(16)).num_frames == MAX_FRAMES
+    assert first_frame_of_tiff(chain + pages + directory() + bytes(16)).num_frames == MAX_FRAMES
 
 
 def test_tags_that_claim_the_whole_file_each_are_refused_unread() -> None:
     size = 8 * MEGABYTE
     tags = directory(*((65000 - place, 1, size, 0) for place in range(60_000)))
     data = b"II*\0" + struct.pack("<I", 8) + tags + bytes(size)
-    with quickly(), pytest.raises(ImageError, match="broken: its tags claim 503316480000 bytes of"):
+    with pytest.raises(ImageError, match="broken: its tags claim 503316480000 bytes of"):
         look(data)
-    with quickly():
-        assert read_orientation(data) == 1
+    assert read_orientation(data) == 1
 
 
 @pytest.mark.parametrize("format", ["AVIF", "WEBP"])
@@ -160,12 +146,11 @@ def test_exif_whose_tags_overlap_costs_nothing(format: str) -> None:
     assert harmless in whole
     assert look(whole).orientation == 1
     data = whole.replace(harmless, hostile)
-    with quickly():
-        if format == "AVIF":
-            with pytest.raises(ImageError, match="broken: the tags of its EXIF claim"):
-                look(data)
-        else:
-            assert look(data).orientation == 1
+    if format == "AVIF":
+        with pytest.raises(ImageError, match="broken: the tags of its EXIF claim"):
+            look(data)
+    else:
+        assert look(data).orientation == 1
 
 
 def jpeg_with(segments: bytes) -> bytes:
@@ -177,7 +162,7 @@ def jpeg_with(segments: bytes) -> bytes:
 def test_a_jpeg_of_millions_of_segments_is_refused(marker: int) -> None:
     segment = bytes((0xFF, marker)) + struct.pack(">H", 9) + b"Exif\0\0a"
     assert look(jpeg_with(segment * 9000)).width == 20
-    with quickly(), pytest.raises(ImageError, match="broken: more than 10000 segments before the picture"):
+    with pytest.raises(ImageError, match="broken: more than 10000 segments before the picture"):
         look(jpeg_with(segment * 1_000_000))
 
 
@@ -185,8 +170,7 @@ def test_exif_of_many_segments_is_not_joined_for_a_cmyk_jpeg_either() -> None:
     buffer = io.BytesIO()
     Image.new("CMYK", (20, 20)).save(buffer, "JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", 65535) + b"Exif\0\0" + bytes(65527)
-    with quickly():
-        look(buffer.getvalue()[:2] + segment * 400 + buffer.getvalue()[2:])
+    look(buffer.getvalue()[:2] + segment * 400 + buffer.getvalue()[2:])
 
 
 def test_a_thumbnail_inside_exif_is_not_taken_for_the_picture() -> None:

@@ -24,7 +24,7 @@ from pipelines.split import SplitArtifact, split
 from pipelines.split.audit import audit_pairs
 from pipelines.split.stage import refuse_straddling
 from pipelines.split.stratified import Bins, LumpBins, target_counts
-from pipelines.split.units import read_pictures, seeded_hashes
+from pipelines.split.units import _keys, read_pictures, seeded_hashes
 
 PARAMS = SplitParams(
     seed=42,
@@ -240,6 +240,13 @@ def test_a_picture_that_goes_moves_two_others_of_its_class_at_most() -> None:
         num_moved.append(sum(after[image] != before[image] for image in after))
     assert len(num_moved) >= 18
     assert max(num_moved) <= 2
+
+
+def test_a_group_goes_where_it_is_missed_most_for_the_size_of_the_bin() -> None:
+    """Bin 0 lacks 40 of 100 pictures, bin 1 8 of 10: the sum of (filled - target)² / target falls more in bin 1."""
+    bins = LumpBins([[100, 10]], [50])
+    bins.filled = [[60, 2]]
+    assert bins.place([0], [2]) == 1
 
 
 def test_another_seed_gives_another_split_of_the_same_size() -> None:
@@ -713,6 +720,13 @@ def official(train: int = 10, val: int = 0, test: int = 5) -> list[tuple[Picture
         for subset, count in (("train", train), ("val", val), ("test", test))
         for i in range(count)
     ]
+
+
+def test_a_value_that_spells_an_image_id_is_another_name() -> None:
+    files = pa.table({"image_id": ["a" * 64, "b" * 64], "linked_by": ["b" * 64, ""]})
+    keys, unit_of_key = _keys(files, np.array([0, -1]), np.array([0, 1]))
+    assert keys == ["b" * 64, "value=" + "b" * 64]
+    assert unit_of_key.tolist() == [1, 0]
 
 
 def test_a_given_split_is_taken_as_it_is() -> None:
