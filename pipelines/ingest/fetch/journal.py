@@ -29,7 +29,7 @@ from pipelines.params.base import Section
 
 VERSION = 2
 # rules of ingest.download that decide what comes, not how fast
-_RULES = {"timeout_seconds", "tries", "max_wait_seconds", "max_redirects", "robots", "private_hosts"}
+_RULES = {"timeout_seconds", "max_attempts", "max_wait_seconds", "max_redirects", "robots", "private_hosts"}
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records ({", ".join(RECORD_FIELDS)}, PRIMARY KEY (url, label));
 CREATE TABLE IF NOT EXISTS notes (name PRIMARY KEY, value);
