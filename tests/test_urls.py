@@ -451,8 +451,10 @@ def test_the_key_tells_settings_lists_and_rules_apart(place: Place) -> None:
         source_key(entry, place, b"longer list"),
         source_key(entry.model_copy(update={"gone": "keep"}), place, b"list"),
         source_key(entry, with_rule(robots="ignore"), b"list"),
+        source_key(entry, with_rule(max_attempts=9), b"list"),
+        source_key(entry, with_rule(private_hosts=("h.example",)), b"list"),
     ]
-    assert len(set(keys)) == 4
+    assert len(set(keys)) == 6
     assert keys[0] == source_key(entry, with_rule(connections=1, delay_seconds=9.0, contact="me"), b"list")
 
 

@@ -14,8 +14,9 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,11 +30,12 @@ from pipelines.params.base import Section
 
 VERSION = 2
 # rules of ingest.download that decide what comes, not how fast
-_RULES = {"timeout_seconds", "tries", "max_wait_seconds", "max_redirects", "robots", "private_hosts"}
+_RULES = {"timeout_seconds", "max_attempts", "max_wait_seconds", "max_redirects", "robots", "private_hosts"}
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records ({", ".join(RECORD_FIELDS)}, PRIMARY KEY (url, label));
 CREATE TABLE IF NOT EXISTS notes (name PRIMARY KEY, value);
 """
+_values = attrgetter(*RECORD_FIELDS)
 _SELECT = f"SELECT {', '.join(RECORD_FIELDS)} FROM records"
 
 
@@ -149,7 +151,7 @@ class Journal:
         """
         marks = ", ".join("?" * len(RECORD_FIELDS))
         with cache_errors(self.path):
-            self._database.execute(f"INSERT OR REPLACE INTO records VALUES ({marks})", astuple(record))
+            self._database.execute(f"INSERT OR REPLACE INTO records VALUES ({marks})", _values(record))
 
     def note(self, name: str) -> Any:
         """The value kept under `name`; None if there is none."""
