@@ -277,7 +277,7 @@ class TableRows:
     def _groups(self, cells: dict[str, Cell]) -> str:
         column = self.params.group_column
         value = _known(cells, column)
-        return write_factors({column: value}) if value else ""
+        return write_factors({column: value}) if column and value else ""
 
 
 def _known(cells: dict[str, Cell], column: str | None) -> str:
