@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from train_inputs import FROZEN, POLICIES, SCRATCH, colours, params, run, small_packs, write_packs, written
+from train_inputs import FROZEN, SCRATCH, colours, params, run, small_packs, write_packs, written
 
 from pipelines.core.errors import InputError
 from pipelines.train import load_member, train
@@ -91,7 +91,6 @@ def test_an_unknown_member_is_refused_with_the_known_ones(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="member 'lite1' is not among train.recipes: one, two"):
         train(
             params({"one": FROZEN, "two": SCRATCH}),
-            POLICIES,
             member="lite1",
             fold=0,
             **dict.fromkeys(("augment_dir", "members_dir", "root", "cache_dir", "out_dir"), tmp_path),
