@@ -7,7 +7,7 @@ apart.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import captum.attr
 import numpy as np
@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from pipelines.augmentation.packs import Pixels
+from pipelines.evaluate.members import Names
 from pipelines.evaluate.metrics import Ints, ScoredImages
 from pipelines.train.data_loader import resize
 from pipelines.train.inference import to_float, to_input
@@ -31,12 +32,19 @@ PATCHES = 14
 STEPS = 8
 """of integrated gradients"""
 BATCH = 16
-HEADER = ("image_id", "class", "row")
 
 Maps = npt.NDArray[np.float16]
 
 
-def choose_maps(scored: ScoredImages, image_ids: Sequence[str], *, num_mistakes: int) -> list[tuple[int, int]]:
+class ClassMaps(NamedTuple):
+    """(M, h, w) maps, the method and the names of the layers that they come from."""
+
+    maps: Maps
+    method: str
+    layer: str
+
+
+def choose_maps(scored: ScoredImages, image_ids: Names, *, num_mistakes: int) -> list[tuple[int, int]]:
     """Which picture is explained for which class.
 
     Of the mistakes, the most confident first, the predicted and the actual class; of each class the picture that is
@@ -60,7 +68,7 @@ def choose_maps(scored: ScoredImages, image_ids: Sequence[str], *, num_mistakes:
     return found + [(row, k) for k, row in sorted(examples.items())]
 
 
-def class_maps(member: TrainedMember, pixels: Pixels, rows: Ints, classes: Ints) -> tuple[Maps, str]:
+def class_maps(member: TrainedMember, pixels: Pixels, rows: Ints, classes: Ints) -> ClassMaps:
     """The maps of M pairs of a picture and a class.
 
     Args:
@@ -68,8 +76,7 @@ def class_maps(member: TrainedMember, pixels: Pixels, rows: Ints, classes: Ints)
         rows, classes: (M,) which picture, and a class of the member's.
 
     Returns:
-        (M, h, w) from 0 to 1, 1 being the strongest evidence for any class of that picture that is asked about; and
-        how they were made, "grad-cam" or "integrated gradients".
+        (M, h, w) from 0 to 1, 1 being the strongest evidence for any class of that picture that is asked about.
     """
     device = member.device
     inputs = to_input(
@@ -88,7 +95,10 @@ def class_maps(member: TrainedMember, pixels: Pixels, rows: Ints, classes: Ints)
     most = np.zeros(len(pixels), np.float32)
     np.maximum.at(most, rows, evidence.max(axis=(1, 2), initial=0.0))
     scaled = evidence / np.where(most > 0, most, 1.0)[rows, None, None]
-    return scaled.astype(np.float16), "grad-cam" if layers else "integrated gradients"
+    if not layers:
+        return ClassMaps(scaled.astype(np.float16), "integrated gradients", "input")
+    names = {layer: name for name, layer in member.module.named_modules()}
+    return ClassMaps(scaled.astype(np.float16), "grad-cam", ", ".join(names[layer] for layer in layers))
 
 
 def _contrast(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -13,7 +13,8 @@ from pipelines.augmentation.random import picture_keys
 from pipelines.augmentation.sampling import SampledParams, sample_params
 from pipelines.core.progress import progress
 from pipelines.evaluate.intervals import wilson_interval
-from pipelines.evaluate.metrics import Floats, Ints
+from pipelines.evaluate.members import Names
+from pipelines.evaluate.metrics import Ints
 from pipelines.params.augment import AugmentPolicy, policy_of
 
 AMOUNTS: dict[str, tuple[float, ...]] = {
@@ -28,11 +29,12 @@ AMOUNTS: dict[str, tuple[float, ...]] = {
 """strengths 1 to 5 of each kind"""
 HEADER = ("kind", "strength", "amount", "accuracy", "low", "high", "flip_rate", "worst_class")
 
-Predict = Callable[[Pixels], npt.NDArray[np.floating[Any]]]
-"""(n, S, S, 3) uint8 to (n, K) probabilities"""
+Probabilities = npt.NDArray[np.float32]
+Predict = Callable[[Pixels], Probabilities]
+"""(n, S, S, 3) uint8 to (n, K)"""
 
 
-def choose_pictures(image_ids: Sequence[str], actual: Ints, groups: Ints, *, num: int) -> Ints:
+def choose_pictures(image_ids: Names, actual: Ints, groups: Ints, *, num: int) -> Ints:
     """At most `num` of N pictures: each class in proportion, one of a duplicate group, by the hashes of their ids.
 
     A picture more or less changes few of those that are chosen.
@@ -58,7 +60,7 @@ def choose_pictures(image_ids: Sequence[str], actual: Ints, groups: Ints, *, num
     return np.array(sorted(sorted(rows, key=lambda row: (place[row], digests[row]))[:num]), np.int64)
 
 
-def degrade(pixels: Pixels, kind: str, strength: int, *, image_ids: Sequence[str], seed: int) -> Pixels:
+def degrade(pixels: Pixels, kind: str, strength: int, *, image_ids: Names, seed: int) -> Pixels:
     """Pictures made worse; places and directions are drawn for each picture, and are the same at each strength.
 
     Args:
@@ -82,7 +84,7 @@ def degrade(pixels: Pixels, kind: str, strength: int, *, image_ids: Sequence[str
     return worse
 
 
-def _draws(kind: str, amount: float, image_ids: Sequence[str], seed: int) -> tuple[SampledParams, AugmentPolicy]:
+def _draws(kind: str, amount: float, image_ids: Names, seed: int) -> tuple[SampledParams, AugmentPolicy]:
     """The augmentation's own draws, with the one amount in the place of what it would draw."""
     keys = picture_keys(np.asarray(image_ids, np.str_))
     num = len(keys)
@@ -121,7 +123,7 @@ def measure_robustness(
     actual: Ints,
     *,
     classes: Sequence[str],
-    image_ids: Sequence[str],
+    image_ids: Names,
     seed: int,
     confidence: float,
 ) -> dict[str, Any]:
@@ -163,14 +165,14 @@ def measure_robustness(
 
 
 def _accuracy(
-    probabilities: npt.NDArray[np.floating[Any]], actual: Ints, confidence: float, *, name: str = "value"
+    probabilities: Probabilities, actual: Ints, confidence: float, *, name: str = "value"
 ) -> dict[str, float]:
     right = float((probabilities.argmax(axis=1) == actual).sum())
     low, high = wilson_interval(np.array([right]), np.array([float(len(actual))]), confidence)
     return {name: right / len(actual), "low": float(low[0]), "high": float(high[0])}
 
 
-def _worst_class(plain: Floats, found: Floats, actual: Ints) -> int | None:
+def _worst_class(plain: Probabilities, found: Probabilities, actual: Ints) -> int | None:
     """Of the classes that are told worse than before the one with the least recall; of equals the least probable."""
     rows, num = np.arange(len(actual)), np.bincount(actual, minlength=plain.shape[1])
     before = np.bincount(actual, plain.argmax(axis=1) == actual, plain.shape[1])
