@@ -349,7 +349,7 @@ def test_a_picture_under_two_labels_is_measured_under_both(tmp_path: Path) -> No
          "with target: rank to train.members"),
         (["by_sex", "whole"], None, "none tells rank"),
         (["by_sex", "by_rank"], [""] * 24, "knows no factors of its labels"),
-        (["by_sex", "by_rank"], ["{"] * 24, "which are no JSON"),
+        (["by_sex", "by_rank"], ["{"] * 24, "holds the factors '{', no JSON object of texts"),
         (["by_sex", "by_rank"], ["[1]"] * 24, "not an object of texts"),
         (["by_sex", "by_rank"], ['{"sex": "man"}'] * 24, "no picture of man, noble, woman, merchant"),
         (["by_sex", "by_rank"], ['{"age": "old"}'] * 6 + [factors(p[1]) for p in PICTURES[6:]], "says which"),

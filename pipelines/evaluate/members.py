@@ -1,6 +1,5 @@
 """Read the predictions of members and folds, and join members that predict factors into one that predicts labels."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError
+from pipelines.core.factors import parse_column
 from pipelines.core.tables import LABEL, PACK_INDEX, PREDICTIONS, read_classes, read_table, read_target
 from pipelines.evaluate.intervals import group_numbers
 from pipelines.evaluate.metrics import Floats, Ints
@@ -215,7 +215,7 @@ def read_factors(index: Path, classes: list[str]) -> LabelFactors:
     """
     table = read_table(index, PACK_INDEX, columns=["class_index", "factors"])
     found = Counter(zip(table["factors"].to_pylist(), table["class_index"].to_pylist(), strict=True))
-    parsed = {text: _parse(text, index) for text, _ in found}
+    parsed = parse_column((text for text, _ in found), index)
     names = list(dict.fromkeys(name for text in sorted(parsed, key=str) for name in parsed[text]))
     if not names:
         raise InputError(
@@ -313,16 +313,3 @@ def _under_labels(image_ids: Names, probabilities: Floats, packed: EvaluationInd
     keys = [(row, k) for row, image_id in enumerate(image_ids) for k in packed.classes_of[image_id]]
     rows = np.array([row for row, _ in keys], np.int64)
     return Predictions(image_ids[rows], np.array([k for _, k in keys], np.int64), probabilities[rows])
-
-
-def _parse(text: str | None, index: Path) -> dict[str, str]:
-    """A cell of `factors`; {} where an image came without."""
-    if not text:
-        return {}
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{index} has factors {text!r}, which are no JSON: run `dvc repro augment`") from error
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise InputError(f"{index} has factors {text!r}, not an object of texts: run `dvc repro augment`")
-    return found
