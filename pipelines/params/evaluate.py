@@ -21,3 +21,9 @@ class EvaluateParams(Section):
     """of every interval"""
     leak_repeats: Annotated[Count, Field(le=100)] = 5
     """random divisions that the leak premium is the mean of; 0 does not measure it"""
+    map_mistakes: Count = 100
+    """mistakes, the most confident first, that activation maps are made of: where the network sees the class that it
+    named and the right one"""
+    robustness_images: Count = 40
+    """test pictures that are made worse in 35 ways: noise, blur, JPEG, brightness, occlusion, rotation and pen strokes,
+    each in five strengths; 0 does not measure it"""
