@@ -11,7 +11,7 @@ from PIL import ImageEnhance
 
 from pipelines.augmentation.applying import apply
 from pipelines.augmentation.auto_augment import GEOMETRY, RANGES, Op
-from pipelines.augmentation.geometry import GREY
+from pipelines.augmentation.packs import GREY
 from pipelines.augmentation.sampling import sample_params
 from pipelines.params.augment import policy_of
 

@@ -6,13 +6,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from pipelines.augmentation.packs import GREY
 from pipelines.core.decisions import Crop
 from pipelines.images.decoding import Pixels, ReducedImage
 
 Fit = Literal["letterbox", "center_crop", "squash"]
 
-GREY = 128
-"""of the borders of a letterbox"""
 SPARE = 2.0
 """how many times larger than its place in the pack a picture is decoded at least, where it is larger than that: then
 what the decoder leaves out, the resize would too. On photographs of 400 px the pixels of the pack move by 0.3 of 255

@@ -19,7 +19,8 @@ from pipelines.augmentation.colour import (
     turn_hue,
 )
 from pipelines.augmentation.degradations import add_noise, blur, save_as_jpeg
-from pipelines.augmentation.geometry import GREY, move
+from pipelines.augmentation.geometry import move
+from pipelines.augmentation.packs import GREY
 from pipelines.augmentation.sampling import SampledParams
 from pipelines.augmentation.scribbles import scribble
 from pipelines.params.augment import AugmentPolicy

@@ -13,12 +13,12 @@ def brighten(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 def contrast(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     # of the colours first, whose sums are short enough that no thread takes a part of one: B changes no bit
-    mean = _weighted(images.mean(dim=(2, 3)))  # (B, 1)
+    mean = to_grey(images.mean(dim=(2, 3)))  # (B, 1)
     return _blend(mean.view(-1, 1, 1, 1), images, factor)
 
 
 def saturate(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    return _blend(_weighted(images), images, factor)
+    return _blend(to_grey(images), images, factor)
 
 
 def sharpen(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
@@ -94,8 +94,8 @@ def equalize(images: torch.Tensor) -> torch.Tensor:
     return table.to(images.dtype).gather(1, levels).view_as(images)
 
 
-def _weighted(colours: torch.Tensor) -> torch.Tensor:
-    """(B, 3, ...) to (B, 1, ...) grey."""
+def to_grey(colours: torch.Tensor) -> torch.Tensor:
+    """(B, 3, ...) to (B, 1, ...)."""
     grey = colours[:, 0:1] * LUMA[0]
     grey += colours[:, 1:2] * LUMA[1]
     grey += colours[:, 2:3] * LUMA[2]

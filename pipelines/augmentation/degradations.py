@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from pipelines.augmentation.broadcast import columns, to_device
+from pipelines.augmentation.colour import to_grey
 
 NUM_NOISE = 2**22
 """numbers in the table of noise, of which each picture gets its own stretch"""
@@ -82,9 +83,9 @@ def save_as_jpeg(images: torch.Tensor, quality: npt.NDArray[np.int64]) -> torch.
     images = images.round_()
     if height % 16 or width % 16:
         images = F.pad(images, (0, -width % 16, 0, -height % 16), mode="replicate")
-    red, green, blue = images.unbind(1)  # each (B, H, W)
+    red, _, blue = images.unbind(1)  # each (B, H, W)
     # JFIF 1.02; grey is 0 in both of chroma
-    luma = (0.299 * red).add_(0.587 * green).add_(0.114 * blue)
+    luma = to_grey(images).squeeze(1)  # (B, H, W)
     chroma = torch.stack([(blue - luma).mul_(0.5 / 0.886), (red - luma).mul_(0.5 / 0.701)], dim=1).round_()
     chroma = _lose(_halve(chroma), _table(CHROMINANCE, quality))
     blueness, redness = _double(_double(chroma.transpose(2, 3)).transpose(2, 3)).unbind(1)

@@ -26,6 +26,8 @@ Rows = npt.NDArray[np.int64]
 
 Texts = npt.NDArray[np.str_]
 
+GREY = 128.0
+"""what is no picture: a letterbox's border, what a move uncovers, an erased rectangle"""
 SUBSETS = ("train", "val", "test")
 COPIES, UNLABELLED = "copies", "unlabelled"
 """Subsets for training alone: index.parquet does not name them, and nothing is measured on them."""

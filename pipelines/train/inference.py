@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.augmentation.colour import LUMA
+from pipelines.augmentation.colour import to_grey
 from pipelines.augmentation.packs import Rows
 from pipelines.features.backbones import ModelSpec, normalise
 from pipelines.params.recipes import InChans, TtaView
@@ -49,8 +49,7 @@ def to_input(images: torch.Tensor, spec: ModelSpec, in_chans: InChans) -> torch.
     """Normalise (B, 3, S, S) images, 0 to 255, to (B, C, S, S): C is `in_chans`, 1 for luma."""
     if in_chans == 3:
         return normalise(images, spec)
-    luma = LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
-    return (luma - sum(spec.mean) / 3.0) / (sum(spec.std) / 3.0)
+    return (to_grey(images) - sum(spec.mean) / 3.0) / (sum(spec.std) / 3.0)
 
 
 @torch.inference_mode()
