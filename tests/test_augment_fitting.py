@@ -11,7 +11,7 @@ import pytest
 from augmented import ID, four_pictures, ingest_folder, pack, params, png
 from PIL import Image
 
-from pipelines.augment.fitting import SPARE, Fit, least_size, place, to_square
+from pipelines.augment.packing import SPARE, Fit, least_size, place, to_square
 from pipelines.core.decisions import WHOLE, Crop
 from pipelines.core.errors import DecisionError, ImageError, InputError
 from pipelines.core.tables import SPLITS, write_table

@@ -5,10 +5,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from pipelines.augmentation.auto_augment import GEOMETRY, Op
 from pipelines.augmentation.broadcast import change_some, columns
 from pipelines.augmentation.packs import GREY
-from pipelines.augmentation.sampling import SampledParams
+from pipelines.augmentation.sampling import GEOMETRY, Op, SampledParams
 
 NEAREST_HORIZON = 1e-6
 """a perspective's divisor is at least this: the sampling turns infinity into NaN"""

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.augmentation.colour import to_grey
 from pipelines.augmentation.packs import Rows
+from pipelines.augmentation.photometric import to_grey
 from pipelines.features.backbones import ModelSpec, normalise
 from pipelines.params.recipes import InChans, TtaView
 from pipelines.train.data_loader import BatchLoader
