@@ -14,31 +14,36 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.augmentation import random as streams
-from pipelines.augmentation.random import AUTO, Floats, Keys, uniforms
+from pipelines.augmentation.random import Floats, Keys, uniforms
 from pipelines.params.augment import AugmentPolicy, RandAugment, TrivialAugment
 
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+ERASE_AREAS = (0.02, 0.2)
+"""smallest and largest share of the picture that is greyed out"""
+ERASE_ASPECTS = (0.5, 2.0)
+"""narrowest and widest rectangle, width over height"""
+CROP_ASPECTS = (3 / 4, 4 / 3)
+"""narrowest and widest part that is cut out"""
+LEAST_BLUR = 0.25
+"""of the largest: much less is not seen"""
+MAX_QUALITY = 95
+"""of a JPEG: above it nothing is seen"""
+MAX_STROKES = 3
+NUMBERS_OF_STROKE = 14
+"""the place of its window, four points in there, its width and its colour"""
 MAX_STRENGTH = 30
-
-Ops = npt.NDArray[np.int64]
-
-
-class Op(IntEnum):
-    IDENTITY = 0
-    SHEAR_X = 1
-    SHEAR_Y = 2
-    TRANSLATE_X = 3
-    TRANSLATE_Y = 4
-    ROTATE = 5
-    BRIGHTNESS = 6
-    COLOR = 7
-    CONTRAST = 8
-    SHARPNESS = 9
-    POSTERIZE = 10
-    SOLARIZE = 11
-    AUTOCONTRAST = 12
-    EQUALIZE = 13
+"""of RandAugment and TrivialAugment"""
 
 
+Op = IntEnum(
+    "Op",
+    "IDENTITY SHEAR_X SHEAR_Y TRANSLATE_X TRANSLATE_Y ROTATE BRIGHTNESS COLOR CONTRAST SHARPNESS POSTERIZE SOLARIZE "
+    "AUTOCONTRAST EQUALIZE",
+    start=0,
+)
+"""The changes of RandAugment and TrivialAugment."""
 GEOMETRY = frozenset({Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y, Op.ROTATE})
 
 
@@ -83,7 +88,7 @@ posterize: bits kept; solarize: the grey level from which on the picture is inve
 
 def sample_auto_augment(
     auto: RandAugment | TrivialAugment | None, *, seed: int, epoch: int, pictures: Keys
-) -> tuple[Ops, Floats]:
+) -> tuple[Ints, Floats]:
     """Draw the changes of each of `pictures`, in order.
 
     Returns:
@@ -92,40 +97,19 @@ def sample_auto_augment(
     num_rounds = 0 if auto is None else 1 if isinstance(auto, TrivialAugment) else auto.num_ops
     if auto is None or not num_rounds:
         return np.zeros((len(pictures), 0), np.int64), np.zeros((len(pictures), 0))
-    numbers = uniforms(seed, epoch, pictures, range(AUTO, AUTO + 3 * num_rounds))
+    start, rand, trivial, both_ways, whole = (np.array(column) for column in zip(*map(RANGES.get, Op), strict=True))
+    numbers = uniforms(seed, epoch, pictures, range(streams.AUTO, streams.AUTO + 3 * num_rounds))
     which, strength, side = numbers.reshape(num_rounds, 3, -1).transpose(1, 2, 0)  # each (B, R)
     ops = (which * len(Op)).astype(np.int64)
     if isinstance(auto, RandAugment):
-        strength = np.full_like(strength, auto.magnitude)
-        ends = np.array([RANGES[op].rand for op in Op])
+        strength, end = np.full_like(strength, auto.magnitude), rand
     else:
-        strength = np.floor(strength * (MAX_STRENGTH + 1))
-        ends = np.array([RANGES[op].trivial for op in Op])
-    starts = np.array([RANGES[op].start for op in Op])
-    both_ways = np.array([RANGES[op].both_ways for op in Op])
-    whole = np.array([RANGES[op].whole for op in Op])
-    change = (ends - starts)[ops] * strength / MAX_STRENGTH
+        strength, end = np.floor(strength * (MAX_STRENGTH + 1)), trivial
+    change = (end - start)[ops] * strength / MAX_STRENGTH
     change = np.where(both_ways[ops] & (side < 0.5), -change, change)
     # half to even, as both papers' code rounds the number of bits that go
     change = np.where(whole[ops], np.round(change), change)
-    return ops, starts[ops] + change
-
-
-Flags = npt.NDArray[np.bool_]
-
-ERASE_AREAS = (0.02, 0.2)
-"""smallest and largest share of the picture that is greyed out"""
-ERASE_ASPECTS = (0.5, 2.0)
-"""narrowest and widest rectangle, width over height"""
-CROP_ASPECTS = (3 / 4, 4 / 3)
-"""narrowest and widest part that is cut out"""
-LEAST_BLUR = 0.25
-"""of the largest: much less is not seen"""
-MAX_QUALITY = 95
-"""of a JPEG: above it nothing is seen"""
-MAX_STROKES = 3
-NUMBERS_OF_STROKE = 14
-"""the place of its window, four points in there, its width and its colour"""
+    return ops, start[ops] + change
 
 
 @dataclass(frozen=True)
@@ -149,10 +133,10 @@ class SampledParams:
         noise_place: in [0, 1), where in the table of noise.
         jpeg: int64, quality; 0: none.
         num_strokes: int64.
-        strokes: (B, 3, 14) in [0, 1), what a stroke looks like (augmentation/scribbles.py); (B, 0, 14) where nothing
+        strokes: (B, 3, 14) in [0, 1), what a stroke looks like (`photometric.scribble`); (B, 0, 14) where nothing
             scribbles.
         auto_op, auto_value: (B, R) int64 and float64, the R changes of RandAugment or TrivialAugment in order
-            (draws/auto.py).
+            (`RANGES`).
     """
 
     hflip: Flags
@@ -179,10 +163,10 @@ class SampledParams:
     blur: Floats
     noise: Floats
     noise_place: Floats
-    jpeg: npt.NDArray[np.int64]
-    num_strokes: npt.NDArray[np.int64]
+    jpeg: Ints
+    num_strokes: Ints
     strokes: Floats
-    auto_op: Ops
+    auto_op: Ints
     auto_value: Floats
 
     def __len__(self) -> int:
@@ -205,7 +189,17 @@ def sample_params(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Key
     )
     erased = number[streams.ERASE] < policy.random_erasing
     crop_width, crop_height = _crop(policy.random_resized_crop, number[streams.CROP_AREA], number[streams.CROP_ASPECT])
-    blur, jpeg = policy.blur, policy.jpeg
+    blur, jpeg = np.zeros(len(pictures)), np.zeros(len(pictures), np.int64)
+    if policy.blur:
+        sigma = _between((LEAST_BLUR * policy.blur.sigma, policy.blur.sigma), number[streams.BLUR_SIGMA])
+        blur = np.where(number[streams.BLUR] < policy.blur.probability, sigma, 0.0)
+    if policy.jpeg:
+        lowest = policy.jpeg.quality
+        quality = lowest + np.floor((MAX_QUALITY + 1 - lowest) * number[streams.JPEG_QUALITY]).astype(np.int64)
+        jpeg = np.where(number[streams.JPEG] < policy.jpeg.probability, quality, 0)
+    num_strokes = 1 + np.floor(MAX_STROKES * number[streams.NUM_STROKES]).astype(np.int64)
+    most = MAX_STROKES if policy.scribble else 0
+    strokes = uniforms(seed, epoch, pictures, range(streams.STROKES, streams.STROKES + most * NUMBERS_OF_STROKE))
     auto_op, auto_value = sample_auto_augment(policy.auto_augment, seed=seed, epoch=epoch, pictures=pictures)
     return SampledParams(
         hflip=number[streams.FLIP] < policy.hflip,
@@ -230,20 +224,12 @@ def sample_params(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Key
         contrast=1.0 + either_way(policy.contrast, streams.CONTRAST),
         saturation=1.0 + either_way(policy.saturation, streams.SATURATION),
         hue=either_way(policy.hue, streams.HUE),
-        blur=np.where(number[streams.BLUR] < blur.probability, _sigma(blur.sigma, number), 0.0)
-        if blur
-        else np.zeros(len(pictures)),
+        blur=blur,
         noise=policy.noise * number[streams.NOISE],
         noise_place=number[streams.NOISE_PLACE],
-        jpeg=np.where(number[streams.JPEG] < jpeg.probability, _quality(jpeg.quality, number), 0)
-        if jpeg
-        else np.zeros(len(pictures), np.int64),
-        num_strokes=np.where(
-            number[streams.SCRIBBLE] < policy.scribble,
-            1 + np.floor(MAX_STROKES * number[streams.NUM_STROKES]).astype(np.int64),
-            0,
-        ),
-        strokes=_strokes(policy.scribble, seed, epoch, pictures),
+        jpeg=jpeg,
+        num_strokes=np.where(number[streams.SCRIBBLE] < policy.scribble, num_strokes, 0),
+        strokes=strokes.T.reshape(len(pictures), most, NUMBERS_OF_STROKE),
         auto_op=auto_op,
         auto_value=auto_value,
     )
@@ -265,19 +251,3 @@ def _crop(smallest: float, area: Floats, aspect: Floats) -> tuple[Floats, Floats
         return np.ones_like(area), np.ones_like(area)
     width, height = _rectangle(_between((smallest, 1.0), area), CROP_ASPECTS, aspect)
     return np.minimum(width, 1.0), np.minimum(height, 1.0)
-
-
-def _sigma(largest: float, number: Floats) -> Floats:
-    return _between((LEAST_BLUR * largest, largest), number[streams.BLUR_SIGMA])
-
-
-def _quality(lowest: int, number: Floats) -> npt.NDArray[np.int64]:
-    return np.asarray(lowest + np.floor((MAX_QUALITY + 1 - lowest) * number[streams.JPEG_QUALITY]).astype(np.int64))
-
-
-def _strokes(scribble: float, seed: int, epoch: int, pictures: Keys) -> Floats:
-    """(B, 3, 14), or (B, 0, 14) where nothing scribbles."""
-    count = MAX_STROKES if scribble else 0
-    first = streams.STROKES
-    found = uniforms(seed, epoch, pictures, range(first, first + count * NUMBERS_OF_STROKE))
-    return found.T.reshape(len(pictures), count, NUMBERS_OF_STROKE)
