@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
-from pipelines.split.links import read_pairs
+from pipelines.split.links import Ints, encode, ends_of, pair_rows, read_pairs
 from pipelines.split.stratified import ALWAYS_TRAIN, Bins
-from pipelines.split.units import Ints, Pictures
+from pipelines.split.units import Pictures
 
 NUM_EXAMPLES = 20
 """pairs across that audit.json lists"""
@@ -58,14 +58,13 @@ def audit_pairs(duplicates: Path, splits: pa.Table) -> Pairs:
     """
     pairs, num_apart = read_pairs(duplicates)
     names, side = _sides(splits)
-    images, lowest, highest = _range_of(splits["image_id"], side)
-    ends = [pc.index_in(pairs[name], images) for name in ("image_a", "image_b")]
-    known = pc.and_(*(pc.is_valid(end) for end in ends)).to_numpy(zero_copy_only=False)
-    first, second = (pc.fill_null(end, 0).to_numpy() for end in ends)
+    images, image_of = encode(splits["image_id"])  # an image under two labels has two rows
+    lowest, highest = ends_of(image_of, side, len(images))
+    rows = pair_rows(pairs, images)
+    known = (rows >= 0).all(axis=0)
     if len(images) == 0:
         return Pairs(pairs.num_rows, num_apart, pairs.num_rows, 0, 0, {}, [])
-    low = np.minimum(lowest[first], lowest[second])
-    high = np.maximum(highest[first], highest[second])
+    low, high = lowest[rows].min(axis=0), highest[rows].max(axis=0)
     astray = np.flatnonzero(known & (low < high))
     kinds = pc.value_counts(pairs["kind"].take(pa.array(astray))).to_pylist()
     shown = pairs.take(pa.array(astray[:NUM_EXAMPLES])).to_pylist()
@@ -147,22 +146,5 @@ def _worst(labels: list[str], counts: Ints, bins: Bins, rare: tuple[str, ...]) -
 def _sides(splits: pa.Table) -> tuple[list[str], Ints]:
     """What each side is called, and the side of each row: its subset and fold together."""
     fold = pc.cast(splits["fold"], pa.string())
-    joined = pc.binary_join_element_wise(splits["subset"], fold, " ").combine_chunks().dictionary_encode()
-    if isinstance(joined, pa.ChunkedArray):
-        joined = joined.combine_chunks()
-    found: list[str] = joined.dictionary.to_pylist()
-    names = [name.removesuffix(" -1") if name != "val 0" else "val" for name in found]
-    return names, joined.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _range_of(image_ids: pa.ChunkedArray, side: Ints) -> tuple[pa.Array, Ints, Ints]:
-    """The images, and the lowest and highest side of each: an image under two labels has two rows."""
-    encoded = image_ids.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    number = encoded.indices.to_numpy(zero_copy_only=False)
-    low = np.full(len(encoded.dictionary), np.iinfo(np.int64).max)
-    high = np.full(len(encoded.dictionary), -1)
-    np.minimum.at(low, number, side)
-    np.maximum.at(high, number, side)
-    return encoded.dictionary, low, high
+    found, side = encode(pc.binary_join_element_wise(splits["subset"], fold, " "))
+    return ["val" if name == "val 0" else name.removesuffix(" -1") for name in found.to_pylist()], side

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +17,8 @@ from pipelines.core.factors import parse_factors
 from pipelines.core.layout import repro_of
 from pipelines.core.tables import DEDUPED
 from pipelines.params.split import FACTOR, HOSTS
+
+Ints = npt.NDArray[np.int64]
 
 
 def read_pairs(path: Path) -> tuple[pa.Table, int]:
@@ -44,6 +48,26 @@ def read_pairs(path: Path) -> tuple[pa.Table, int]:
         raise InputError(f"{path} holds no pairs of images ({error}): run `dvc repro --force dedupe`") from error
     together = found.filter(pc.not_equal(found["verdict"], "apart"))
     return together.drop_columns(["verdict"]), found.num_rows - together.num_rows
+
+
+def encode(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
+    """The distinct values of a column, in the order in which they come, and for each row the index of its value."""
+    encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def ends_of(group: Ints, side: Ints, num_groups: int) -> tuple[Ints, Ints]:
+    """The lowest and the highest side of each group's rows, (num_groups,) each."""
+    low, high = np.full(num_groups, np.iinfo(np.int64).max), np.full(num_groups, -1)
+    np.minimum.at(low, group, side)
+    np.maximum.at(high, group, side)
+    return low, high
+
+
+def pair_rows(pairs: pa.Table, image_ids: pa.Array) -> Ints:
+    """(2, P) where the two images of each pair stand in `image_ids`; -1 for one that does not."""
+    ends = [pc.index_in(pairs[name], image_ids) for name in ("image_a", "image_b")]
+    return np.stack([pc.fill_null(end, -1).to_numpy() for end in ends]).astype(np.int64)
 
 
 def current_factors(table: pa.Table) -> pa.ChunkedArray:
@@ -113,11 +137,9 @@ def linking_values(column: pa.ChunkedArray, group_by: str, source: str) -> pa.Ch
 
 def _mapped(column: pa.ChunkedArray, change: Callable[[str], str]) -> pa.ChunkedArray:
     """`change` of every text, computed once for equal ones."""
-    encoded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    changed = pa.array([change(text) for text in encoded.dictionary.to_pylist()], pa.string())
-    return pa.chunked_array([changed.take(encoded.indices)], pa.string())
+    values, index = encode(pc.fill_null(column, ""))
+    changed = pa.array([change(text) for text in values.to_pylist()], pa.string())
+    return pa.chunked_array([changed.take(pa.array(index))], pa.string())
 
 
 def _host(address: str) -> str:

@@ -16,10 +16,10 @@ from pipelines.core.tables import SPLITS, write_table
 from pipelines.params.split import SplitParams
 from pipelines.split.assign import Assignment, assign
 from pipelines.split.audit import Pairs, achieved, audit_pairs, refuse_pairs_across
-from pipelines.split.leaks import write_leaks
-from pipelines.split.predefined import Given, read_given
+from pipelines.split.links import Ints
+from pipelines.split.predefined import Given, read_given, write_leaks
 from pipelines.split.stratified import ALWAYS_TRAIN, Bins
-from pipelines.split.units import Ints, Pictures, read_pictures
+from pipelines.split.units import Pictures, read_pictures
 from pipelines.split.unlabelled import Unlabelled, as_training, read_unlabelled, with_unlabelled
 
 

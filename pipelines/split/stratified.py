@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.params.split import SplitParams
-from pipelines.split.units import Ints, Pictures, seeded_hashes
+from pipelines.split.links import Ints
+from pipelines.split.units import Pictures, seeded_hashes
 
 ALWAYS_TRAIN = -1
 """The bin of pictures that are never tested on, nor validated on."""

@@ -16,9 +16,7 @@ import pyarrow.compute as pc
 from pipelines.core.disjoint_sets import DisjointSets
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_schema, read_table
-from pipelines.split.links import column_for, current_factors, linking_values
-
-Ints = npt.NDArray[np.int64]
+from pipelines.split.links import Ints, column_for, current_factors, encode, linking_values, pair_rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Linked:
 
     def pictures(self, rows: pa.Table, *, may_repeat: bool = False) -> Pictures:
         """Pictures that are to be divided: `rows` of image_id, label, group and factors, by (label, image_id)."""
-        labels, label_of = label_numbers(rows["label"])
+        labels, label_of = sorted_codes(rows["label"])
         # a hash table: a search in sorted texts takes five times as long as all the rest
         found = pc.index_in(rows["group"], pa.array(self.groups, pa.string()))
         group_of = found.to_numpy().astype(np.int64)
@@ -80,7 +78,7 @@ class Linked:
             table=rows.select(["image_id", "label", "factors"]),
             labels=labels,
             label_of=label_of,
-            image_of=image_numbers(rows["image_id"]),
+            image_of=sorted_codes(rows["image_id"])[1],
             group_of=group_of,
             unit_of=self.unit_of_group[group_of],
             units=self.units,
@@ -165,7 +163,7 @@ def link(table: pa.Table, group_by: str | None, *, pairs: pa.Table | None = None
     """
     keeping = pc.unique(table.filter(pc.equal(table["verdict"], "keep"))["group"])
     files = table.filter(pc.and_(pc.not_equal(table["verdict"], "drop"), pc.is_in(table["group"], keeping)))
-    groups, group_of_file = _codes(files["group"])
+    groups, group_of_file = sorted_codes(files["group"])
     values = None if group_by is None else _value_codes(files["linked_by"])
     edges = _edges(files, group_of_file, values, pairs)
     roots, unit_of_group = np.unique(_joined(edges, len(groups)), return_inverse=True)
@@ -198,31 +196,18 @@ def unit_label_counts(pictures: Pictures, rows: npt.NDArray[np.bool_] | None = N
     return pair // num_labels, pair % num_labels, count.astype(np.int64)
 
 
-def label_numbers(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
-    """The distinct labels, sorted, and for each row the index of its label."""
-    return _codes(column)
-
-
-def image_numbers(column: pa.ChunkedArray) -> Ints:
-    """(N,) a number for each image, in the order of their ids."""
-    return _codes(column)[1]
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
+def sorted_codes(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
     """The distinct values, sorted, and for each row the index of its value."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    values = encoded.dictionary
+    values, index = encode(column)
     order = pc.sort_indices(values).to_numpy()
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return values.take(pa.array(order)).to_pylist(), rank[encoded.indices.to_numpy(zero_copy_only=False)]
+    return values.take(pa.array(order)).to_pylist(), rank[index]
 
 
 def _value_codes(column: pa.ChunkedArray) -> Ints:
     """For each file the number of the value that links it, -1 where it has none."""
-    values, codes = _codes(column)
+    values, codes = sorted_codes(column)
     return codes - 1 if values and values[0] == "" else codes
 
 
@@ -235,10 +220,8 @@ def _edges(files: pa.Table, group_of_file: Ints, values: Ints | None, pairs: pa.
         _, first, number = np.unique(values[linked], return_index=True, return_inverse=True)
         found.append(np.stack([group_of_file[linked], group_of_file[linked[first[number]]]], axis=1))
     if pairs is not None:
-        ends = [pc.index_in(pairs[name], files["image_id"].combine_chunks()) for name in ("image_a", "image_b")]
-        known = pc.and_(*(pc.is_valid(end) for end in ends)).to_numpy(zero_copy_only=False)
-        at = [pc.fill_null(end, 0).to_numpy()[known] for end in ends]
-        found.append(np.stack([group_of_file[end] for end in at], axis=1))
+        rows = pair_rows(pairs, files["image_id"].combine_chunks())
+        found.append(group_of_file[rows[:, (rows >= 0).all(axis=0)]].T)
     edges = np.concatenate(found)
     return np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
 
@@ -258,7 +241,7 @@ def _keys(files: pa.Table, values: Ints | None, units: Ints) -> tuple[list[str],
         # the prefix keeps a value apart from an image_id that spells the same
         named = pc.binary_join_element_wise("value", files["linked_by"], "=")
         names = pc.if_else(pa.array(values >= 0), named, names)
-    keys, codes = _codes(pa.chunked_array(names) if isinstance(names, pa.Array) else names)
+    keys, codes = sorted_codes(pa.chunked_array(names) if isinstance(names, pa.Array) else names)
     unit_of_key = np.empty(len(keys), dtype=np.int64)
     unit_of_key[codes] = units
     return keys, unit_of_key
