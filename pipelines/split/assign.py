@@ -16,7 +16,7 @@ train_only` held in training takes up its own choices once it is large enough.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -28,7 +28,7 @@ from pipelines.params.split import SplitParams
 from pipelines.split.links import Ints
 from pipelines.split.predefined import Given, predefined_bins, refuse_untrained
 from pipelines.split.stratified import ALWAYS_TRAIN, Bins, stratified_bins
-from pipelines.split.units import Pictures, seeded_hashes, sorted_codes, unit_label_counts
+from pipelines.split.units import Pictures, seeded_hashes, unit_label_counts, without_repeats
 
 
 def hash_bins(
@@ -43,10 +43,11 @@ def hash_bins(
     Args:
         fractions: (B,) of each bin, sums to 1.
     """
-    priority, choice = seeded_hashes(seed, pictures.keys)
+    priority, choice = seeded_hashes(seed, pictures.linked.keys)
     # the first key of each unit in (unit, priority) order is the one that decides
-    order = np.lexsort((priority, pictures.unit_of_key))
-    _, first = np.unique(pictures.unit_of_key[order], return_index=True)
+    unit_of_key = pictures.linked.unit_of_key
+    order = np.lexsort((priority, unit_of_key))
+    _, first = np.unique(unit_of_key[order], return_index=True)
     share = choice[order[first]] / 2.0**64  # (U,) in [0, 1]
     edges = np.cumsum(fractions)[:-1]  # the last bin is all that is left
     return np.searchsorted(edges, share, side="right").astype(np.int64)
@@ -185,28 +186,11 @@ def merge(pictures: Pictures, rare: npt.NDArray[np.bool_], into: str) -> tuple[P
     names = np.array([into if is_rare else name for name, is_rare in zip(pictures.labels, rare, strict=True)], object)
     label = pa.array(names[pictures.label_of], pa.string())
     table = pictures.table.set_column(pictures.table.schema.get_field_index("label"), "label", label)
-    _, label_of = sorted_codes(table["label"])
-    order = np.lexsort((pictures.image_of, label_of))
-    number = pictures.image_of[order]
-    label_of = label_of[order]
-    if pictures.may_repeat:
-        kept = order
-    else:
-        new = np.ones(len(order), dtype=bool)
-        new[1:] = (number[1:] != number[:-1]) | (label_of[1:] != label_of[:-1])
-        kept = order[new]
-    table = table.take(pa.array(kept))
-    labels, label_of = sorted_codes(table["label"])
-    merged = replace(
-        pictures,
-        table=table,
-        labels=labels,
-        label_of=label_of,
-        image_of=sorted_codes(table["image_id"])[1],
-        group_of=pictures.group_of[kept],
-        unit_of=pictures.unit_of[kept],
-    )
-    return merged, kept
+    table = table.append_column("row", pa.array(np.arange(len(label))))
+    table = table.sort_by([(name, "ascending") for name in ("label", "image_id", "row")])
+    if not pictures.may_repeat:
+        table = without_repeats(table, "label", "image_id")
+    return Pictures(table, pictures.linked, may_repeat=pictures.may_repeat), table["row"].to_numpy()
 
 
 def merging_warning(sizes: dict[str, int], into: str, num_labels: int) -> str:

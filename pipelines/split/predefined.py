@@ -178,7 +178,7 @@ def read_given(manifest: Path, duplicates: Path, params: SplitParams) -> tuple[P
             f"split.method is predefined, but no picture that takes part is given for testing ({_counted(side)}): "
             "let the source call a subset test, or set split.method: stratified"
         )
-    return linked.pictures(table, may_repeat=params.leaks == "keep"), Given(side, leaks)
+    return Pictures(table, linked, may_repeat=params.leaks == "keep"), Given(side, leaks)
 
 
 def given_codes(column: pa.ChunkedArray) -> Ints:

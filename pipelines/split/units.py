@@ -20,35 +20,6 @@ from pipelines.split.links import Ints, column_for, current_factors, encode, lin
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The N pictures that take part, sorted by (label, image_id), and the U units that hold them.
-
-    Args:
-        table: N rows of image_id, label and factors.
-        labels: the K class labels, sorted.
-        label_of: (N,) index into labels.
-        image_of: (N,) number of the image; two rows of one image (under two labels) share it.
-        group_of: (N,) number of the duplicate group.
-        unit_of: (N,) index into units.
-        units: U names: the smallest group id of each unit, sorted.
-        keys: per member of a unit, what `hash` hashes: the value of group_by, or the image_id where there is none.
-        unit_of_key: index into units of each of `keys`.
-        may_repeat: whether an (image_id, label) may stand twice, on two sides of a given split.
-    """
-
-    table: pa.Table
-    labels: list[str]
-    label_of: Ints
-    image_of: Ints
-    group_of: Ints
-    unit_of: Ints
-    units: list[str]
-    keys: list[str]
-    unit_of_key: Ints
-    may_repeat: bool = False
-
-
-@dataclass(frozen=True)
 class Linked:
     """The M files of the groups that keep a picture, and the U units in which they hang together.
 
@@ -57,7 +28,9 @@ class Linked:
         unit_of: (M,) index into units.
         groups: G ids of duplicate groups, sorted.
         unit_of_group: (G,) index into units.
-        units, keys, unit_of_key: as in Pictures.
+        units: U names: the smallest group id of each unit, sorted.
+        keys: per member of a unit, what `hash` hashes: the value of group_by, or the image_id where there is none.
+        unit_of_key: index into units of each of `keys`.
     """
 
     files: pa.Table
@@ -68,24 +41,30 @@ class Linked:
     keys: list[str]
     unit_of_key: Ints
 
-    def pictures(self, rows: pa.Table, *, may_repeat: bool = False) -> Pictures:
-        """Pictures that are to be divided: `rows` of image_id, label, group and factors, by (label, image_id)."""
-        labels, label_of = sorted_codes(rows["label"])
+
+class Pictures:
+    """The N pictures that are to be divided.
+
+    Attributes:
+        table: N rows of image_id, label, group and factors, sorted by (label, image_id).
+        linked: the units that hold them.
+        may_repeat: whether an (image_id, label) may stand twice, on two sides of a given split.
+        labels: the K class labels, sorted.
+        label_of: (N,) index into labels.
+        image_of: (N,) number of the image; two rows of one image (under two labels) share it.
+        group_of: (N,) number of the duplicate group.
+        unit_of: (N,) index into units.
+    """
+
+    def __init__(self, table: pa.Table, linked: Linked, *, may_repeat: bool = False) -> None:
+        self.table, self.linked, self.may_repeat = table, linked, may_repeat
+        self.labels, self.label_of = sorted_codes(table["label"])
+        self.image_of = sorted_codes(table["image_id"])[1]
         # a hash table: a search in sorted texts takes five times as long as all the rest
-        found = pc.index_in(rows["group"], pa.array(self.groups, pa.string()))
-        group_of = found.to_numpy().astype(np.int64)
-        return Pictures(
-            table=rows.select(["image_id", "label", "factors"]),
-            labels=labels,
-            label_of=label_of,
-            image_of=sorted_codes(rows["image_id"])[1],
-            group_of=group_of,
-            unit_of=self.unit_of_group[group_of],
-            units=self.units,
-            keys=self.keys,
-            unit_of_key=self.unit_of_key,
-            may_repeat=may_repeat,
-        )
+        group_of = pc.index_in(table["group"], pa.array(linked.groups, pa.string()))
+        self.group_of: Ints = group_of.to_numpy().astype(np.int64)
+        self.unit_of: Ints = linked.unit_of_group[self.group_of]
+        self.units = linked.units
 
 
 def read_pictures(manifest: Path, group_by: str | None, *, unlabelled: str | None = None) -> Pictures:
@@ -101,7 +80,7 @@ def read_pictures(manifest: Path, group_by: str | None, *, unlabelled: str | Non
         InputError: no picture is kept, or `group_by` is nothing that the manifest has.
     """
     table = read_files(manifest, group_by, unlabelled=unlabelled)
-    return link(table, group_by).pictures(kept_rows(table))
+    return Pictures(kept_rows(table), link(table, group_by))
 
 
 def read_files(
