@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +17,7 @@ from pipelines.split.assign import Assignment, assign
 from pipelines.split.audit import Pairs, achieved, audit_pairs, refuse_pairs_across
 from pipelines.split.links import Ints
 from pipelines.split.predefined import Given, read_given, write_leaks
-from pipelines.split.stratified import ALWAYS_TRAIN, Bins
+from pipelines.split.stratified import Bins
 from pipelines.split.units import Pictures, read_pictures
 from pipelines.split.unlabelled import Unlabelled, as_training, read_unlabelled, with_unlabelled
 
@@ -130,7 +129,7 @@ def split(params: SplitParams, *, manifest: Path, duplicates: Path, out_dir: Pat
         write_leaks(given.leaks, _subsets_of(table, given), out_dir / "leaks.csv")
     write_json(out_dir / "audit.json", audit)
     write_table(table, out_dir / "splits.parquet")
-    return _artifact(out_dir, found, bins, given, pairs, unlabelled)
+    return _artifact(out_dir, found, audit, pairs)
 
 
 def _splits(pictures: Pictures, bins: Bins, bin_of: Ints) -> pa.Table:
@@ -218,32 +217,26 @@ def refuse_straddling(pictures: Pictures, bin_of: Ints) -> None:
             )
 
 
-def _artifact(
-    out_dir: Path, found: Assignment, bins: Bins, given: Given | None, pairs: Pairs, unlabelled: Unlabelled
-) -> SplitArtifact:
-    pictures, bin_of, train_only = found.pictures, found.bin_of, found.train_only
-    subset, _ = bins.subset_and_fold(bin_of)
-    total = len(bin_of)
-    everywhere = np.array([label not in train_only for label in pictures.labels])
-    sizes: dict[str, npt.NDArray[np.int64]] = {
-        name: np.bincount(pictures.label_of[subset == name], minlength=len(pictures.labels)) for name in bins.subsets
-    }
-    per_bin = np.bincount(bin_of[bin_of != ALWAYS_TRAIN], minlength=bins.num_bins)
+def _artifact(out_dir: Path, found: Assignment, audit: dict[str, Any], pairs: Pairs) -> SplitArtifact:
+    sizes = {name: subset["num_pictures"] for name, subset in audit["subsets"].items()}
+    total, everywhere = sum(sizes.values()), audit["classes"].keys() - found.train_only
+    per_class = {name: [audit["classes"][label][name] for label in everywhere] for name in sizes}
+    unlabelled = audit["unlabelled"] or {"num_pictures": 0, "num_left_out": 0}
     return SplitArtifact(
         splits=out_dir / "splits.parquet",
         audit=out_dir / "audit.json",
-        num_classes=len(pictures.labels),
-        num_groups=len(np.unique(pictures.unit_of)),
-        num_whole=int((np.bincount(pictures.unit_of) > 1).sum()),
-        subsets={name: int(size.sum()) for name, size in sizes.items()},
-        fractions={name: float(size.sum()) / total for name, size in sizes.items()},
-        smallest={name: int(size[everywhere].min(initial=total)) for name, size in sizes.items()},
-        largest={name: int(size[everywhere].max(initial=0)) for name, size in sizes.items()},
-        folds=tuple(int(size) for size in per_bin[1:]) if bins.folds > 1 else (),
-        train_only=train_only,
+        num_classes=len(found.pictures.labels),
+        num_groups=audit["num_groups"],
+        num_whole=int((np.bincount(found.pictures.unit_of) > 1).sum()),
+        subsets=sizes,
+        fractions={name: size / total for name, size in sizes.items()},
+        smallest={name: min(numbers, default=total) for name, numbers in per_class.items()},
+        largest={name: max(numbers, default=0) for name, numbers in per_class.items()},
+        folds=tuple(audit["folds"]),
+        train_only=found.train_only,
         merged=found.merged,
-        num_leaks=given.leaks.num_groups if given else 0,
+        num_leaks=audit["given"]["num_groups"] if audit["given"] else 0,
         pairs_across=pairs.across,
-        num_unlabelled=unlabelled.rows.num_rows,
-        num_unlabelled_left_out=unlabelled.num_left_out,
+        num_unlabelled=unlabelled["num_pictures"],
+        num_unlabelled_left_out=unlabelled["num_left_out"],
     )
