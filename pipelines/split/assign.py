@@ -1,18 +1,15 @@
 """Who goes where, whatever the method, and what becomes of classes that are too rare to be everywhere.
 
-`method: hash`: each unit's own hash decides, so that growth never moves an old picture.
-
-No picture's bin depends on any picture outside its unit. The price is that fractions are met on average only: a class
-of n units gets n·f ± sqrt(n·f·(1 - f)) of them into a bin of fraction f.
+`method: hash`: each unit's own hash decides, so that growth never moves an old picture. Fractions are then met on
+average only: a class of n units gets n·f ± sqrt(n·f·(1 - f)) of them into a bin of fraction f.
 
 A unit has members: its images, or, with group_by, the values that it holds (a person who gains pictures stays one
-member). Each member has a priority and a choice, both hashed from the seed and the member's name; the unit takes the
-choice of the member of lowest priority. So a unit's chance of a bin is the bin's fraction, however large the unit.
+member). Each has a priority and a choice, both hashed from the seed and the member's name; the unit takes the choice of
+the member of lowest priority. So a unit's chance of a bin is the bin's fraction, however large the unit.
 
-What can move an old picture, and nothing else: a new copy that links to it (or joins its unit with another one) and
-has a lower priority than all the m old members, which happens in 1 of m + 1 cases, and then another choice. No rule
-without a memory can avoid this: a split cannot tell which of two copies came first. And a class that `rare_classes:
-train_only` held in training takes up its own choices once it is large enough.
+An old picture moves only where a new copy that links to it, or joins its unit with another one, has a lower priority
+than all m old members (in 1 of m + 1 cases) and another choice: without a memory, no rule knows which copy came first.
+And a class that `rare_classes: train_only` held in training takes up its own choices once it is large enough.
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipelines.core.tables import SPLITS
 from pipelines.params.split import SplitParams
 from pipelines.split.links import read_pairs
-from pipelines.split.units import kept_rows, link, read_files
+from pipelines.split.units import Pictures, kept_rows, link, read_files
 
 SUBSET = "unlabelled"
 
@@ -39,32 +39,30 @@ def read_unlabelled(manifest: Path, duplicates: Path, params: SplitParams, split
     Args:
         splits: SPLITS of the labelled pictures, sorted.
     """
+    nothing = Unlabelled(SPLITS.empty_table(), 0)
     if params.unlabelled is None:
-        return Unlabelled(SPLITS.empty_table(), 0)
+        return nothing
     files = read_files(manifest, params.group_by)
     rows = kept_rows(files.filter(pc.equal(files["label"], params.unlabelled)))
     if rows.num_rows == 0:
-        return Unlabelled(SPLITS.empty_table(), 0)
+        return nothing
     # a labelled file of any verdict binds: a copy that dedupe left out is of a picture that takes part
     linked = link(files, params.group_by, pairs=read_pairs(duplicates)[0])
-    groups = pa.array(linked.groups, pa.string())
     trains = pc.and_(pc.equal(splits["subset"], "train"), pc.equal(splits["fold"], -1))
     measured = pc.unique(splits.filter(pc.invert(trains))["image_id"])
-    bound = np.zeros(len(linked.units), dtype=bool)
     labelled = pc.not_equal(linked.files["label"], params.unlabelled)
-    inside = pc.and_(labelled, pc.is_in(linked.files["image_id"], measured)).to_numpy(zero_copy_only=False)
-    bound[linked.unit_of[inside]] = True
-    unit_of = linked.unit_of_group[pc.index_in(rows["group"], groups).to_numpy()]
-    stays = pa.array(~bound[unit_of])
+    binds = pc.and_(labelled, pc.is_in(linked.files["image_id"], measured)).to_numpy(zero_copy_only=False)
+    unit_of = Pictures(rows, linked).unit_of
+    bound = np.isin(unit_of, linked.unit_of[binds])
     columns = {
         **{"image_id": rows["image_id"], "label": rows["label"]},
         "group": pa.array(linked.units, pa.string()).take(pa.array(unit_of)),
-        "subset": pa.array([SUBSET] * rows.num_rows, pa.string()),
-        "fold": pa.array(np.full(rows.num_rows, -1, np.int16)),
-        "factors": pa.array([""] * rows.num_rows, pa.string()),
+        "subset": pa.repeat(SUBSET, rows.num_rows),
+        "fold": pa.repeat(pa.scalar(-1, pa.int16()), rows.num_rows),
+        "factors": pa.repeat("", rows.num_rows),
     }
-    found = pa.table([columns[name] for name in SPLITS.names], schema=SPLITS).filter(stays)
-    return Unlabelled(found, int(bound[unit_of].sum()))
+    found = pa.table([columns[name] for name in SPLITS.names], schema=SPLITS)
+    return Unlabelled(found.filter(pa.array(~bound)), int(bound.sum()))
 
 
 def with_unlabelled(splits: pa.Table, unlabelled: Unlabelled) -> pa.Table:
