@@ -14,17 +14,17 @@ And a class that `rare_classes: train_only` held in training takes up its own ch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError, count
 from pipelines.params.split import SplitParams
-from pipelines.split.links import Ints
+from pipelines.split.links import Bools, Ints
 from pipelines.split.predefined import Given, predefined_bins, refuse_untrained
-from pipelines.split.stratified import ALWAYS_TRAIN, Bins, stratified_bins
+from pipelines.split.stratified import Bins, draw_bins
 from pipelines.split.units import Pictures, seeded_hashes, unit_label_counts, without_repeats
 
 
@@ -32,7 +32,7 @@ def hash_bins(
     pictures: Pictures,
     counts: tuple[Ints, Ints, Ints],  # noqa: ARG001 - both methods are called alike
     fractions: tuple[float, ...],
-    forced: npt.NDArray[np.bool_],  # noqa: ARG001 - forced units are overruled by the caller
+    forced: Bools,  # noqa: ARG001 - forced units are overruled by the caller
     seed: int,
 ) -> Ints:
     """The bin of each unit, (U,), 0 to B - 1.
@@ -48,9 +48,6 @@ def hash_bins(
     share = choice[order[first]] / 2.0**64  # (U,) in [0, 1]
     edges = np.cumsum(fractions)[:-1]  # the last bin is all that is left
     return np.searchsorted(edges, share, side="right").astype(np.int64)
-
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def assign(pictures: Pictures, bins: Bins, params: SplitParams, given: Given | N
         bin_of, rare, empty = _attempts(pictures, bins, params, given, rare)
         if params.rare_classes != "merge" or not rare.any():
             break
-        too_rare = [label for label, is_rare in zip(pictures.labels, rare, strict=True) if is_rare]
+        too_rare = list(compress(pictures.labels, rare))
         if too_rare == [params.merged_label]:
             refuse_rare(pictures, bins, params, rare, empty, merged=tuple(sizes))
         counts = np.bincount(pictures.label_of, minlength=len(rare)).tolist()
@@ -101,7 +98,7 @@ def assign(pictures: Pictures, bins: Bins, params: SplitParams, given: Given | N
         given = given.of(kept) if given else None
     if given:
         refuse_untrained(pictures, bin_of, bins)
-    names = tuple(name for name, is_rare in zip(pictures.labels, rare, strict=True) if is_rare)
+    names = tuple(compress(pictures.labels, rare))
     warnings = [merging_warning(sizes, str(params.merged_label), len(pictures.labels))] if sizes else []
     warnings += [rare_warning(pictures, names, given is not None)] if names else []
     return Assignment(pictures, bin_of, names, tuple(sorted(sizes)), tuple(warnings))
@@ -115,7 +112,6 @@ def _attempts(
     Under `train_only` it tries again with what turned out rare in training, until the rest is everywhere.
     """
     num_labels = len(pictures.labels)
-    counts = unit_label_counts(pictures)
     empty = np.zeros((num_labels, bins.num_bins), dtype=bool)
     while True:
         if rare.any() and params.rare_classes == "refuse":
@@ -131,11 +127,8 @@ def _attempts(
         if given:
             bin_of = predefined_bins(pictures, given, bins, params, rare)
         else:
-            forced = np.zeros(len(pictures.units), dtype=bool)
-            forced[counts[0][rare[counts[1]]]] = True
-            method = stratified_bins if params.method == "stratified" else hash_bins
-            bin_of_unit = method(pictures, counts, bins.fractions, forced, params.seed)
-            bin_of = np.where(forced, ALWAYS_TRAIN, bin_of_unit)[pictures.unit_of]
+            method = hash_bins if params.method == "hash" else None
+            bin_of = draw_bins(pictures, bins.fractions, params.seed, rare=rare, method=method)
         empty = ~bins.reached(bin_of, pictures.label_of, num_labels) & ~rare[:, None]
         if not empty.any():
             return bin_of, rare, empty
@@ -172,7 +165,7 @@ NAMED = 20
 """Classes that a message lists before it only counts the rest."""
 
 
-def merge(pictures: Pictures, rare: npt.NDArray[np.bool_], into: str) -> tuple[Pictures, Ints]:
+def merge(pictures: Pictures, rare: Bools, into: str) -> tuple[Pictures, Ints]:
     """The pictures with every rare label replaced by `into`, sorted again, and the rows that they were.
 
     An image under two labels that become one is one picture from then on.
@@ -213,8 +206,8 @@ def refuse_rare(
     pictures: Pictures,
     bins: Bins,
     params: SplitParams,
-    rare: npt.NDArray[np.bool_],
-    empty: npt.NDArray[np.bool_],
+    rare: Bools,
+    empty: Bools,
     *,
     merged: tuple[str, ...] = (),
 ) -> NoReturn:
@@ -236,8 +229,7 @@ def refuse_rare(
         have = f"{count(num_images[index], 'picture')} in {count(num_units[index], 'group')}"
         lacks = ""
         if num_units[index] >= bins.num_bins or params.method == "predefined":
-            missing = [name for name, is_empty in zip(bins.named, empty[index], strict=True) if is_empty]
-            lacks = f"; none of them falls into {' or '.join(missing)}"
+            lacks = f"; none of them falls into {' or '.join(compress(bins.named, empty[index]))}"
         lines.append(f"{pictures.labels[index]!r}: {have}, needs {bins.num_bins} groups{lacks}")
     what = f"{count(len(lines), 'class', 'classes')} cannot be in every subset ({bins.summary})"
     if merged:

@@ -19,6 +19,7 @@ from pipelines.core.tables import DEDUPED
 from pipelines.params.split import FACTOR, HOSTS
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 def read_pairs(path: Path) -> tuple[pa.Table, int]:

@@ -12,22 +12,20 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError, count
 from pipelines.core.files import write_csv
 from pipelines.params.split import SplitParams
-from pipelines.split.links import Ints, ends_of, read_pairs
-from pipelines.split.stratified import ALWAYS_TRAIN, TEST, Bins, stratified_bins
+from pipelines.split.links import Bools, Ints, ends_of, read_pairs
+from pipelines.split.stratified import ALWAYS_TRAIN, TEST, Bins, draw_bins
 from pipelines.split.units import (
     Linked,
     Pictures,
     link,
     read_files,
     sorted_codes,
-    unit_label_counts,
     without_repeats,
 )
 
@@ -198,9 +196,7 @@ def given_codes(column: pa.ChunkedArray) -> Ints:
     return found
 
 
-def predefined_bins(
-    pictures: Pictures, given: Given, bins: Bins, params: SplitParams, rare: npt.NDArray[np.bool_]
-) -> Ints:
+def predefined_bins(pictures: Pictures, given: Given, bins: Bins, params: SplitParams, rare: Bools) -> Ints:
     """(N,) the bin of each picture: as given; validation or folds are drawn from training where they are not.
 
     Args:
@@ -213,7 +209,7 @@ def predefined_bins(
         side[unassigned] = TRAIN
     elif unassigned.any():
         shares = (params.test_fraction, 1.0 - params.test_fraction) if drawn else bins.fractions
-        found = _draw(pictures, unassigned, shares, params.seed, None)
+        found = draw_bins(pictures, shares, params.seed, rows=unassigned)
         side[unassigned] = np.where(found == TEST, TEST, TRAIN) if drawn else found
     if not drawn:
         return side
@@ -222,7 +218,7 @@ def predefined_bins(
     bin_of = np.full(len(side), TEST, dtype=np.int64)
     shares = tuple(share / sum(shares) for share in shares)
     # bins count test first
-    bin_of[pool] = _draw(pictures, pool, shares, params.seed, rare) + 1
+    bin_of[pool] = draw_bins(pictures, shares, params.seed, rows=pool, rare=rare) + 1
     return np.where(pool & (bin_of == 0), ALWAYS_TRAIN, bin_of)
 
 
@@ -241,22 +237,6 @@ def refuse_untrained(pictures: Pictures, bin_of: Ints, bins: Bins) -> None:
             + (f" and {count(len(without) - 20, 'more class', 'more classes')}" if len(without) > 20 else "")
             + ": add some, drop the class in data/decisions/drop.csv, or set split.method: stratified"
         )
-
-
-def _draw(
-    pictures: Pictures,
-    rows: npt.NDArray[np.bool_],
-    shares: tuple[float, ...],
-    seed: int,
-    rare: npt.NDArray[np.bool_] | None,
-) -> Ints:
-    """The part of each picture of `rows`, by whole units, stratified: 0 to len(shares) - 1, or -1 beside a rare one."""
-    counts = unit_label_counts(pictures, rows)
-    forced = np.zeros(len(pictures.units), dtype=bool)
-    if rare is not None:
-        forced[counts[0][rare[counts[1]]]] = True
-    part = np.where(forced, -1, stratified_bins(pictures, counts, shares, forced, seed))
-    return np.asarray(part[pictures.unit_of[rows]])
 
 
 def _standing(files: pa.Table, linked: Linked, code: Ints, rule: str) -> tuple[Ints, Ints]:

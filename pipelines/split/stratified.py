@@ -11,6 +11,7 @@ single pictures; else where it fits best, which depends on all lumps.
 """
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -19,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.params.split import SplitParams
-from pipelines.split.links import Ints
-from pipelines.split.units import Pictures, seeded_hashes
+from pipelines.split.links import Bools, Ints
+from pipelines.split.units import Pictures, seeded_hashes, unit_label_counts
 
 ALWAYS_TRAIN = -1
 """The bin of pictures that are never tested on, nor validated on."""
@@ -70,7 +71,7 @@ class Bins:
         """The bin of pictures that are only trained on."""
         return self.num_bins - 1 if self.folds == 1 else ALWAYS_TRAIN
 
-    def reached(self, bin_of: Ints, label_of: Ints, num_labels: int) -> npt.NDArray[np.bool_]:
+    def reached(self, bin_of: Ints, label_of: Ints, num_labels: int) -> Bools:
         """(K, B) whether a class has a picture in a bin; (N,) bins and labels of pictures."""
         bin_of = np.where(bin_of == ALWAYS_TRAIN, self.train, bin_of)
         found = np.zeros((num_labels, self.num_bins), dtype=bool)
@@ -91,11 +92,37 @@ class Bins:
 Row = list[int]
 
 
+def draw_bins(
+    pictures: Pictures,
+    fractions: tuple[float, ...],
+    seed: int,
+    *,
+    rows: Bools | None = None,
+    rare: Bools | None = None,
+    method: Callable[..., Ints] | None = None,
+) -> Ints:
+    """(n,) the bin of each picture of `rows`, by whole units; ALWAYS_TRAIN for units that hold a rare class.
+
+    Args:
+        fractions: (B,) of each bin, sums to 1.
+        rows: (N,) pictures to divide; all when None.
+        rare: (K,) classes.
+        method: what divides units; `stratified_bins` when None.
+    """
+    counts = unit_label_counts(pictures, rows)
+    forced = np.zeros(len(pictures.units), dtype=bool)
+    if rare is not None:
+        forced[counts[0][rare[counts[1]]]] = True
+    bin_of_unit = (method or stratified_bins)(pictures, counts, fractions, forced, seed)
+    bin_of: Ints = np.where(forced, ALWAYS_TRAIN, bin_of_unit)
+    return bin_of[pictures.unit_of if rows is None else pictures.unit_of[rows]]
+
+
 def stratified_bins(
     pictures: Pictures,
     counts: tuple[Ints, Ints, Ints],
     fractions: tuple[float, ...],
-    forced: npt.NDArray[np.bool_],
+    forced: Bools,
     seed: int,
 ) -> Ints:
     """The bin of each unit, (U,), 0 to B - 1; that of forced units means nothing.

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipelines.core.disjoint_sets import DisjointSets
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_schema, read_table
-from pipelines.split.links import Ints, column_for, current_factors, encode, linking_values, pair_rows
+from pipelines.split.links import Bools, Ints, column_for, current_factors, encode, linking_values, pair_rows
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def seeded_hashes(seed: int, names: list[str]) -> tuple[npt.NDArray[np.uint64], 
     return pairs[:, 0], pairs[:, 1]
 
 
-def unit_label_counts(pictures: Pictures, rows: npt.NDArray[np.bool_] | None = None) -> tuple[Ints, Ints, Ints]:
+def unit_label_counts(pictures: Pictures, rows: Bools | None = None) -> tuple[Ints, Ints, Ints]:
     """How many pictures of which class each unit holds: (unit, label, count), (P,) each, sorted by unit, then label.
 
     Args:
