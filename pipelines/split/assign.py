@@ -85,7 +85,8 @@ def assign(pictures: Pictures, bins: Bins, params: SplitParams, given: Given | N
     sizes: dict[str, int] = {}
     while True:
         _refuse_hopeless(pictures, params, given, tuple(sizes))
-        rare = np.zeros(len(pictures.labels), dtype=bool) if given else _too_few_units(pictures, bins)
+        num_units = np.bincount(unit_label_counts(pictures)[1], minlength=len(pictures.labels))
+        rare = np.zeros(len(pictures.labels), dtype=bool) if given else num_units < bins.num_bins
         bin_of, rare, empty = _attempts(pictures, bins, params, given, rare)
         if params.rare_classes != "merge" or not rare.any():
             break
@@ -133,12 +134,6 @@ def _attempts(
         if not empty.any():
             return bin_of, rare, empty
         rare = rare | empty.any(axis=1)
-
-
-def _too_few_units(pictures: Pictures, bins: Bins) -> Bools:
-    """(K,) classes with fewer units than there are bins."""
-    _, label, _ = unit_label_counts(pictures)
-    return np.asarray(np.bincount(label, minlength=len(pictures.labels)) < bins.num_bins)
 
 
 def _refuse_hopeless(pictures: Pictures, params: SplitParams, given: Given | None, merged: tuple[str, ...]) -> None:
@@ -221,9 +216,8 @@ def refuse_rare(
     Raises:
         InputError: always.
     """
-    _, label, num_pictures = unit_label_counts(pictures)
-    num_units = np.bincount(label, minlength=len(pictures.labels))
-    num_images = np.bincount(label, weights=num_pictures, minlength=len(pictures.labels)).astype(int)
+    num_units = np.bincount(unit_label_counts(pictures)[1], minlength=len(pictures.labels))
+    num_images = np.bincount(pictures.label_of, minlength=len(pictures.labels))
     lines = []
     for index in np.flatnonzero(rare):
         have = f"{count(num_images[index], 'picture')} in {count(num_units[index], 'group')}"

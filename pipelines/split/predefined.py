@@ -89,13 +89,13 @@ def find_leaks(table: pa.Table, linked: Linked) -> Leaks:
     return Leaks(sorted(found.select(list(keys)).to_pylist(), key=lambda file: tuple(file[key] for key in keys)))
 
 
-def write_leaks(leaks: Leaks, subsets_of: dict[str, set[str]], path: Path) -> None:
-    """leaks.csv: every file of every leak, and the subset that it ended in; "" where it takes no part.
-
-    Args:
-        subsets_of: by image_id.
-    """
-    rows = [{**file, "subset": " and ".join(sorted(subsets_of.get(file["image_id"], ())))} for file in leaks.files]
+def write_leaks(leaks: Leaks, splits: pa.Table, path: Path) -> None:
+    """leaks.csv: every file of every leak, and the subset of SPLITS that it ended in; "" where it takes no part."""
+    images = pa.array(sorted({file["image_id"] for file in leaks.files}), pa.string())
+    ended: dict[str, set[str]] = {}
+    for row in splits.filter(pc.is_in(splits["image_id"], images)).select(["image_id", "subset"]).to_pylist():
+        ended.setdefault(row["image_id"], set()).add(row["subset"])
+    rows = [{**file, "subset": " and ".join(sorted(ended.get(file["image_id"], ())))} for file in leaks.files]
     write_csv(path, HEADER, ([row[name] for name in HEADER] for row in rows))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError, count
 from pipelines.core.files import empty_folder, write_json
@@ -126,7 +125,7 @@ def split(params: SplitParams, *, manifest: Path, duplicates: Path, out_dir: Pat
     }
     empty_folder(out_dir)
     if given:
-        write_leaks(given.leaks, _subsets_of(table, given), out_dir / "leaks.csv")
+        write_leaks(given.leaks, table, out_dir / "leaks.csv")
     write_json(out_dir / "audit.json", audit)
     write_table(table, out_dir / "splits.parquet")
     return _artifact(out_dir, found, audit, pairs)
@@ -180,16 +179,6 @@ def _leak_warnings(given: Given | None, params: SplitParams, pairs: Pairs) -> li
         f"{groups} across the given split; split.leaks is {params.leaks}: {fate[params.leaks]}; "
         "all are listed in data/split/leaks.csv"
     ]
-
-
-def _subsets_of(table: pa.Table, given: Given) -> dict[str, set[str]]:
-    """Where the images of leaks ended."""
-    images = pa.array(sorted({file["image_id"] for file in given.leaks.files}), pa.string())
-    table = table.filter(pc.is_in(table["image_id"], images))
-    found: dict[str, set[str]] = {}
-    for image_id, subset in zip(table["image_id"].to_pylist(), table["subset"].to_pylist(), strict=True):
-        found.setdefault(image_id, set()).add(subset)
-    return found
 
 
 def refuse_straddling(pictures: Pictures, bin_of: Ints) -> None:
