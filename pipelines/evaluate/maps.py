@@ -1,9 +1,9 @@
 """Activation maps: where in a picture a network sees a class.
 
 Grad-CAM (Selvaraju et al. 2017) on the last feature map of a convolutional network. A network that has none, such as a
-transformer or a multilayer perceptron, gets integrated gradients (Sundararajan et al. 2017) against grey, summed over
-patches. Both are captum's. What is explained is a class's logit less the mean of all: what all classes share tells none
-apart.
+transformer or a multilayer perceptron, and one whose last map is of 3 x 3 or less, gets integrated gradients
+(Sundararajan et al. 2017) against grey, summed over patches. Both are captum's. What is explained is a class's logit
+less the mean of all: what all classes share tells none apart.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from pipelines.train.inference import to_float, to_input
 from pipelines.train.member import FrozenClassifier, TrainedMember
 
 SMALLEST_SIDE = 4
-"""of a feature map that says where something is; small pictures are explained on an earlier layer"""
+"""of a feature map that says where something is; on an earlier layer, where gradients mix, Grad-CAM misleads"""
 NUM_TOKENS = 16
 """positions from which on (B, N, D) are the patches of a transformer"""
 PATCHES = 14
@@ -140,7 +140,7 @@ def _integrated_gradients(
 
 
 def feature_layers(module: nn.Module, inputs: torch.Tensor) -> list[nn.Module]:
-    """The layer of the last feature map, one a backbone; none where a network has no map after its last token.
+    """The layer of the last feature map, one a backbone; none where a network has no such map, or one too small.
 
     Args:
         inputs: (1, C, S, S).
@@ -159,8 +159,8 @@ def _last_map(network: nn.Module, module: nn.Module, inputs: torch.Tensor) -> nn
             return
         height, width = output.shape[-2:]
         if output.ndim == 4 and height == width:  # (B, C, h, w)
-            if height >= SMALLEST_SIDE:
-                last[0] = layer
+            if height > 1:  # what follows is pooled
+                last[0] = layer if height >= SMALLEST_SIDE else None
         elif output.shape[1] >= NUM_TOKENS or output.ndim == 4:  # (B, N, D), or channels last: no map for captum
             last[0] = None
 
