@@ -78,20 +78,18 @@ def class_maps(member: TrainedMember, pixels: Pixels, rows: Ints, classes: Ints)
     Returns:
         (M, h, w) from 0 to 1, 1 being the strongest evidence for any class of that picture that is asked about.
     """
-    device = member.device
-    inputs = to_input(
-        to_float(torch.from_numpy(resize(pixels[:1], member.image_size)).to(device)), member.spec, member.in_chans
-    )
-    layers = feature_layers(member.module, inputs)
+    if len(rows) == 0:
+        return ClassMaps(np.zeros((0, 1, 1), np.float16), "", "")
+    layers = feature_layers(member.module, _inputs(member, pixels[:1]))
     parts = []
     for start in range(0, len(rows), BATCH):
-        chosen = np.ascontiguousarray(pixels[rows[start : start + BATCH]])
-        images = to_float(torch.from_numpy(resize(chosen, member.image_size)).to(device))
-        inputs = to_input(images, member.spec, member.in_chans).contiguous(memory_format=torch.channels_last)
-        targets = torch.from_numpy(classes[start : start + BATCH]).to(device)
-        explain = _grad_cam if layers else _integrated_gradients
-        parts.append(explain(member.module, inputs, targets, layers).float().cpu())
-    evidence = torch.cat(parts).clamp_min(0.0).numpy() if parts else np.zeros((0, 1, 1), np.float32)
+        inputs = _inputs(member, pixels[rows[start : start + BATCH]]).requires_grad_()
+        targets = torch.from_numpy(classes[start : start + BATCH]).to(member.device)
+        found = (
+            _grad_cam(member.module, inputs, targets, layers) if layers else _gradients(member.module, inputs, targets)
+        )
+        parts.append(found.float().cpu())
+    evidence = torch.cat(parts).clamp_min(0.0).numpy()
     most = np.zeros(len(pixels), np.float32)
     np.maximum.at(most, rows, evidence.max(axis=(1, 2), initial=0.0))
     scaled = evidence / np.where(most > 0, most, 1.0)[rows, None, None]
@@ -99,6 +97,13 @@ def class_maps(member: TrainedMember, pixels: Pixels, rows: Ints, classes: Ints)
         return ClassMaps(scaled.astype(np.float16), "integrated gradients", "input")
     names = {layer: name for name, layer in member.module.named_modules()}
     return ClassMaps(scaled.astype(np.float16), "grad-cam", ", ".join(names[layer] for layer in layers))
+
+
+def _inputs(member: TrainedMember, pixels: Pixels) -> torch.Tensor:
+    """(B, C, s, s) of (B, S, S, 3)."""
+    images = torch.from_numpy(resize(np.ascontiguousarray(pixels), member.image_size)).to(member.device)
+    inputs = to_input(to_float(images), member.spec, member.in_chans)
+    return inputs.contiguous(memory_format=torch.channels_last)
 
 
 def _contrast(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -116,7 +121,6 @@ def _grad_cam(
     module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, layers: Sequence[nn.Module]
 ) -> torch.Tensor:
     """(B, h, w) summed over the backbones, whose features the logits are a sum over; h of the largest map."""
-    inputs = inputs.requires_grad_()
     found = [captum.attr.LayerGradCam(_contrast(module), layer).attribute(inputs, targets) for layer in layers]
     side = max(maps.shape[-1] for maps in found)
     # a mean over positions of the gradient, so that maps of different sizes have one scale
@@ -127,11 +131,8 @@ def _grad_cam(
     return torch.stack(alike).sum(dim=0).squeeze(1)
 
 
-def _integrated_gradients(
-    module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, layers: Sequence[nn.Module]
-) -> torch.Tensor:
-    """(B, PATCHES, PATCHES); fewer for smaller pictures. `layers` is empty."""
-    assert not layers
+def _gradients(module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(B, PATCHES, PATCHES), integrated; fewer patches for smaller pictures."""
     found = captum.attr.IntegratedGradients(_contrast(module)).attribute(
         inputs, torch.zeros_like(inputs), targets, n_steps=STEPS, internal_batch_size=BATCH
     )
