@@ -8,7 +8,6 @@ import pytest
 from evaluate_inputs import sure_of
 from scipy.stats import binom
 
-from pipelines.evaluate.ensemble import fit_temperature, temper
 from pipelines.evaluate.intervals import (
     calibration_error_by_chance,
     effective_numbers,
@@ -22,6 +21,7 @@ from pipelines.evaluate.metrics import (
     metric_of,
     score,
 )
+from pipelines.train.temperature import fit_temperature, temper
 
 
 def test_wilson_gives_the_textbook_interval_and_stays_within_0_and_1() -> None:
