@@ -221,8 +221,9 @@ def run(root: Path, *members: str, ensemble: Ensemble = "mean") -> dict[str, Any
         index=root / "index.parquet",
         manifest=None,
         out_dir=root / "evaluate",
+        ask=False,
     )
-    metrics: dict[str, Any] = json.loads((root / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = json.loads((root / "evaluate" / "figures.json").read_text(encoding="utf-8"))
     return metrics
 
 
@@ -395,6 +396,7 @@ def test_folds_of_one_member_tell_the_same(tmp_path: Path) -> None:
             index=tmp_path / "index.parquet",
             manifest=None,
             out_dir=tmp_path / "evaluate",
+            ask=False,
         )
 
 
