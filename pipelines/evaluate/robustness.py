@@ -12,10 +12,10 @@ from pipelines.augmentation.packs import Pixels
 from pipelines.augmentation.random import picture_keys
 from pipelines.augmentation.sampling import SampledParams, sample_params
 from pipelines.core.progress import progress
+from pipelines.evaluate.figures import DIGITS
 from pipelines.evaluate.intervals import wilson_interval
 from pipelines.evaluate.members import Names
 from pipelines.evaluate.metrics import Ints
-from pipelines.evaluate.metrics_json import DIGITS
 from pipelines.params.augment import AugmentPolicy, policy_of
 
 AMOUNTS: dict[str, tuple[float, ...]] = {
