@@ -13,6 +13,7 @@ from pipelines.core.files import empty_folder
 from pipelines.core.tables import PACK_INDEX, read_table
 from pipelines.params.train import LinearProbeRecipe, Recipe, TrainParams
 from pipelines.train.runtime import keep_freed_memory, limit_thread_spinning
+from pipelines.train.temperature import fit_temperature
 from pipelines.train.trackers import check_installed
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def train(
         )
         outcome = _train(recipe, job, augment_dir)
         outcome.info.update(_describe(recipe, job))
+        outcome.info["temperature"] = fit_temperature(outcome.val.astype(np.float64), labels[rows.val])
         if processes.is_main:
             empty_folder(out_dir)
             write_outcome(outcome, job, target=recipe.target, out_dir=out_dir)
