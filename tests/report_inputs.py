@@ -121,6 +121,7 @@ def fabricate(
         index=data / "augment" / "index.parquet",
         manifest=data / "dedupe" / "manifest.parquet",
         out_dir=data / "evaluate",
+        ask=False,
     )
     return Fabricated(root, train)
 

@@ -12,11 +12,12 @@ import pytest
 from pipelines.core.errors import InputError
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 from pipelines.evaluate import evaluate
-from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, temper, vote, weighted_mean
+from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, vote, weighted_mean
 from pipelines.evaluate.members import MemberPredictions, Predictions
 from pipelines.evaluate.metrics import Floats
 from pipelines.params.evaluate import Ensemble, EvaluateParams
 from pipelines.report.wording import ensemble_sentence, member_rows
+from pipelines.train.temperature import temper
 
 
 def of(*rows: Sequence[float]) -> Floats:
@@ -221,8 +222,9 @@ def run(root: Path, *members: str, ensemble: Ensemble = "mean") -> dict[str, Any
         index=root / "index.parquet",
         manifest=None,
         out_dir=root / "evaluate",
+        ask=False,
     )
-    metrics: dict[str, Any] = json.loads((root / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = json.loads((root / "evaluate" / "figures.json").read_text(encoding="utf-8"))
     return metrics
 
 
@@ -395,6 +397,7 @@ def test_folds_of_one_member_tell_the_same(tmp_path: Path) -> None:
             index=tmp_path / "index.parquet",
             manifest=None,
             out_dir=tmp_path / "evaluate",
+            ask=False,
         )
 
 

@@ -188,7 +188,7 @@ def test_one_two_three_and_a_hundred_classes(tmp_path: Path, num_classes: int) -
 
 def test_nothing_to_complain_of_is_said_in_words(tmp_path: Path) -> None:
     made = fabricate(tmp_path, ["a", "b"], per_class=60, mistakes=0.0, flaws=False)
-    metrics = made.root / "data" / "evaluate" / "metrics.json"
+    metrics = made.root / "data" / "evaluate" / "figures.json"
     metrics.write_text(
         re.sub(r'("expected_calibration_error": {\s+"value": )[\d.]+', r"\g<1>0.01", metrics.read_text())
     )
@@ -464,7 +464,7 @@ def test_the_picture_of_the_matrix_is_the_same_each_time(num_classes: int) -> No
 
 
 def test_members_are_told_alone_and_together(page: Page, guitars: Fabricated) -> None:
-    metrics = json.loads((guitars.root / "data" / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((guitars.root / "data" / "evaluate" / "figures.json").read_text(encoding="utf-8"))
     text = re.sub(r"\s+", " ", page.text)
     gain = metrics["ensemble"]["gain"]["accuracy"]
     assert gain["low"] < gain["value"] < gain["high"]
@@ -707,8 +707,8 @@ def test_pictures_of_a_reference_set_are_counted_once() -> None:
 
 
 def changed_metrics(made: Fabricated, **changes: object) -> str:
-    """The text of the report with some of metrics.json changed."""
-    path = made.root / "data" / "evaluate" / "metrics.json"
+    """The text of the report with some of figures.json changed."""
+    path = made.root / "data" / "evaluate" / "figures.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     return re.sub(r"\s+", " ", Page(made.report().page.read_text()).text)
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class MemberPredictions:
         target: what it predicts: label, or one of the factors that labels are joined from.
         classes: its K classes: labels, or values of the factor.
         temperature: of the probabilities.
+        folds: by fold its part of val, as predicted.
     """
 
     name: str
@@ -54,6 +55,7 @@ class MemberPredictions:
     test: Predictions
     val: Predictions
     temperature: float = 1.0
+    folds: dict[int, Predictions] = field(default_factory=dict)
 
 
 def read_members(folders: Mapping[tuple[str, int], Path], labels: list[str]) -> list[MemberPredictions]:
@@ -85,7 +87,8 @@ def _read_member(name: str, folders: Mapping[int, Path], labels: list[str]) -> M
         tests.append(_predictions(table.filter(pa.array(subsets == "test")), len(classes), path))
         vals.append(_predictions(table.filter(pa.array(subsets == "val")), len(classes), path))
         require_same_pictures(tests[0], f"{name}-{next(iter(paths))}", tests[-1], f"{name}-{fold}", "test")
-    return MemberPredictions(name, target, classes, test=average(tests), val=_join(vals, name))
+    by_fold = dict(zip(paths, vals, strict=True))
+    return MemberPredictions(name, target, classes, test=average(tests), val=_join(vals, name), folds=by_fold)
 
 
 def average(predictions: Sequence[Predictions]) -> Predictions:

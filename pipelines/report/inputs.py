@@ -24,7 +24,7 @@ class Inputs:
 
     Args:
         classes: K labels in order of class_index.
-        metrics: evaluate's metrics.json.
+        metrics: evaluate's figures.json, which holds all of metrics.json.
         counts: (K, K) confusion counts; rows are the truth.
         image_ids: (N,) test images.
         actual: (N,) their true classes.
@@ -80,7 +80,7 @@ def read_inputs(
         raise InputError(f"{predictions} was made for other classes than the pack's: run `dvc repro evaluate`")
     probabilities = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     truth, decisions = ingest_dir / "truth.csv", dedupe_dir / "decisions.csv"
-    metrics = _json(evaluate_dir / "metrics.json")
+    metrics = {**_json(evaluate_dir / "metrics.json"), **_json(evaluate_dir / "figures.json")}
     return Inputs(
         classes=classes,
         metrics=metrics,

@@ -13,6 +13,7 @@ from pipelines.core.files import empty_folder
 from pipelines.core.tables import PACK_INDEX, read_table
 from pipelines.params.train import LinearProbeRecipe, Recipe, TrainParams
 from pipelines.train.runtime import keep_freed_memory, limit_thread_spinning
+from pipelines.train.temperature import fit_temperature
 from pipelines.train.trackers import check_installed
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def train(
         )
         outcome = _train(recipe, job, augment_dir)
         outcome.info.update(_describe(recipe, job))
+        outcome.info["temperature"] = fit_temperature(outcome.val.astype(np.float64), labels[rows.val])
         if processes.is_main:
             empty_folder(out_dir)
             write_outcome(outcome, job, target=recipe.target, out_dir=out_dir)
@@ -131,12 +133,14 @@ def load_member(path: Path, *, device: str = "cpu") -> "TrainedMember":
 
 
 def _train(recipe: Recipe, job: "TrainJob", augment_dir: Path) -> "TrainOutcome":
+    from pipelines.train.job import exported_rows
+
+    groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
+    exported = exported_rows(groups)
     if isinstance(recipe, LinearProbeRecipe):
-        from pipelines.train.job import exported_rows
         from pipelines.train.linear_probe import train_linear_probe
 
-        groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
-        return train_linear_probe(recipe, job, probed=exported_rows(groups))
+        return train_linear_probe(recipe, job, probed=exported)
     from pipelines.train.train_network import train_network
 
     policy = job.params.policies.get(job.member)
@@ -146,7 +150,7 @@ def _train(recipe: Recipe, job: "TrainJob", augment_dir: Path) -> "TrainOutcome"
             "load_params, which fills it in from augment.policies"
         )
     try:
-        return train_network(recipe, policy, job)
+        return train_network(recipe, policy, job, exported=exported)
     except RuntimeError as error:
         if "deterministic" not in str(error):
             raise
