@@ -1,6 +1,5 @@
 """Checks of labels, classes, copies, conflicts and rejects: what an expectation of our own finds in a table."""
 
-import json
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.core.factors import parse_factors
 from pipelines.validate.rule import Observed
 
 if TYPE_CHECKING:
@@ -183,13 +183,11 @@ def factors(files: "pd.DataFrame") -> CheckResult:
 
 
 def _is_object_of_texts(text: str) -> bool:
-    if not text:
-        return True
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        parse_factors(text)
+    except ValueError:
         return False
-    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+    return True
 
 
 def _copies(files: "pd.DataFrame") -> Mask:
