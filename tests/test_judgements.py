@@ -7,22 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.validate.checks import (
+from pipelines.validate.class_rules import (
     class_pictures,
     class_sizes,
     conflicts,
-    copies,
-    factors,
     imbalance,
     labels_differ,
     labels_written_well,
-    near_copies,
-    numbered,
-    refusals,
-    tally,
 )
-from pipelines.validate.drift import distribution, figure_shift, label_shares, label_shift
-from pipelines.validate.origins import association, cramers_v, hosts, licenses, traceable
+from pipelines.validate.drift_rules import distribution, figure_shift, label_shares, label_shift
+from pipelines.validate.origin_rules import association, cramers_v, hosts, licenses, traceable
+from pipelines.validate.rule import numbered, tally
+from pipelines.validate.rules import copies, factors, near_copies, refusals
 
 
 def table(**columns: list[Any]) -> pd.DataFrame:

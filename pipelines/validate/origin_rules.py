@@ -1,7 +1,7 @@
 """The rules on where pictures come from: licences, traces, subsets, and whether the origin gives the label away."""
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,18 +9,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.licenses import canonical_license, license_regex
-from pipelines.params.validate import ValidateParams
-from pipelines.validate.checks import NO_ROWS, CheckResult, mask, numbered, tally
-from pipelines.validate.rule import DROP, Rule
-from pipelines.validate.shares import few
+from pipelines.validate.rule import (
+    DROP,
+    Arguments,
+    AtMost,
+    CheckResult,
+    FewOf,
+    Observed,
+    Rows,
+    Rule,
+    expectation,
+    mask,
+    numbered,
+    tally,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Codes = npt.NDArray[np.intp]
-
-
+@expectation("ExpectLicensesToBeAllowed", "license", "verdict")
 def licenses(files: "pd.DataFrame", *, allowed: list[str]) -> CheckResult:
     """Every picture kept has an allowed licence; observed: the other ones, the most frequent first.
 
@@ -30,7 +38,7 @@ def licenses(files: "pd.DataFrame", *, allowed: list[str]) -> CheckResult:
     kept = np.flatnonzero(mask(files["verdict"] == "keep"))
     codes, written = numbered(files["license"].iloc[kept])
     if not written:
-        return CheckResult(True, 0, NO_ROWS)
+        return CheckResult(True, 0)
     names = np.array([canonical_license(text) for text in written], dtype=object)
     regex = re.compile(license_regex(tuple(allowed)))
     unknown_too = any(canonical_license(name) == "" for name in allowed)
@@ -40,6 +48,26 @@ def licenses(files: "pd.DataFrame", *, allowed: list[str]) -> CheckResult:
     return CheckResult(not guilty.any(), found, kept[guilty])
 
 
+class Licenses(Rule):
+    name = "licenses"
+    description = "every picture kept has an allowed licence"
+    fault = "{n} [picture has a licence that is|pictures have licences that are] not allowed"
+    cure = (
+        "ask the source for these licences alone, or add them to validate.licenses.allowed "
+        f'("" allows unknown ones); {DROP}'
+    )
+    kind = "ExpectLicensesToBeAllowed"
+    observe = "value"
+    drop = "its licence"
+
+    def limit_of(self, section: Any) -> Observed:
+        return None if section.allowed is None else ", ".join(name or "unknown" for name in section.allowed)
+
+    def arguments(self) -> Arguments:
+        return {"allowed": list(self.section.allowed)}
+
+
+@expectation("ExpectPicturesToBeTraceable", "url", "page_url", "source", "verdict")
 def traceable(files: "pd.DataFrame") -> CheckResult:
     """Every picture kept has a url or a page_url; observed: the sources of those without."""
     nowhere = mask(files["verdict"] == "keep")
@@ -49,6 +77,36 @@ def traceable(files: "pd.DataFrame") -> CheckResult:
     return CheckResult(not len(rows), tally(files["source"].iloc[rows]) if len(rows) else 0, rows)
 
 
+class Provenance(Rule):
+    name = "provenance"
+    description = "every picture kept has a url or a page_url"
+    fault = "{n} [picture has|pictures have] neither a url nor a page_url"
+    cure = (
+        "take pictures from a source that says where they come from (a table with a URL or page_url_column, urls, "
+        f"crawl), or set validate.provenance: off; {DROP}"
+    )
+    kind = "ExpectPicturesToBeTraceable"
+    observe = "value"
+    drop = "from nowhere"
+
+
+class MaxUnassignedFraction(FewOf):
+    name = "max_unassigned_fraction"
+    description = "of all pictures kept, few are in no subset that their source gives"
+    fault = "{n} [picture is|pictures are] in no subset that the source gives"
+    cure = (
+        "name the column that says train, val or test (subset_column of a table), or divide the pictures by another "
+        f"split.method and set validate.max_unassigned_fraction.limit: null; {DROP}"
+    )
+    frame = "pictures"
+    of_classes = True
+    kind = "ExpectColumnValuesToNotBeInSet"
+    column = "given_subset"
+    values: ClassVar[list[object]] = [""]
+    drop = "in no subset"
+
+
+@expectation("ExpectLabelsNotToFollowOrigins", "label", "verdict")
 def association(files: "pd.DataFrame", *, by: Literal["source", "host"], max_value: float) -> CheckResult:
     """The label of the pictures kept hardly follows their source or host.
 
@@ -62,14 +120,14 @@ def association(files: "pd.DataFrame", *, by: Literal["source", "host"], max_val
     label_of, labels = numbered(kept["label"][known])
     origin_of, origins = numbered(origin[known])
     if len(labels) < 2 or len(origins) < 2:
-        return CheckResult(True, None, NO_ROWS)
+        return CheckResult(True, None)
     strength = cramers_v(label_of, origin_of, len(labels), len(origins))
     if strength <= max_value:
-        return CheckResult(True, round(strength, 6), NO_ROWS)
+        return CheckResult(True, round(strength, 6))
     distance = _unlike_the_rest(label_of, origin_of, len(labels), len(origins))
     order = np.lexsort((np.arange(len(labels)), -distance))
     bound = 0.9 * float(distance.max())
-    return CheckResult(False, round(strength, 6), NO_ROWS, tuple(labels[k] for k in order if distance[k] >= bound))
+    return CheckResult(False, round(strength, 6), labels=tuple(labels[k] for k in order if distance[k] >= bound))
 
 
 def hosts(files: "pd.DataFrame") -> "pd.Series[str]":
@@ -89,7 +147,7 @@ def hosts(files: "pd.DataFrame") -> "pd.Series[str]":
     return pd.Series(found.to_pandas(), dtype="str").set_axis(files.index)
 
 
-def cramers_v(label_of: Codes, origin_of: Codes, num_labels: int, num_origins: int) -> float:
+def cramers_v(label_of: Rows, origin_of: Rows, num_labels: int, num_origins: int) -> float:
     """Cramér's V of two columns, corrected for chance, 0 to 1.
 
     Args:
@@ -108,7 +166,7 @@ def cramers_v(label_of: Codes, origin_of: Codes, num_labels: int, num_origins: i
     return min(1.0, float(np.sqrt(max(0.0, phi2 - by_chance) / room))) if room > 0 else 0.0
 
 
-def _unlike_the_rest(label_of: Codes, origin_of: Codes, num_labels: int, num_origins: int) -> npt.NDArray[np.float64]:
+def _unlike_the_rest(label_of: Rows, origin_of: Rows, num_labels: int, num_origins: int) -> npt.NDArray[np.float64]:
     """(num_labels,) total variation distance of a class's origins from those of all other pictures."""
     of_label, of_origin = np.bincount(label_of), np.bincount(origin_of)
     cells, counts = np.unique(label_of * num_origins + origin_of, return_counts=True)
@@ -120,85 +178,33 @@ def _unlike_the_rest(label_of: Codes, origin_of: Codes, num_labels: int, num_ori
     return np.bincount(label, np.maximum(inside - outside, 0.0), minlength=num_labels).astype(np.float64)
 
 
-def origin_rules(params: ValidateParams) -> list[Rule]:
-    """Those that are switched on."""
-    return [*_rights(params), *_given(params), *_associations(params)]
+class MaxSourceAssociation(AtMost):
+    name = "max_source_association"
+    description = "the source of a picture kept does not give its label away (Cramér's V)"
+    fault = "the source of a picture gives its label away (Cramér's V)"
+    cure = (
+        "take pictures of {label} from the sources of the other classes too, or theirs from its own: else a model may "
+        "learn what the source looks like"
+    )
+    of_classes = True
+    kind = "ExpectLabelsNotToFollowOrigins"
+    no_data = "fewer than two sources are known"
+    by: ClassVar[str] = "source"
+
+    def arguments(self) -> Arguments:
+        return {"by": self.by, "max_value": self.limit}
 
 
-def _rights(params: ValidateParams) -> list[Rule]:
-    rules = []
-    allowed = params.licenses.allowed
-    if allowed is not None:
-        rules.append(
-            Rule(
-                "licenses",
-                "every picture kept has an allowed licence",
-                params.licenses.severity,
-                ", ".join(name or "unknown" for name in allowed),
-                "files",
-                (("ExpectLicensesToBeAllowed", {"allowed": list(allowed)}),),
-                "ask the source for these licences alone, or add them to validate.licenses.allowed "
-                '("" allows unknown ones); ' + DROP.replace("{reason}", "its licence"),
-                observe="value",
-                drop="its licence",
-            )
-        )
-    if params.provenance != "off":
-        rules.append(
-            Rule(
-                "provenance",
-                "every picture kept has a url or a page_url",
-                params.provenance,
-                None,
-                "files",
-                (("ExpectPicturesToBeTraceable", {}),),
-                "take pictures from a source that says where they come from (a table with a URL or page_url_column, "
-                "urls, crawl), or set validate.provenance: off; " + DROP.replace("{reason}", "from nowhere"),
-                observe="value",
-                drop="from nowhere",
-            )
-        )
-    return rules
+class MaxHostAssociation(MaxSourceAssociation):
+    name = "max_host_association"
+    description = "the host of a picture kept does not give its label away (Cramér's V)"
+    fault = "the host of a picture gives its label away (Cramér's V)"
+    cure = (
+        "take pictures of {label} from the hosts of the other classes too, or theirs from its own: else a model may "
+        "learn what the host looks like"
+    )
+    no_data = "fewer than two hosts are known"
+    by = "host"
 
 
-def _given(params: ValidateParams) -> list[Rule]:
-    rule = params.max_unassigned_fraction
-    if rule.limit is None:
-        return []
-    return [
-        Rule(
-            "max_unassigned_fraction",
-            "of all pictures kept, few are in no subset that their source gives",
-            rule.severity,
-            rule.limit,
-            "pictures",
-            (few("ExpectColumnValuesToNotBeInSet", "given_subset", [""], rule.limit),),
-            "name the column that says train, val or test (subset_column of a table), or divide the pictures by "
-            "another split.method and set validate.max_unassigned_fraction.limit: null; "
-            + DROP.replace("{reason}", "in no subset"),
-            observe="fraction",
-            drop="in no subset",
-        )
-    ]
-
-
-def _associations(params: ValidateParams) -> list[Rule]:
-    rules = []
-    for by in ("source", "host"):
-        rule = getattr(params, f"max_{by}_association")
-        if rule.limit is not None:
-            rules.append(
-                Rule(
-                    f"max_{by}_association",
-                    f"the {by} of a picture kept does not give its label away (Cramér's V)",
-                    rule.severity,
-                    rule.limit,
-                    "files",
-                    (("ExpectLabelsNotToFollowOrigins", {"by": by, "max_value": rule.limit}),),
-                    f"take pictures of {{label}} from the {by}s of the other classes too, or theirs from its own: else "
-                    f"a model may learn what the {by} looks like",
-                    observe="value",
-                    no_data=f"fewer than two {by}s are known",
-                )
-            )
-    return rules
+RULES = (Licenses, Provenance, MaxUnassignedFraction, MaxSourceAssociation, MaxHostAssociation)
