@@ -5,7 +5,6 @@ That is a column of the manifest, the host of an address, a group of a table, or
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from pipelines.core.errors import InputError
 from pipelines.core.factors import parse_factors
 from pipelines.core.layout import repro_of
-from pipelines.core.tables import DEDUPED
+from pipelines.core.tables import DEDUPED, hosts
 from pipelines.params.split import FACTOR, HOSTS
 
 
@@ -90,7 +89,7 @@ def linking_values(column: pa.ChunkedArray, group_by: str, source: str) -> pa.Ch
         InputError: `group_by` names a group or factor that no file has.
     """
     if group_by in HOSTS:
-        return _mapped(column, _host)
+        return hosts(pc.fill_null(column, ""))
     if group_by != source:
         name = group_by.removeprefix(FACTOR)
         known: set[str] = set()
@@ -118,13 +117,6 @@ def _mapped(column: pa.ChunkedArray, change: Callable[[str], str]) -> pa.Chunked
         encoded = encoded.combine_chunks()
     changed = pa.array([change(text) for text in encoded.dictionary.to_pylist()], pa.string())
     return pa.chunked_array([changed.take(encoded.indices)], pa.string())
-
-
-def _host(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:  # an address that is none, such as http://[
-        return ""
 
 
 def _factor(text: str, name: str, known: set[str]) -> str:

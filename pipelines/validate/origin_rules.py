@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.licenses import canonical_license, license_regex
+from pipelines.core.tables import hosts
 from pipelines.validate.rule import (
     DROP,
     Arguments,
@@ -115,7 +116,7 @@ def association(files: "pd.DataFrame", *, by: Literal["source", "host"], max_val
     of all other pictures (total variation distance), within a tenth of the most unlike one, which is first.
     """
     kept = files[mask(files["verdict"] == "keep")]
-    origin = kept["source"] if by == "source" else hosts(kept)
+    origin = kept["source"] if by == "source" else hosts_of(kept)
     known = mask(origin.fillna("") != "")
     label_of, labels = numbered(kept["label"][known])
     origin_of, origins = numbered(origin[known])
@@ -130,21 +131,15 @@ def association(files: "pd.DataFrame", *, by: Literal["source", "host"], max_val
     return CheckResult(False, round(strength, 6), labels=tuple(labels[k] for k in order if distance[k] >= bound))
 
 
-def hosts(files: "pd.DataFrame") -> "pd.Series[str]":
-    """The host of each url, or of its page_url, in small letters without port and `www.`; "" for none."""
+def hosts_of(files: "pd.DataFrame") -> "pd.Series[str]":
+    """The host of each url, or of its page_url, without `www.`; "" for none."""
     import pandas as pd
 
-    found = pa.array([""] * len(files), pa.string())
-    for name in ("url", "page_url"):
-        text = pa.array(files[name].fillna("").astype("str"), pa.string(), from_pandas=True)
-        # scheme://user@host:port/…; what does not look so has no host
-        host = pc.struct_field(
-            pc.extract_regex(text, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?:[wW]{3}\.)?(?P<host>[^/?#:@]+)"),
-            "host",
-        )
-        host = pc.fill_null(pc.utf8_lower(host), "")
-        found = pc.if_else(pc.equal(found, ""), host, found)
-    return pd.Series(found.to_pandas(), dtype="str").set_axis(files.index)
+    of_url, of_page = (
+        pc.replace_substring_regex(hosts(pa.array(files[name].fillna("").astype("str"), pa.string())), r"^www\.", "")
+        for name in ("url", "page_url")
+    )
+    return pd.Series(pc.if_else(pc.equal(of_url, ""), of_page, of_url).to_pandas(), index=files.index, dtype="str")
 
 
 def cramers_v(label_of: Rows, origin_of: Rows, num_labels: int, num_origins: int) -> float:
