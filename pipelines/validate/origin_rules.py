@@ -102,8 +102,7 @@ class MaxUnassignedFraction(FewOf):
     frame = "pictures"
     of_classes = True
     kind = "ExpectColumnValuesToNotBeInSet"
-    column = "given_subset"
-    values: ClassVar[list[object]] = [""]
+    given: ClassVar[Arguments] = {"column": "given_subset", "value_set": [""]}
     drop = "in no subset"
 
 
@@ -184,10 +183,7 @@ class MaxSourceAssociation(AtMost):
     of_classes = True
     kind = "ExpectLabelsNotToFollowOrigins"
     no_data = "fewer than two sources are known"
-    by: ClassVar[str] = "source"
-
-    def arguments(self) -> Arguments:
-        return {"by": self.by, "max_value": self.limit}
+    given: ClassVar[Arguments] = {"by": "source"}
 
 
 class MaxHostAssociation(MaxSourceAssociation):
@@ -199,7 +195,7 @@ class MaxHostAssociation(MaxSourceAssociation):
         "learn what the host looks like"
     )
     no_data = "fewer than two hosts are known"
-    by = "host"
+    given: ClassVar[Arguments] = {"by": "host"}
 
 
 RULES = (Licenses, Provenance, MaxUnassignedFraction, MaxSourceAssociation, MaxHostAssociation)

@@ -145,7 +145,7 @@ def _observed(rule: Rule, finding: Finding, frame: "pd.DataFrame") -> Observed:
         case "max":
             return _number(float(frame[rule.columns].max().max()))
         case "tally":
-            return tally(frame[rule.tally].iloc[finding.rows]) if len(finding.rows) else 0
+            return tally(frame[rule.columns[0]].iloc[finding.rows]) if len(finding.rows) else 0
         case "value":
             return _worst(finding.values)
         case _:

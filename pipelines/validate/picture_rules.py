@@ -13,7 +13,6 @@ class Formats(Rule):
     frame = "pictures"
     kind = "ExpectColumnValuesToBeInSet"
     observe = "tally"
-    tally = "format"
     drop = "its format"
 
     def limit_of(self, section: Any) -> Observed:
@@ -111,7 +110,7 @@ class MaxGreyscaleFraction(FewOf):
     fault = "{n} [picture is|pictures are] without colour"
     cure = "collect pictures in colour, or set validate.max_greyscale_fraction.limit: null where grey is no fault"
     frame = "pictures"
-    column = "greyscale"
+    given: ClassVar[Arguments] = {"column": "greyscale", "value_set": [False]}
     drop = "without colour"
 
 
@@ -121,7 +120,7 @@ class MaxTransparentFraction(FewOf):
     fault = "{n} [picture is|pictures are] transparent somewhere"
     cure = "cut-outs are laid on white when they are packed: collect whole pictures, or raise the limit"
     frame = "pictures"
-    column = "transparent"
+    given: ClassVar[Arguments] = {"column": "transparent", "value_set": [False]}
     drop = "transparent"
 
 

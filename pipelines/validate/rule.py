@@ -115,10 +115,11 @@ class Rule:
             {reasons}; {reason} is `drop`.
         frame: the table that is looked at, see `pipelines.validate.frames`.
         of_classes: pictures without a label do not count.
-        kind: the expectation that holds it, with `arguments`.
+        kind: the expectation that holds it.
+        given: its arguments that params do not change.
         observe: what is reported. count: the number of offenders; value: what the expectation itself observed (with
             several, the worst); fraction: the offenders' share of the frame; min, max: the lowest or highest value of
-            the columns that are looked at; tally: the offenders' most frequent values of the column `tally`.
+            the columns that are looked at; tally: the offenders' most frequent values of the one column.
         drop: the reason with which drop.csv would take the offenders out; "" where that cures nothing.
         no_data: what is said where nothing could be observed.
         limit: None for a rule without a number.
@@ -131,8 +132,8 @@ class Rule:
     frame: FrameName = "files"
     of_classes: ClassVar[bool] = False
     kind: ClassVar[str]
+    given: ClassVar[Arguments] = {}
     observe: ClassVar[Observe] = "count"
-    tally: ClassVar[str] = ""
     drop: ClassVar[str] = ""
     no_data: ClassVar[str] = "there is nothing to look at"
     severity: Severity
@@ -166,7 +167,7 @@ class Rule:
 
     def arguments(self) -> Arguments:
         """Of the expectation `kind`."""
-        return {}
+        return self.given
 
     @property
     def exported(self) -> tuple[Expectation, ...]:
@@ -213,18 +214,16 @@ class Rule:
 
 
 class FewOf(Rule):
-    """A rule that at most the fraction `limit` of the rows may break, by the values of `column`."""
+    """A rule that at most the fraction `limit` of the rows may break."""
 
     kind = "ExpectColumnValuesToBeInSet"
-    column: ClassVar[str]
-    values: ClassVar[list[object]] = [False]
     observe = "fraction"
 
     def arguments(self) -> Arguments:
         limit = self.limit
         assert isinstance(limit, int | float)
         # 1 - 0.35 is 0.65 and a little: a share that is exactly the limit is allowed
-        return {"column": self.column, "value_set": self.values, "mostly": round(1 - limit, 12)}
+        return self.given | {"mostly": round(1 - limit, 12)}
 
 
 class AtMost(Rule):
@@ -233,7 +232,7 @@ class AtMost(Rule):
     observe = "value"
 
     def arguments(self) -> Arguments:
-        return {"max_value": self.limit}
+        return self.given | {"max_value": self.limit}
 
 
 def mask(column: "pd.Series[bool]") -> Mask:

@@ -39,9 +39,7 @@ class ColumnTypes(_TableRule):
     fault = "{n} [column of the manifest has|columns of the manifest have] another type"
     frame = "columns"
     kind = "ExpectColumnPairValuesToBeEqual"
-
-    def arguments(self) -> Arguments:
-        return {"column_A": "type", "column_B": "expected"}
+    given: ClassVar[Arguments] = {"column_A": "type", "column_B": "expected"}
 
     @property
     def exported(self) -> tuple[Expectation, ...]:
@@ -69,9 +67,7 @@ class ImageIds(_TableRule):
     description = "every image_id is a sha256: 64 hex digits"
     fault = "{n} [file has an image_id that is|files have image_ids that are] no sha256 of 64 hex digits"
     kind = "ExpectColumnValuesToMatchRegex"
-
-    def arguments(self) -> Arguments:
-        return {"column": "image_id", "regex": r"^[0-9a-f]{64}\Z"}
+    given: ClassVar[Arguments] = {"column": "image_id", "regex": r"^[0-9a-f]{64}\Z"}
 
 
 class UniqueFiles(_TableRule):
@@ -79,9 +75,7 @@ class UniqueFiles(_TableRule):
     description = "no file is listed twice (source, source_path)"
     fault = "{n} [file is|files are] listed more than once (source, source_path)"
     kind = "ExpectCompoundColumnsToBeUnique"
-
-    def arguments(self) -> Arguments:
-        return {"column_list": ["source", "source_path"]}
+    given: ClassVar[Arguments] = {"column_list": ["source", "source_path"]}
 
 
 class Verdicts(_TableRule):
@@ -89,9 +83,7 @@ class Verdicts(_TableRule):
     description = "every verdict is keep, copy, conflict or drop"
     fault = "{n} [file has a verdict|files have verdicts] other than keep, copy, conflict or drop"
     kind = "ExpectColumnValuesToBeInSet"
-
-    def arguments(self) -> Arguments:
-        return {"column": "verdict", "value_set": ["keep", "copy", "conflict", "drop"]}
+    given: ClassVar[Arguments] = {"column": "verdict", "value_set": ["keep", "copy", "conflict", "drop"]}
 
 
 class GivenSubsets(_TableRule):
@@ -99,9 +91,7 @@ class GivenSubsets(_TableRule):
     description = "every given_subset is train, val, test or empty"
     fault = "{n} [file has a given_subset|files have given_subsets] other than train, val, test or empty"
     kind = "ExpectColumnValuesToBeInSet"
-
-    def arguments(self) -> Arguments:
-        return {"column": "given_subset", "value_set": ["train", "val", "test", ""]}
+    given: ClassVar[Arguments] = {"column": "given_subset", "value_set": ["train", "val", "test", ""]}
 
 
 @expectation("ExpectFactorsToBeTexts", "factors")
@@ -142,7 +132,7 @@ class MaxRejectFraction(FewOf):
     fault = "{n} [file was|files were] refused by ingest"
     cure = _MEND
     frame = "seen"
-    column = "refused"
+    given: ClassVar[Arguments] = {"column": "refused", "value_set": [False]}
 
 
 @expectation("ExpectFewRefusals", "refused")
@@ -170,17 +160,14 @@ class MaxClassRejectFraction(AtMost):
     cure = _MEND
     frame = "seen"
     kind = "ExpectFewRefusals"
-    by: ClassVar[str] = "label"
-
-    def arguments(self) -> Arguments:
-        return {"by": self.by, "max_value": self.limit}
+    given: ClassVar[Arguments] = {"by": "label"}
 
 
 class MaxSourceRejectFraction(MaxClassRejectFraction):
     name = "max_source_reject_fraction"
     description = "of the files of every source, few are refused by ingest"
     fault = "{n} [file was|files were] refused by ingest, too many of one source"
-    by = "source"
+    given: ClassVar[Arguments] = {"by": "source"}
 
 
 def _copies(files: "pd.DataFrame") -> Mask:

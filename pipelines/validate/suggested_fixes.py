@@ -48,11 +48,12 @@ def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[
             reasons.setdefault(image_id, []).append(outcome.rule.drop)
     path_of: dict[str, str] = dict(frames.files.groupby("image_id")["source_path"].min()) if broken else {}
     said: dict[str, list[str]] = {}
-    # the rule on conflicts, where it is broken, has all that is held already
-    settling = [outcome for outcome in broken if isinstance(outcome.rule, MaxConflictFraction)] or broken
+    # the rule on conflicts, where it is broken, has all that is held
+    settled = any(isinstance(outcome.rule, MaxConflictFraction) for outcome in broken)
     for outcome in broken:
         rule, name = outcome.rule, outcome.rule.name
-        held = rule.held(outcome.offenders, frames) if outcome in settling else frames.files[:0]
+        is_other = settled and not isinstance(rule, MaxConflictFraction)
+        held = frames.files[:0] if is_other else rule.held(outcome.offenders, frames)
         labels = outcome.offenders["label"].to_pylist()
         spelled = _rename(frames.files, rule.spellings(labels, frames.files))
         kinds: dict[str, list[_Line]] = {
