@@ -5,24 +5,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from pipelines.validate.checks import (
+from pipelines.core.tables import hosts
+from pipelines.validate.class_rules import (
     class_pictures,
     class_sizes,
     conflicts,
-    copies,
-    factors,
     imbalance,
     labels_differ,
     labels_written_well,
-    near_copies,
-    numbered,
-    refusals,
-    tally,
 )
-from pipelines.validate.drift import distribution, figure_shift, label_shares, label_shift
-from pipelines.validate.origins import association, cramers_v, hosts, licenses, traceable
+from pipelines.validate.drift_rules import distribution, figure_shift, label_shares, label_shift
+from pipelines.validate.origin_rules import association, cramers_v, hosts_of, licenses, traceable
+from pipelines.validate.rule import numbered, tally
+from pipelines.validate.rules import copies, factors, near_copies, refusals
 
 
 def table(**columns: list[Any]) -> pd.DataFrame:
@@ -129,8 +127,17 @@ def test_a_picture_without_url_and_page_is_from_nowhere() -> None:
 def test_hosts_are_read_from_the_url_or_else_the_page() -> None:
     urls = ["https://WWW.Example.org:8080/a/b@c", "http://me@x.org/?u=http://no.org", "", "", "ftp:/odd", None]
     pages = ["https://p.org/", "", "https://p.org", "", "", "http://q.org#x"]
-    assert hosts(table(url=urls, page_url=pages)).tolist() == ["example.org", "x.org", "p.org", "", "", "q.org"]
-    assert hosts(table(url=[], page_url=[]).astype("str")).tolist() == []
+    assert hosts_of(table(url=urls, page_url=pages)).tolist() == ["example.org", "x.org", "p.org", "", "", "q.org"]
+    assert hosts_of(table(url=[], page_url=[]).astype("str")).tolist() == []
+
+
+def test_the_host_of_an_address_is_in_small_letters_without_user_and_port() -> None:
+    addresses = [
+        "https://Example.org", "http://a:b@x.org:80/c@d", "http://[::1]:8080/x", "//x.org/1", "http://[", "x.org/1", "",
+        "data:,//no", "http://?q=//no", "mailto:me@x.org",
+    ]  # fmt: skip
+    expected = ["example.org", "x.org", "[::1]", "x.org", "", "", "", "", "", ""]
+    assert hosts(pa.chunked_array([addresses])).to_pylist() == expected
 
 
 def test_cramers_v_is_one_where_the_source_is_the_label_and_about_zero_where_it_is_chance() -> None:

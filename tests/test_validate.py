@@ -19,12 +19,11 @@ from pipelines.core.tables import DEDUPED, MANIFEST, short_id, write_table
 from pipelines.ingest import snapshots
 from pipelines.params import load_params
 from pipelines.params.validate import CountRule, FormatRule, FractionRule, LicenseRule, RatioRule
-from pipelines.validate import ValidateArtifact, drift, validate
-from pipelines.validate.checks import spelling, written_well
-from pipelines.validate.drift import distribution
+from pipelines.validate import ValidateArtifact, drift_rules, validate
+from pipelines.validate.class_rules import spelling, written_well
+from pipelines.validate.drift_rules import distribution
 from pipelines.validate.frames import REJECT_COLUMNS
-from pipelines.validate.rule import FAULTS
-from pipelines.validate.rules import build_rules
+from pipelines.validate.rules import RULES, build_rules
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml").validate_.model_copy(
     update={
@@ -627,7 +626,7 @@ def test_the_same_pictures_have_not_drifted(tmp_path: Path) -> None:
 def test_a_snapshot_of_ingest_is_found_by_name_and_all_files_are_compared(tmp_path: Path) -> None:
     ingested = pa.Table.from_pylist(good(), schema=DEDUPED).select(MANIFEST.names)
     write_table(ingested, tmp_path / ".miwake" / snapshots.FOLDER / "monday" / "manifest.parquet")
-    assert drift.SNAPSHOTS == snapshots.FOLDER
+    assert drift_rules.SNAPSHOTS == snapshots.FOLDER
     now = [*good()[:5], *({**one, "verdict": "drop"} for one in good()[5:])]
     _, rules = run(
         tmp_path, now, cache=tmp_path / ".miwake", drift_from="monday", min_classes=CountRule(limit=1, severity="warn")
@@ -807,11 +806,11 @@ def test_every_rule_says_what_is_wrong_for_one_offender_and_for_several() -> Non
     on: dict[str, Any] = {name: getattr(PARAMS, name).model_copy(update={"limit": 0.3}) for name in LIMITED}
     on |= {"formats": FormatRule(allowed=("JPEG",), severity="warn"), "provenance": "warn"}
     on |= {"licenses": LicenseRule(allowed=("CC0",), severity="warn")}
-    since = drift.Reference("then", "files", {"cat": 1.0}, {"sharpness": distribution(np.ones(1))})
+    since = drift_rules.Reference("then", "files", {"cat": 1.0}, {"sharpness": distribution(np.ones(1))})
     rules = build_rules(PARAMS.model_copy(update=on), since)
-    assert {rule.name for rule in rules} == set(FAULTS)
+    assert {rule.name for rule in rules} == {rule.name for rule in RULES}
     for rule in rules:
-        one, several = rule.fault(1), rule.fault(1200)
+        one, several = rule.fault_of(1), rule.fault_of(1200)
         assert not re.search(r"[\[\]{}|]", one + several)
         assert one.startswith(("1 ", "the ")), one
         assert not re.search(r"\b1,200 \w+(?<!s) ", several), several

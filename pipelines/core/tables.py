@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import InputError
@@ -269,6 +270,13 @@ def short_id(image_id: str) -> str:
     while re.fullmatch(r"[0-9]+(e[0-9]+)?", image_id[:length]) and length < len(image_id):
         length += 1
     return image_id[:length]
+
+
+def hosts(addresses: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The host of each address in small letters, without user and port; "" for what has none."""
+    # scheme://user@host:port/…; [ ] are of an IPv6 address
+    pattern = r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@)?(?P<host>\[[^/?#@\[\]]*\]|[^/?#:@\[\]]*)"
+    return pc.utf8_lower(pc.fill_null(pc.struct_field(pc.extract_regex(addresses, pattern), "host"), ""))
 
 
 def read_classes(path: Path) -> list[str]:

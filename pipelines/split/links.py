@@ -5,7 +5,6 @@ That is a column of the manifest, the host of an address, a group of a table, or
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 from pipelines.core.errors import InputError
 from pipelines.core.factors import parse_factors
 from pipelines.core.layout import repro_of
-from pipelines.core.tables import DEDUPED
+from pipelines.core.tables import DEDUPED, hosts
 from pipelines.params.split import FACTOR, HOSTS
 
 Ints = npt.NDArray[np.int64]
@@ -115,7 +114,7 @@ def linking_values(column: pa.ChunkedArray, group_by: str, source: str) -> pa.Ch
         InputError: `group_by` names a group or factor that no file has.
     """
     if group_by in HOSTS:
-        return _mapped(column, _host)
+        return hosts(pc.fill_null(column, ""))
     if group_by != source:
         name = group_by.removeprefix(FACTOR)
         known: set[str] = set()
@@ -141,13 +140,6 @@ def _mapped(column: pa.ChunkedArray, change: Callable[[str], str]) -> pa.Chunked
     values, index = encode(pc.fill_null(column, ""))
     changed = pa.array([change(text) for text in values.to_pylist()], pa.string())
     return pa.chunked_array([changed.take(pa.array(index))], pa.string())
-
-
-def _host(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:  # an address that is none, such as http://[
-        return ""
 
 
 def _factor(text: str, name: str, known: set[str]) -> str:

@@ -1,9 +1,10 @@
 """Expectations that Great Expectations does not have, for pandas tables with the columns of dedupe's manifest.
 
 Importing this module registers them; a suite that `miwake validate --write-suite` wrote needs that before it is
-loaded. What each one means is said where it is judged: `pipelines.validate.rules` names the function.
+loaded. Each is made from a function of a table in the modules of the rules (`pipelines.validate.rule.expectation`).
 """
 
+from types import new_class
 from typing import Any, ClassVar
 
 from great_expectations.core.metric_domain_types import MetricDomainTypes
@@ -12,7 +13,8 @@ from great_expectations.expectations.expectation import BatchExpectation
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
-from pipelines.validate.rules import CHECKS
+from pipelines.validate import rules  # noqa: F401 (its modules fill CHECKS)
+from pipelines.validate.rule import CHECKS
 
 
 class MiwakeTable(TableMetricProvider):  # type: ignore[misc]
@@ -34,7 +36,7 @@ class MiwakeTable(TableMetricProvider):  # type: ignore[misc]
 
 
 class _CheckExpectation(BatchExpectation):  # type: ignore[misc]
-    """An expectation whose verdict is the judgement of the same name, given its fields."""
+    """An expectation whose verdict is the check of the same name, given its fields."""
 
     metric_dependencies: ClassVar[tuple[str, ...]] = ("table.miwake",)
 
@@ -53,76 +55,11 @@ class _CheckExpectation(BatchExpectation):  # type: ignore[misc]
         }
 
 
-class ExpectClassesToHavePictures(_CheckExpectation):
-    min_value: int
-    success_keys: ClassVar[tuple[str, ...]] = ("min_value",)
+def _expectation_class(name: str, fields: dict[str, Any]) -> Any:
+    annotations = {**fields, "success_keys": ClassVar[tuple[str, ...]]}
+    body = {"__annotations__": annotations, "__module__": __name__, "success_keys": tuple(fields)}
+    return new_class(name, (_CheckExpectation,), exec_body=lambda namespace: namespace.update(body))
 
 
-class ExpectClassesToBeBalanced(_CheckExpectation):
-    max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
-
-
-class ExpectLabelsToBeWrittenWell(_CheckExpectation):
-    success_keys: ClassVar[tuple[str, ...]] = ()
-
-
-class ExpectLabelsNotToLookAlike(_CheckExpectation):
-    success_keys: ClassVar[tuple[str, ...]] = ()
-
-
-class ExpectFewCopies(_CheckExpectation):
-    max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
-
-
-class ExpectFewNearCopies(_CheckExpectation):
-    max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
-
-
-class ExpectFewConflicts(_CheckExpectation):
-    max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
-
-
-class ExpectFewRefusals(_CheckExpectation):
-    by: str
-    max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("by", "max_value")
-
-
-class ExpectFactorsToBeTexts(_CheckExpectation):
-    success_keys: ClassVar[tuple[str, ...]] = ()
-
-
-class ExpectLicensesToBeAllowed(_CheckExpectation):
-    allowed: list[str]
-    success_keys: ClassVar[tuple[str, ...]] = ("allowed",)
-
-
-class ExpectPicturesToBeTraceable(_CheckExpectation):
-    success_keys: ClassVar[tuple[str, ...]] = ()
-
-
-class ExpectLabelsNotToFollowOrigins(_CheckExpectation):
-    by: str
-    max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("by", "max_value")
-
-
-class ExpectLabelsNotToDrift(_CheckExpectation):
-    compared: str
-    reference: dict[str, float]
-    max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("compared", "reference", "max_value")
-
-
-class ExpectFigureNotToDrift(_CheckExpectation):
-    column: str
-    compared: str
-    edges: list[float]
-    below: list[float]
-    up_to: list[float]
-    max_value: float
-    success_keys: ClassVar[tuple[str, ...]] = ("column", "compared", "edges", "below", "up_to", "max_value")
+EXPECTATIONS = {name: _expectation_class(name, check.fields) for name, check in CHECKS.items()}
+"""Their classes by name."""

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pipelines.core.tables import short_id
-from pipelines.validate.checks import tally
-from pipelines.validate.frames import NAMES, Frames, csv_value, printable, what_helps
-from pipelines.validate.rule import Observed, Rule
-from pipelines.validate.rules import columns_of
+from pipelines.validate.frames import NAMES, Frames
+from pipelines.validate.rule import Observed, Rule, csv_value, printable, tally
 from pipelines.validate.suite import Finding
 
 if TYPE_CHECKING:
@@ -62,7 +60,7 @@ class Outcome:
         if self.success:
             return ""
         only = self.observed if isinstance(self.observed, int) else 0
-        return self.rule.fault(self.offenders.num_rows or only)
+        return self.rule.fault_of(self.offenders.num_rows or only)
 
     def entry(self) -> dict[str, object]:
         """As expectations.json has it; the fault names the classes that break the rule."""
@@ -99,7 +97,7 @@ def outcome_of(rule: Rule, finding: Finding, frames: Frames, mirroring: Sequence
         offenders = offenders.sort_by([(name, "ascending") for name in ("label", "source_path", "image_id")])
     lost = frames.refused_classes if rule.frame == "classes" else {}
     refused = {label: why for label, why in lost.items() if label in finding.labels}
-    cure = rule.cure if finding.success else what_helps(rule, finding.labels, frames, mirroring)
+    cure = rule.cure if finding.success else rule.what_helps(finding.labels, frames, mirroring)
     return Outcome(rule, finding.success, _observed(rule, finding, frame), offenders, reasons, refused, cure)
 
 
@@ -116,7 +114,8 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     observed = f"observed {_shown(outcome.observed)}" if limit or rule.observe != "count" else ""
     rest = outcome.offenders.num_rows - len(shown)
     names = ", ".join([*map(_name, shown), f"and {rest:,} more"] if rest > 0 else map(_name, shown))
-    cure = outcome.cure.replace("{image_id}", short_id(first["image_id"])).replace("{reasons}", outcome.reasons)
+    cure = outcome.cure.replace("{reason}", rule.drop).replace("{reasons}", outcome.reasons)
+    cure = cure.replace("{image_id}", short_id(first["image_id"]))
     cure = cure.replace("{label}", repr(first["label"])).replace("{file}", csv_value(first["source_path"]))
     lines = ["; ".join(part for part in (f"{rule.name}: {outcome.fault}", limit + observed) if part)]
     lines += [f"    offenders: {names}"] if names else []
@@ -131,24 +130,22 @@ def explain(outcome: Outcome, cures: list[str]) -> str:
     if len(outcome.refused) < max(outcome.offenders.num_rows, 1):
         lines.append(f"    what helps: {cure}")
     lines += [f"    {line}" for line in cures]
-    # of fewer than two classes nothing can be told apart
-    if isinstance(rule.limit, int | float) and not (rule.name == "min_classes" and outcome.observed in (0, 1)):
+    if rule.can_accept(outcome.observed):
         change = "lower" if rule.name.startswith("min_") else "raise"
         lines.append(f"    to accept it: {change} validate.{rule.name}.limit in params.yaml")
     return "\n".join(lines)
 
 
 def _observed(rule: Rule, finding: Finding, frame: "pd.DataFrame") -> Observed:
-    columns = list(dict.fromkeys(name for one in rule.expectations for name in columns_of(one)))
     match rule.observe:
         case "fraction":
             return _number(finding.num_unexpected / max(len(frame), 1))
         case "min":
-            return _number(float(frame[columns].min().min()))
+            return _number(float(frame[rule.columns].min().min()))
         case "max":
-            return _number(float(frame[columns].max().max()))
+            return _number(float(frame[rule.columns].max().max()))
         case "tally":
-            return tally(frame[rule.tally].iloc[finding.rows]) if len(finding.rows) else 0
+            return tally(frame[rule.columns[0]].iloc[finding.rows]) if len(finding.rows) else 0
         case "value":
             return _worst(finding.values)
         case _:

@@ -8,10 +8,10 @@ from pathlib import Path
 from pipelines.core.errors import BrokenRulesError, count
 from pipelines.core.files import empty_folder, write_csv, write_json
 from pipelines.params.validate import ValidateParams
-from pipelines.validate.drift import read_reference
+from pipelines.validate.drift_rules import read_reference
 from pipelines.validate.frames import NAMES, Frames, read_frames
 from pipelines.validate.outcome import Outcome, explain, outcome_of
-from pipelines.validate.rules import build_rules, without_unlabelled
+from pipelines.validate.rules import build_rules
 from pipelines.validate.suggested_fixes import write_cures
 from pipelines.validate.suite import run_rules
 
@@ -106,10 +106,8 @@ def look(
     """Hold the manifest against the rules and write nothing; arguments and errors as `validate`."""
     name = params.drift_from
     reference = read_reference(name, cache=cache, unlabelled=unlabelled) if name is not None else None
-    rules = build_rules(params, reference)
+    rules = build_rules(params, reference, unlabelled=unlabelled is not None)
     frames = read_frames(manifest, rejects, rules, unlabelled=unlabelled)
-    if unlabelled is not None:
-        rules = without_unlabelled(rules)
     findings = run_rules(rules, frames)
     return [outcome_of(rule, findings[rule.name], frames, mirroring) for rule in rules], frames
 

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING
 from pipelines.core.errors import count
 from pipelines.core.files import write_text
 from pipelines.core.tables import short_id
-from pipelines.validate.checks import class_sizes, spelling, written_well
-from pipelines.validate.frames import ON_CLASSES, Frames, held_of
+from pipelines.validate.class_rules import MaxConflictFraction
+from pipelines.validate.frames import Frames
 from pipelines.validate.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = "cures"
-_CONFLICTS = "max_conflict_fraction"
 _Line = tuple[str, ...]
 
 
@@ -49,12 +48,16 @@ def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[
             reasons.setdefault(image_id, []).append(outcome.rule.drop)
     path_of: dict[str, str] = dict(frames.files.groupby("image_id")["source_path"].min()) if broken else {}
     said: dict[str, list[str]] = {}
-    settled = any(outcome.rule.name == _CONFLICTS for outcome in broken)
+    # the rule on conflicts, where it is broken, has all that is held
+    settled = any(isinstance(outcome.rule, MaxConflictFraction) for outcome in broken)
     for outcome in broken:
-        name = outcome.rule.name
-        held = _held(outcome, frames, settled=settled)
+        rule, name = outcome.rule, outcome.rule.name
+        is_other = settled and not isinstance(rule, MaxConflictFraction)
+        held = frames.files[:0] if is_other else rule.held(outcome.offenders, frames)
+        labels = outcome.offenders["label"].to_pylist()
+        spelled = _rename(frames.files, rule.spellings(labels, frames.files))
         kinds: dict[str, list[_Line]] = {
-            "relabel": sorted({*_relabels(outcome, frames.files), *_choices(held, frames.files)}),
+            "relabel": sorted({*spelled, *_choices(held, frames.files)}),
             "keep": _different(held, frames),
             "drop": [(image_id, ", ".join(reasons[image_id])) for image_id in ids.get(name, [])],
         }
@@ -62,7 +65,7 @@ def write_cures(outcomes: list[Outcome], frames: Frames, out_dir: Path) -> dict[
             if lines:
                 path = out_dir / FOLDER / f"{name}.{kind}.csv"
                 write_text(path, _csv([(*_short(line, kind), path_of.get(line[0], "")) for line in lines]))
-                said.setdefault(name, []).append(_told(outcome, kind, len(lines), path))
+                said.setdefault(name, []).append(_told(outcome, kind, len(lines), path, choose=not held.empty))
     return said
 
 
@@ -73,33 +76,6 @@ def _ids(outcome: Outcome, files: "pd.DataFrame") -> list[str]:
     if labels:
         found = set(files.loc[files["label"].isin(labels) & (files["verdict"] != "drop"), "image_id"].dropna())
     return sorted(found)
-
-
-def _relabels(outcome: Outcome, files: "pd.DataFrame") -> Iterable[_Line]:
-    """Lines for relabel.csv: image_id, label, reason."""
-    taking_part = files[files["verdict"] != "drop"]
-    match outcome.rule.name:
-        case "label_text":
-            better = {label: written_well(label) for label in _labels(outcome)}
-            yield from _rename(taking_part, {old: new for old, new in better.items() if new.strip()})
-        case "label_look_alikes":
-            yield from _rename(taking_part, _most_frequent_spelling(_labels(outcome), class_sizes(files)))
-
-
-def _held(outcome: Outcome, frames: Frames, *, settled: bool) -> "pd.DataFrame":
-    """The files under two labels that keep the rule from holding.
-
-    Args:
-        settled: whether the rule on conflicts has them already.
-    """
-    files, rule = frames.files, outcome.rule
-    if rule.name == _CONFLICTS:
-        named = outcome.offenders["image_id"].to_pylist()
-        return files[files["image_id"].isin(named) & (files["verdict"] != "drop")]
-    if settled or rule.name not in ON_CLASSES:
-        return files[:0]
-    groups = held_of(rule, _labels(outcome), frames)["group"]
-    return files[files["group"].isin(groups) & (files["verdict"] == "conflict")]
 
 
 def _choices(held: "pd.DataFrame", files: "pd.DataFrame") -> Iterable[_Line]:
@@ -124,33 +100,21 @@ def _short(line: _Line, kind: str) -> _Line:
     return (short_id(line[0]), short_id(line[1]), *line[2:]) if kind == "keep" else (short_id(line[0]), *line[1:])
 
 
-def _labels(outcome: Outcome) -> list[str]:
-    found: list[str] = outcome.offenders["label"].to_pylist()
-    return found
-
-
-def _most_frequent_spelling(labels: list[str], sizes: dict[str, int]) -> dict[str, str]:
-    """Each label that is not the most frequent of its look-alikes, to that one."""
-    best: dict[str, str] = {}
-    for label in sorted(labels, key=lambda one: (-sizes.get(one, 0), one)):
-        best.setdefault(spelling(label), label)
-    return {label: best[spelling(label)] for label in labels if best[spelling(label)] != label}
-
-
 def _rename(files: "pd.DataFrame", names: dict[str, str]) -> Iterable[_Line]:
-    some = files[files["label"].isin(names)]
+    """Lines for relabel.csv: each picture that takes part, under its label's new name."""
+    some = files[files["label"].isin(names) & (files["verdict"] != "drop")]
     for image_id, label in zip(some["image_id"], some["label"], strict=True):
         # what begins with `new class` may be a label that no picture came under
         yield (image_id, names[label], "new class: spelling")
 
 
-def _told(outcome: Outcome, kind: str, num_lines: int, path: Path) -> str:
+def _told(outcome: Outcome, kind: str, num_lines: int, path: Path, *, choose: bool) -> str:
     here = Path.cwd()
     shown = shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
     append = f"`cat {shown} >> data/decisions/{kind}.csv`"
     if kind == "keep":
         return f"to cure it where two pictures are different: leave their lines in {shown}, then {append}"
-    if kind == "relabel" and outcome.rule.name in (_CONFLICTS, *ON_CLASSES):
+    if kind == "relabel" and choose:
         return f"to cure it: leave each picture's right line in {shown}, then {append}"
     if kind == "relabel":
         names = Counter(outcome.offenders["label"].to_pylist())

@@ -17,11 +17,10 @@ import numpy as np
 from pipelines.core.errors import InputError
 from pipelines.core.files import write_text
 from pipelines.params.validate import Severity, ValidateParams
-from pipelines.validate.checks import NO_ROWS, Rows
-from pipelines.validate.drift import read_reference
+from pipelines.validate.drift_rules import read_reference
 from pipelines.validate.frames import Frames
-from pipelines.validate.rule import Arguments, Observed, Rule
-from pipelines.validate.rules import CHECKS, build_rules, columns_of
+from pipelines.validate.rule import CHECKS, NO_ROWS, Arguments, Observed, Rows, Rule
+from pipelines.validate.rules import build_rules
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +58,8 @@ def run_rules(rules: list[Rule], frames: Frames) -> dict[str, Finding]:
         context = _memory_context()
         for name in dict.fromkeys(rule.frame for rule in rules):
             asked = [rule for rule in rules if rule.frame == name]
-            validator = _validator(context, name, getattr(frames, name)[_columns(asked)])
+            columns = list(dict.fromkeys(column for rule in asked for column in rule.columns))
+            validator = _validator(context, name, getattr(frames, name)[columns])
             # rows are listed in a second look, at what is broken alone: lists of rows are what costs
             results = _validate(validator, asked, "BASIC")
             broken = {result.expectation_config.meta["rule"] for result in results if not result.success}
@@ -94,11 +94,11 @@ def build_expectation(kind: str, arguments: Arguments, rule: Rule, **more: Any) 
     """One expectation object, ours or Great Expectations' own."""
     import great_expectations.expectations as gxe
 
-    from pipelines.validate import expectations
+    from pipelines.validate.expectations import EXPECTATIONS
 
-    module = expectations if kind in CHECKS else gxe
+    made = EXPECTATIONS[kind] if kind in EXPECTATIONS else getattr(gxe, kind)
     meta = {"rule": rule.name} | more.pop("meta", {})
-    return getattr(module, kind)(**arguments, severity=SEVERITIES[rule.severity], meta=meta, **more)
+    return made(**arguments, severity=SEVERITIES[rule.severity], meta=meta, **more)
 
 
 def _finding(rule: Rule, results: list[Any]) -> Finding:
@@ -119,11 +119,6 @@ def _finding(rule: Rule, results: list[Any]) -> Finding:
     success = all(result.success for result in results)
     unexpected = max((result.result.get("unexpected_count", 0) for result in results), default=0)
     return Finding(success, values, unexpected, rows, tuple(dict.fromkeys(labels)))
-
-
-def _columns(rules: list[Rule]) -> list[str]:
-    """The columns that the expectations of `rules` look at, each once."""
-    return list(dict.fromkeys(name for rule in rules for one in rule.expectations for name in columns_of(one)))
 
 
 def _cause(exception_info: Any) -> str:
@@ -180,7 +175,7 @@ def suite_json(params: ValidateParams, *, cache: Path | None = None, plain: bool
         held = [
             build_expectation(kind, arguments, rule, **_more(rule, kind))
             for rule in build_rules(params, reference)
-            for kind, arguments in (rule.expectations if rule.exported is None else rule.exported)
+            for kind, arguments in rule.exported
             if not (plain and kind in CHECKS)
         ]
         suite = gx.ExpectationSuite(name="miwake manifest", expectations=held, notes=NOTES)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,15 @@ import pyarrow.parquet as pq
 from pipelines.core.errors import InputError
 from pipelines.params.base import path_below
 from pipelines.params.validate import ValidateParams
-from pipelines.validate.checks import NO_ROWS, CheckResult, mask, numbered
-from pipelines.validate.rule import Expectation, Rule
+from pipelines.validate.rule import (
+    Arguments,
+    AtMost,
+    CheckResult,
+    Expectation,
+    expectation,
+    mask,
+    numbered,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +69,7 @@ def _shares(
     return below, up_to
 
 
+@expectation("ExpectLabelsNotToDrift", "label", "original_label", "verdict")
 def label_shift(
     files: "pd.DataFrame", *, compared: Compared, reference: dict[str, float], max_value: float
 ) -> CheckResult:
@@ -69,7 +77,7 @@ def label_shift(
     of it, the most changed first."""
     now = label_shares(files, compared)
     if not now:
-        return CheckResult(True, None, NO_ROWS)
+        return CheckResult(True, None)
     change = {label: abs(now.get(label, 0.0) - reference.get(label, 0.0)) for label in sorted({*now, *reference})}
     distance = sum(change.values()) / 2
     guilty: list[str] = []
@@ -79,9 +87,10 @@ def label_shift(
             break
         guilty.append(label)
         left -= value
-    return CheckResult(distance <= max_value, round(distance, 6), NO_ROWS, tuple(guilty))
+    return CheckResult(distance <= max_value, round(distance, 6), labels=tuple(guilty))
 
 
+@expectation("ExpectFigureNotToDrift", "verdict")
 def figure_shift(
     files: "pd.DataFrame",
     *,
@@ -97,11 +106,11 @@ def figure_shift(
     ordered = np.sort(values.to_numpy(dtype=np.float64, na_value=np.nan))
     ordered = ordered[: int(np.searchsorted(ordered, np.nan))]  # missing ones are sorted to the end
     if not len(ordered):
-        return CheckResult(True, None, NO_ROWS)
+        return CheckResult(True, None)
     # where many values are the same, the functions may be far apart just below an edge and equal on it
     now = np.concatenate(_shares(ordered, np.array(edges)))
     distance = float(np.abs(now - np.array([*below, *up_to])).max())
-    return CheckResult(distance <= max_value, round(distance, 6), NO_ROWS)
+    return CheckResult(distance <= max_value, round(distance, 6))
 
 
 FIGURES = ("brightness", "contrast", "sharpness", "entropy", "aspect", "bytes_per_pixel")
@@ -186,50 +195,56 @@ def _find(name: str, cache: Path | None) -> Path:
     )
 
 
-def drift_rules(params: ValidateParams, reference: Reference) -> list[Rule]:
-    """Those that are switched on."""
-    rules = []
-    of_labels, of_quality = params.max_label_drift, params.max_quality_drift
-    since = f"since {reference.name!r}"
-    against: dict[str, object] = {"compared": reference.compared}
-    if of_labels.limit is not None:
-        held: Expectation = (
-            "ExpectLabelsNotToDrift",
-            {**against, "reference": reference.labels, "max_value": of_labels.limit},
+class _DriftRule(AtMost):
+    """A rule that holds the pictures against a reference; without one it is off.
+
+    Attributes:
+        what: has hardly changed.
+    """
+
+    what: ClassVar[str]
+
+    def __init__(self, params: ValidateParams, reference: Reference | None = None, *, unlabelled: bool = False):
+        super().__init__(params, reference, unlabelled=unlabelled)
+        self.is_on = self.is_on and reference is not None
+        self.then = reference or Reference("", "files", {}, {})
+        self.description = self.what.replace("{name}", repr(self.then.name))
+
+    def arguments(self) -> Arguments:
+        return super().arguments() | {"compared": self.then.compared}
+
+
+class MaxLabelDrift(_DriftRule):
+    name = "max_label_drift"
+    what = "the classes' shares have hardly changed since {name} (total variation distance)"
+    fault = "the classes' shares have changed since validate.drift_from (total variation distance)"
+    cure = (
+        "look at what was added or lost of {label} (`miwake ingest diff`); if the change is meant, raise the limit or "
+        "compare with a later snapshot"
+    )
+    of_classes = True
+    kind = "ExpectLabelsNotToDrift"
+
+    def arguments(self) -> Arguments:
+        return super().arguments() | {"reference": self.then.labels}
+
+
+class MaxQualityDrift(_DriftRule):
+    name = "max_quality_drift"
+    what = "the pictures' quality has hardly changed since {name} (Kolmogorov-Smirnov distance)"
+    fault = "the pictures' quality has changed since validate.drift_from (Kolmogorov-Smirnov distance)"
+    cure = (
+        "look at the pictures that were added (`miwake ingest diff`): another camera, size or compression may be "
+        "behind it; if the change is meant, raise the limit or compare with a later snapshot"
+    )
+    kind = "ExpectFigureNotToDrift"
+
+    @property
+    def expectations(self) -> tuple[Expectation, ...]:
+        return tuple(
+            (self.kind, self.arguments() | {"column": column} | figure._asdict())
+            for column, figure in self.then.figures.items()
         )
-        rules.append(
-            Rule(
-                "max_label_drift",
-                f"the classes' shares have hardly changed {since} (total variation distance)",
-                of_labels.severity,
-                of_labels.limit,
-                "files",
-                (held,),
-                "look at what was added or lost of {label} (`miwake ingest diff`); if the change is meant, raise "
-                "the limit or compare with a later snapshot",
-                observe="value",
-            )
-        )
-    if of_quality.limit is not None:
-        limit = of_quality.limit
-        held_all = tuple(
-            (
-                "ExpectFigureNotToDrift",
-                {**against, "column": column, **figure._asdict(), "max_value": limit},
-            )
-            for column, figure in reference.figures.items()
-        )
-        rules.append(
-            Rule(
-                "max_quality_drift",
-                f"the pictures' quality has hardly changed {since} (Kolmogorov-Smirnov distance)",
-                of_quality.severity,
-                limit,
-                "files",
-                held_all,
-                "look at the pictures that were added (`miwake ingest diff`): another camera, size or compression may "
-                "be behind it; if the change is meant, raise the limit or compare with a later snapshot",
-                observe="value",
-            )
-        )
-    return rules
+
+
+RULES = (MaxLabelDrift, MaxQualityDrift)
