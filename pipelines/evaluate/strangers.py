@@ -73,12 +73,12 @@ def strangers(
     scores = distance(cosines)
     threshold = float(np.quantile(scores[: len(val)], 1 - FALSE_RATE, method="higher"))
     found = []
-    for k in np.unique(classes) if leave_out else ():
-        known = train_classes != k
-        if (classes == k).sum() < FEWEST_OF_CLASS or not known.any() or (classes != k).sum() == 0:
+    for k in np.unique(train_classes) if leave_out else ():
+        others = np.isin(classes, train_classes) & (classes != k)
+        if (classes == k).sum() < FEWEST_OF_CLASS or not others.any():
             continue
-        among = distance(cosines[:, known])
-        found.append(auroc(among[classes == k], among[classes != k]))
+        among = distance(cosines[:, train_classes != k])
+        found.append(auroc(among[classes == k], among[others]))
     return {
         "method": METHOD,
         "threshold": threshold,
