@@ -23,13 +23,15 @@ from pipelines.evaluate.metrics import Floats, Ints
 NUM_FOLDS = 5
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 """of the pictures of four folds that are learnt from"""
+CLASS_FRACTIONS = (1 / 4, 1 / 2, 1.0)
+"""of one class's pictures among these, with all of the others"""
 FEWEST_A_CLASS = 3
 """pictures learnt from, on average over classes: a smaller subset says nothing of the curve"""
 FEWEST_GROUPS = 50
 """of pictures in all; with fewer there is no curve"""
 FEWEST_OF_CLASS = 12
 """groups of a class that a curve is shown of"""
-MAX_LEARNT = 20_000
+MAX_LEARNT = 10_000
 """pictures that the divisions into folds hold together: of more pictures fewer folds are tested, one at least"""
 GROWTHS = (1.5, 2.0)
 """times the pictures learnt from that are forecast"""
@@ -199,7 +201,7 @@ def learning_curve(
     divisions = [np.random.default_rng([seed, i]).permutation(num_groups) for i in range(-(-num_units // NUM_FOLDS))]
     units = [(order, fold) for order in divisions for fold in range(NUM_FOLDS)][:num_units]
     probe = SubsetProbe(features, actual, len(classes))
-    whole = _measure(probe, units, groups, None, fewest=FEWEST_A_CLASS * len(classes))
+    whole = _measure(probe, units, groups, None, FRACTIONS, fewest=FEWEST_A_CLASS * len(classes))
     if whole is None:
         return None
     tested = np.flatnonzero(~np.isnan(whole.right[0]))
@@ -232,13 +234,20 @@ def learning_curve(
 
 
 def _measure(
-    probe: SubsetProbe, units: Sequence[tuple[Ints, int]], groups: Ints, of_class: int | None, *, fewest: int
+    probe: SubsetProbe,
+    units: Sequence[tuple[Ints, int]],
+    groups: Ints,
+    of_class: int | None,
+    fractions: Sequence[float],
+    *,
+    fewest: int,
 ) -> _Measured | None:
     """Learn from nested subsets; None where fewer than three are large enough.
 
     Args:
         units: an order of the groups, and the fold of it that is tested.
         of_class: whose pictures are thinned; None for all.
+        fractions: S, that pictures are thinned to.
         fewest: pictures in the smallest subset.
     """
     sizes: list[list[int]] = []
@@ -250,13 +259,13 @@ def _measure(
         pool = pool[np.argsort(place[pool], kind="stable")]
         thinned = pool if of_class is None else pool[probe.actual[pool] == of_class]
         rest = pool[:0] if of_class is None else pool[probe.actual[pool] != of_class]
-        ends = [_group_end(place[thinned], round(part * len(thinned))) for part in FRACTIONS]
+        ends = [_group_end(place[thinned], round(part * len(thinned))) for part in fractions]
         # the others come first, so that each subset begins the next
         subsets = [np.concatenate([rest, thinned[:end]]) for end in ends]
         right = probe.right(subsets, tests)
         sizes.append(ends)
         if sums is None or counts is None:
-            sums, counts = np.zeros((len(FRACTIONS), len(groups))), np.zeros(len(groups))
+            sums, counts = np.zeros((len(fractions), len(groups))), np.zeros(len(groups))
         sums[:, tests] += right
         counts[tests] += 1
     if sums is None or counts is None:
@@ -319,7 +328,7 @@ def _advice(
         return None
     label = min(per_class, key=lambda name: (per_class[name]["points"][-1]["accuracy"], name))
     k = classes.index(label)
-    measured = _measure(probe, units, groups, k, fewest=2)
+    measured = _measure(probe, units, groups, k, CLASS_FRACTIONS, fewest=2)
     if measured is None or not num_train[k]:
         return None
     tested = np.flatnonzero(~np.isnan(measured.right[0]))
