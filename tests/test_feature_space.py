@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -105,12 +106,12 @@ def test_mistakes_are_listed_the_surest_first_with_three_answers() -> None:
 
 def test_auroc_is_scikit_learns_ties_included() -> None:
     rng = np.random.default_rng(1)
-    strange, known = rng.integers(0, 9, 40) + 2.0, rng.integers(0, 9, 70).astype(float)
+    strange, known = rng.integers(0, 9, 40) + np.float64(2), rng.integers(0, 9, 70).astype(np.float64)
     expected = roc_auc_score([1] * 40 + [0] * 70, np.concatenate([strange, known]))
     assert auroc(strange, known) == pytest.approx(expected)
 
 
-def told_apart(apart: float, *, leave_out: bool = True) -> tuple[dict, np.ndarray, np.ndarray]:
+def told_apart(apart: float, *, leave_out: bool = True) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Four classes in train and val; in test also one that nobody learnt. `apart`: how far classes lie."""
     rng = np.random.default_rng(3)
 

@@ -1,5 +1,7 @@
 """The learning curve finds the law that made the data, says how sure it is, and is silent about too little."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
@@ -55,7 +57,7 @@ def pictures(
 
 def measure(
     features: np.ndarray, actual: np.ndarray, groups: np.ndarray | None = None, repeats: int = 1
-) -> dict | None:
+) -> dict[str, Any] | None:
     classes = [f"class {k}" for k in range(int(actual.max()) + 1)]
     return learning_curve(
         features,
@@ -125,7 +127,7 @@ def test_too_few_pictures_have_no_curve() -> None:
     assert (few["per_class"], few["advice"]) == ({}, None)
 
 
-class _Penalised(BaseEstimator):
+class _Penalised(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The covariance of a class with `extra` on its diagonal."""
 
     def __init__(self, extra: float = 0.0) -> None:

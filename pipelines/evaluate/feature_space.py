@@ -101,7 +101,9 @@ def look_at_features(
         subset = np.array([_subset(key, packed, own_val) for key in seen.keys])
         known, val, tested = (np.flatnonzero(subset == name) for name in ("train", "val", "test"))
         row_of = {key: row for row, key in enumerate(seen.keys)}
-        asked = [(test.image_ids[i], row_of[key]) for i in np.flatnonzero(wrong) if (key := _key(test, i)) in row_of]
+        asked = [
+            (test.image_ids[i], row_of[key]) for i in np.flatnonzero(wrong).tolist() if (key := _key(test, i)) in row_of
+        ]
         names = [(seen.keys[row][0], packed.classes[actual[row]]) for row in known]
         near = mistakes.nearest(features[[row for _, row in asked]], features[known], names)
         neighbours = {image_id: one for (image_id, _), one in zip(asked, near, strict=True)}
@@ -110,7 +112,7 @@ def look_at_features(
             leave_out=seen.is_frozen,
             confidence=params.confidence,
         )
-        mistaken = {_key(test, i) for i in np.flatnonzero(wrong)}
+        mistaken = {_key(test, i) for i in np.flatnonzero(wrong).tolist()}
         is_mistake = np.array([key in mistaken for key in seen.keys])
         rows = embedding.choose_pictures([image_id for image_id, _ in seen.keys], is_mistake)
         if (drawn := embedding.embed(seen.features[rows])) is not None:

@@ -205,10 +205,8 @@ def learning_curve(
     if whole is None:
         return None
     tested = np.flatnonzero(~np.isnan(whole.right[0]))
-    draws = np.random.default_rng([seed, NUM_DRAWS]).multinomial(
-        num_groups, np.full(num_groups, 1 / num_groups), NUM_DRAWS
-    )
-    draws = draws.astype(np.float64)
+    rng = np.random.default_rng([seed, NUM_DRAWS])
+    draws = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), NUM_DRAWS).astype(np.float64)
     law = whole.law(tested, draws, groups)
     total = sum(num_train)
     per_class = {}

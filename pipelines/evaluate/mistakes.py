@@ -73,7 +73,7 @@ def nearest(
         # rounded, so that machines agree on the order
         cosines = (train @ line).astype(np.float64).round(4)
         order = np.argsort(-cosines, kind="stable")[:NUM_NEIGHBOURS]
-        found.append([Neighbour(*keys[row], float(cosines[row])) for row in order])
+        found.append([Neighbour(keys[row][0], keys[row][1], float(cosines[row])) for row in order])
     return found
 
 
@@ -133,7 +133,7 @@ def mistake_rows(
     wrong = sorted(
         np.flatnonzero(predicted != actual), key=lambda row: (-round(float(confidence[row]), 6), str(image_ids[row]))
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for row in wrong:
         image_id, label = str(image_ids[row]), classes[actual[row]]
         near = neighbours.get(image_id, ())

@@ -5,7 +5,7 @@ pictures: a stated fraction of these, which are of known classes, lies beyond it
 leaving out one class after the other: no picture of it counts as known, and its pictures are strangers.
 
 With Lite0's features, mean (and least) area under the ROC curve over the classes left out: this score; energy of a
-ridge probe (scores / 0.1); Mahalanobis distance to the class means: instruments (7 classes) .948 (.80), .865 (.45), .863
+ridge probe (scores / 0.1); Mahalanobis distance to class means: instruments (7 classes) .948 (.80), .865 (.45), .863
 (.64); clothing (10) .702 (.46), .713 (.56), .651 (.47); drawn guitars (13) .678 (.45), .675 (.02), .638 (.43);
 guitars (11) .627 (.42), .669 (.22), .565 (.41). Means are alike; where energy fails, it calls strangers known.
 The 3rd and 10th nearest are worse by up to .07. Look-alikes are hardly strange to any of them.
