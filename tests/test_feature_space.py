@@ -160,7 +160,9 @@ def test_the_map_lays_what_is_alike_together() -> None:
     assert places.max() == 1.0
     distances = np.linalg.norm(places[:, None] - places[None], axis=2) + np.eye(60) * 9
     assert (actual[distances.argmin(axis=1)] == actual).all()
-    assert embed(np.zeros((4, 3))) is None
+    assert embed(np.eye(4)) is None
+    assert embed(np.ones((60, 3))) is None
+    assert embed(np.arange(60.0)[:, None]) is None
 
 
 def test_the_map_is_the_same_with_any_number_of_threads() -> None:

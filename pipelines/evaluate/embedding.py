@@ -26,7 +26,7 @@ def choose_pictures(image_ids: Sequence[str], is_mistake: npt.NDArray[np.bool_],
 
 
 def embed(features: npt.NDArray[np.float16] | Floats) -> Floats | None:
-    """(N, 2) places of N pictures, in [0, 1], two digits of a percent; None for fewer than five.
+    """(N, 2) places of N pictures, in [0, 1], two digits of a percent; None for fewer than five, or equal ones.
 
     One thread computes, whatever the environment says: sums over other numbers of threads differ in their last digits,
     and t-SNE makes much of these.
@@ -34,13 +34,13 @@ def embed(features: npt.NDArray[np.float16] | Floats) -> Floats | None:
     Args:
         features: (N, D).
     """
-    if len(features) < 5:
+    rows = features.astype(np.float64)
+    if len(rows) < 5 or rows.shape[1] < 2 or not np.ptp(rows, axis=0).any():
         return None
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    rows = features.astype(np.float64)
     with threadpool_limits(limits=1):
         components = min(COMPONENTS, *rows.shape)
         reduced = PCA(components, svd_solver="randomized", random_state=0).fit_transform(rows)
