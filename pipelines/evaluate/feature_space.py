@@ -170,7 +170,8 @@ def _of_best_member(
     """Features, and the pictures that validated their network."""
 
     def accuracy(member: MemberPredictions) -> float:
-        return float((member.val.probabilities.argmax(axis=1) == member.val.actual).mean())
+        right = member.val.probabilities.argmax(axis=1) == member.val.actual
+        return float(right.sum()) / max(len(right), 1)
 
     for member in sorted(members, key=accuracy, reverse=True):
         for (name, fold), folder in folders.items():

@@ -221,7 +221,7 @@ def learning_curve(
             "forecast": _forecast(of_class.law(rows, draws, groups), num_train[k], confidence),
         }
     return {
-        "method": "linear discriminant analysis of frozen features",
+        "method": "frozen features (linear discriminant analysis)",
         "num_pictures": len(actual),
         "points": _points(whole, tested, groups, confidence),
         "fit": {"a": float(law.a[0]), "b": float(law.b[0]), "c": float(law.c[0])},

@@ -25,7 +25,7 @@ FEWEST = 20
 """validation pictures that a threshold is set by"""
 FEWEST_OF_CLASS = 3
 """pictures of a class that is left out"""
-METHOD = "cosine distance to the nearest training picture"
+METHOD = "the cosine distance to the nearest training picture"
 
 
 def unit(features: npt.NDArray[np.float16] | Floats) -> npt.NDArray[np.float32]:
