@@ -200,7 +200,13 @@ def test_a_suspect_has_both_probabilities_and_its_path(root: Path) -> None:
         }
     ]
     # no member leaves features, and five pictures are too few to flip labels of
-    assert metrics["suspects"] == {"num": 1, "num_pictures": 5, "expected_precision": None, "method": "members"}
+    assert metrics["suspects"] == {
+        "num": 1,
+        "per_class": {"ジャズマスター": 1},
+        "num_pictures": 5,
+        "expected_precision": None,
+        "method": "members",
+    }
 
 
 def test_folds_are_averaged_for_test_and_joined_for_validation(root: Path) -> None:
@@ -223,7 +229,10 @@ def test_two_runs_write_the_same_bytes_and_clear_what_was_there(root: Path) -> N
     (root / "evaluate" / "stale.csv").write_text("")
     run(root)
     assert {path.name: path.read_bytes() for path in (root / "evaluate").iterdir()} == first
-    tables = ("compared", "confusion", "coverage", "predictions", "reliability", "suspects")
+    tables = (
+        *("compared", "confusion", "coverage", "embedding", "learning_curve", "mistakes", "predictions"),
+        *("reliability", "suspects"),
+    )
     assert set(first) == {
         "metrics.json", "figures.json", "predictions.parquet", *(f"{name}.csv" for name in tables)
     }  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,16 @@ from train_inputs import (
     written,
 )
 
+from pipelines.augmentation.packs import Rows
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import PREDICTIONS, read_classes, read_target, write_table
+from pipelines.features.backbones import ModelSpec
 from pipelines.train import data_loader, load_member, loop, processes, train
 from pipelines.train.data_loader import StreamingLoader
+from pipelines.train.inference import InputSpec, penultimate_features, to_float
 from pipelines.train.member import read_info
-from pipelines.train.processes import ProcessGroup
+from pipelines.train.models import build_network
+from pipelines.train.processes import ProcessGroup, join_group
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -110,7 +115,7 @@ def test_mixed_pictures_teach_too(tmp_path: Path, mixing: dict[str, float]) -> N
 def test_a_run_writes_weights_history_and_predictions(tmp_path: Path) -> None:
     packs = small_packs(tmp_path / "packs", num_unlabelled=4)
     run(tmp_path, packs)
-    assert set(written(tmp_path)) == {"model.safetensors", "history.csv", "predictions.parquet"}
+    assert set(written(tmp_path)) == {"model.safetensors", "history.csv", "penultimate.parquet", "predictions.parquet"}
     table = pq.read_table(tmp_path / "out" / "predictions.parquet")
     subsets = table["subset"].to_pylist()
     assert [subsets.count(name) for name in ("test", "unlabelled", "val")] == [6, 4, 6]
@@ -802,3 +807,30 @@ def test_a_training_by_the_stage_function_needs_no_params_file(tmp_path: Path) -
         out_dir=tmp_path / "out",
     )
     assert str(artifact).startswith("one on fold 0: learnt from 18 pictures, ")
+
+
+@pytest.mark.parametrize("model", ["small_cnn", "nin", "resnet18"])
+def test_penultimate_features_are_what_the_layer_of_the_classes_is_given(model: str) -> None:
+    torch.manual_seed(1)
+    network = build_network(model, num_classes=4, image_size=32, stem="standard", in_chans=3, dropout=0.5)
+    pixels = torch.randint(0, 256, (20, 32, 32, 3), dtype=torch.uint8)
+
+    class Loader:
+        def batches(self, parts: Sequence[Rows]) -> Iterator[torch.Tensor]:
+            return (pixels[torch.from_numpy(part)] for part in parts)
+
+    cpu = torch.device("cpu")
+    spec = InputSpec(ModelSpec((127.0,) * 3, (128.0,) * 3), 3, "float32", cpu)
+    with join_group(cpu) as (processes, _):
+        found = penultimate_features(network, Loader(), 20, spec=spec, image_size=32, processes=processes)
+    images = spec.prepare(to_float(pixels))
+    with torch.inference_mode():
+        logits = network.eval()(images)
+        if model == "resnet18":
+            expected = network.forward_head(network.forward_features(images), pre_logits=True)  # type: ignore[operator]
+            assert torch.allclose(found.float(), expected, atol=2e-3)
+            assert torch.allclose(network.get_submodule("fc")(expected), logits, atol=1e-4)
+    assert found.dtype == torch.float16
+    assert found.shape[0] == 20
+    assert found.isfinite().all()
+    assert (found.float().std(dim=0) > 0).any()

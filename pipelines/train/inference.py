@@ -13,6 +13,7 @@ from pipelines.features.backbones import ModelSpec, normalise
 from pipelines.params.recipes import InChans, TtaView
 from pipelines.train.data_loader import BatchLoader
 from pipelines.train.device import Arithmetic, autocast
+from pipelines.train.models.building import head_names
 from pipelines.train.processes import ProcessGroup
 from pipelines.train.tta import view
 
@@ -62,17 +63,22 @@ def penultimate_features(
     image_size: int,
     processes: ProcessGroup,
 ) -> torch.Tensor:
-    """What the last linear layer of `module` is given, pooled and before dropout; logits where there is no such layer.
+    """What the layer of the classes is given, before dropout, averaged over places where it still has some.
 
-    Arguments as `predict_proba`.
+    Of timm's networks this is `forward_head(..., pre_logits=True)`.
+
+    Args:
+        module: that `build_network` made.
+
+    Others as `predict_proba`.
 
     Returns:
         (N, D) float16 on the CPU.
     """
     module.eval()
-    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     seen: list[torch.Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0])) if linear else None
+    head = module.get_submodule(head_names(module)[0])
+    hook = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     mine = processes.shard(np.arange(num_images))
     size = max(16, min(256, BATCH_PIXELS // image_size**2))
     parts: list[Rows] = [mine[start : start + size] for start in range(0, len(mine), size)]
@@ -81,14 +87,14 @@ def penultimate_features(
         for part, pixels in zip(parts, loader.batches(parts), strict=True):
             seen.clear()
             with autocast(spec.precision, spec.device):
-                logits = module(spec.prepare(to_float(pixels)))
-            features = (seen[-1] if seen else logits).flatten(1).float().cpu()
+                module(spec.prepare(to_float(pixels)))
+            given = seen[-1].float()
+            features = (given.mean(dim=(2, 3)) if given.ndim == 4 else given).cpu()
             if found is None:
                 found = torch.zeros((num_images, features.shape[1]))
             found[torch.from_numpy(part)] = features
     finally:
-        if hook is not None:
-            hook.remove()
+        hook.remove()
     if found is None:
         return torch.zeros((num_images, 0), dtype=torch.float16)
     if processes.count > 1:
