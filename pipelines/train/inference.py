@@ -53,6 +53,51 @@ def to_input(images: torch.Tensor, spec: ModelSpec, in_chans: InChans) -> torch.
 
 
 @torch.inference_mode()
+def penultimate_features(
+    module: nn.Module,
+    loader: BatchLoader,
+    num_images: int,
+    *,
+    spec: InputSpec,
+    image_size: int,
+    processes: ProcessGroup,
+) -> torch.Tensor:
+    """What the last linear layer of `module` is given, pooled and before dropout; logits where there is no such layer.
+
+    Arguments as `predict_proba`.
+
+    Returns:
+        (N, D) float16 on the CPU.
+    """
+    module.eval()
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    seen: list[torch.Tensor] = []
+    hook = linear[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0])) if linear else None
+    mine = processes.shard(np.arange(num_images))
+    size = max(16, min(256, BATCH_PIXELS // image_size**2))
+    parts: list[Rows] = [mine[start : start + size] for start in range(0, len(mine), size)]
+    found: torch.Tensor | None = None
+    try:
+        for part, pixels in zip(parts, loader.batches(parts), strict=True):
+            seen.clear()
+            with autocast(spec.precision, spec.device):
+                logits = module(spec.prepare(to_float(pixels)))
+            features = (seen[-1] if seen else logits).flatten(1).float().cpu()
+            if found is None:
+                found = torch.zeros((num_images, features.shape[1]))
+            found[torch.from_numpy(part)] = features
+    finally:
+        if hook is not None:
+            hook.remove()
+    if found is None:
+        return torch.zeros((num_images, 0), dtype=torch.float16)
+    if processes.count > 1:
+        found = processes.all_reduce(found.to(spec.device)).cpu()
+    # float16 ends at 65,504
+    return found.clamp(-6e4, 6e4).half()
+
+
+@torch.inference_mode()
 def predict_proba(
     module: nn.Module,
     loader: BatchLoader,

@@ -133,12 +133,14 @@ def load_member(path: Path, *, device: str = "cpu") -> "TrainedMember":
 
 
 def _train(recipe: Recipe, job: "TrainJob", augment_dir: Path) -> "TrainOutcome":
+    from pipelines.train.job import exported_rows
+
+    groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
+    exported = exported_rows(groups)
     if isinstance(recipe, LinearProbeRecipe):
-        from pipelines.train.job import exported_rows
         from pipelines.train.linear_probe import train_linear_probe
 
-        groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
-        return train_linear_probe(recipe, job, probed=exported_rows(groups))
+        return train_linear_probe(recipe, job, probed=exported)
     from pipelines.train.train_network import train_network
 
     policy = job.params.policies.get(job.member)
@@ -148,7 +150,7 @@ def _train(recipe: Recipe, job: "TrainJob", augment_dir: Path) -> "TrainOutcome"
             "load_params, which fills it in from augment.policies"
         )
     try:
-        return train_network(recipe, policy, job)
+        return train_network(recipe, policy, job, exported=exported)
     except RuntimeError as error:
         if "deterministic" not in str(error):
             raise
