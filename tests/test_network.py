@@ -110,7 +110,7 @@ def test_mixed_pictures_teach_too(tmp_path: Path, mixing: dict[str, float]) -> N
 def test_a_run_writes_weights_history_and_predictions(tmp_path: Path) -> None:
     packs = small_packs(tmp_path / "packs", num_unlabelled=4)
     run(tmp_path, packs)
-    assert set(written(tmp_path)) == {"model.safetensors", "history.csv", "predictions.parquet"}
+    assert set(written(tmp_path)) == {"model.safetensors", "history.csv", "penultimate.parquet", "predictions.parquet"}
     table = pq.read_table(tmp_path / "out" / "predictions.parquet")
     subsets = table["subset"].to_pylist()
     assert [subsets.count(name) for name in ("test", "unlabelled", "val")] == [6, 4, 6]
