@@ -1,11 +1,13 @@
 """cost: what a member's weights and arithmetic are, by hand; and milliseconds, where asked."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from train_inputs import FROZEN, SCRATCH, run, small_packs
 
+from pipelines import cli
 from pipelines.core.errors import InputError
 from pipelines.evaluate.cost import member_cost, write_latency
 from pipelines.train import load_member
@@ -46,3 +48,21 @@ def test_milliseconds_are_written_beside_the_outputs_of_dvc(tmp_path: Path) -> N
         assert figures["num_calls"] >= 5
     with pytest.raises(InputError, match="does not exist: run `dvc repro train`"):
         write_latency({("m", 0): tmp_path / "none"}, device="cpu", num_threads=1, path=path)
+
+
+def test_miwake_latency_says_what_each_member_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, small_packs(tmp_path / "packs"), {**SCRATCH, "epochs": 1})
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "out").rename(tmp_path / "data" / "train" / "scratch-0")
+    (tmp_path / "params.yaml").write_text(
+        "ingest: {snapshot: '1', sources: [{kind: sample}]}\ntrain: {members: [scratch], device: cpu}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    cli.latency()
+    said = capsys.readouterr().out
+    assert re.search(r"latency: on cpu \(\w+\), 2 threads, all views\n", said)
+    assert re.search(r"latency: scratch: [\d.,]+ ms for one picture, [\d.,]+ ms for 32 \([\d,]+ a second\)\n", said)
+    assert (tmp_path / ".miwake" / "latency.json").is_file()

@@ -1,5 +1,7 @@
 """robustness: pictures made worse by fixed amounts, and what becomes of the answers."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,3 +117,9 @@ def test_pictures_are_chosen_in_proportion_to_their_classes_and_none_twice() -> 
     # a picture less moves few of the others
     fewer = choose_pictures(ids[2:], actual[2:], groups[2:], num=12)
     assert len(set(ids[2:][fewer]) & set(ids[rows])) >= 10
+
+
+def test_the_strengths_of_the_docs_are_these() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "networks.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\w+) \| ([\d., ]+) \|", text, flags=re.MULTILINE))
+    assert {kind: tuple(map(float, amounts.split(", "))) for kind, amounts in rows.items()} == AMOUNTS
