@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.params import load_params
 from pipelines.params.train import TrainParams
-from pipelines.report.actions import Action, what_to_fix
+from pipelines.report.actions import Action
+from pipelines.report.advice import what_to_do
 from pipelines.report.confusion import confused_pairs
 from pipelines.report.inputs import Inputs
 from pipelines.report.split_card import SplitCard
@@ -64,7 +65,7 @@ def found(
 
 
 def advice(inputs: Inputs, train: TrainParams = TUNED, division: SplitCard = SOUND) -> list[Action]:
-    return what_to_fix(inputs, confused_pairs(inputs.counts), train, division)
+    return what_to_do(inputs, confused_pairs(inputs.counts), train, division)
 
 
 PERFECT = [[100, 0, 0], [0, 100, 0], [0, 0, 100]]
@@ -140,7 +141,7 @@ def test_a_frozen_recipe_is_never_told_of_augmentation() -> None:
     """It has none, and validation has chosen its regularisation; the recipe that is not run comes first."""
     told = advice(found(GOOD, histories={("linear_probe", 0): HISTORY}), TRAIN)
     assert told[0].what == "Train finetune as well: all of the network, not its head alone"
-    assert "88.1\u202f% to 94.9\u202f%, for six minutes on two cores" in told[0].why
+    assert "88.1 to 94.3 %, for six minutes on two cores" in told[0].why
     assert told[0].where == "params.yaml, train.members: [linear_probe, finetune]"
     assert not [action for action in told if "augmentation" in action.why or "regularisation" in action.why]
 

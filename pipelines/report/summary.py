@@ -10,9 +10,9 @@ from pipelines.report.inputs import Inputs
 from pipelines.report.split_card import SplitCard
 from pipelines.report.wording import (
     calibration,
+    change_sentence,
     decimal,
     decisions_taken,
-    easiest,
     ensemble_sentence,
     headline,
     idle_decisions,
@@ -27,6 +27,7 @@ NUM_CLASSES, NUM_PAIRS = 10, 5
 
 def summary_markdown(
     title: str,
+    run: str,
     inputs: Inputs,
     pairs: list[ConfusedPair],
     actions: list[Action],
@@ -36,9 +37,12 @@ def summary_markdown(
     """Write the file; `legend` says what numbers stand for in confusion_matrix.png."""
     metrics = inputs.metrics
     num_right = int(inputs.counts.trace())
-    sentences = [headline(metrics, num_right), easiest(metrics), most_confused(inputs, pairs)]
+    verdict = metrics.get("verdict") or {}
+    sentences = [verdict.get("sentence"), headline(metrics, num_right), most_confused(inputs, pairs)]
+    sentences.append(change_sentence(metrics))
     blocks = [
         f"# {escape(title)}",
+        escape(run),
         " ".join(escape(s) for s in sentences if s),
         *([f"> **Copies on both sides.** {escape(division.notice)}"] if division.notice else []),
         *["> The pictures are drawn, not photographed: the sample that comes with miwake."] * inputs.is_drawn,
