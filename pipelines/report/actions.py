@@ -120,7 +120,7 @@ def conflicts(inputs: Inputs) -> Action | None:
         f"Settle {count(number, 'picture that stands', 'pictures that stand')} under two labels",
         f"The same picture cannot be both.{kept_out}",
         "data/decisions/relabel.csv",
-        "duplicates",
+        "conflicts",
         number / max(inputs.index.num_rows, 1),
     )
 

@@ -229,7 +229,7 @@ def map_uri(activation: npt.NDArray[np.float16]) -> str:
     alpha = np.clip(np.nan_to_num(activation.astype(np.float32)), 0.0, 1.0)
     pixels = np.empty((*alpha.shape, 4), np.uint8)
     pixels[..., :3] = (255, 96, 0)
-    pixels[..., 3] = (160 * alpha).round()
+    pixels[..., 3] = (140 * alpha).round()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -71,7 +71,7 @@ PACKAGES = (
 """of which the page tells the versions"""
 SAMPLE_TITLE, SAMPLE_CLASSES = "Thirteen electric guitars", 13
 """report.title of the params.yaml that miwake ships, and how many classes it speaks of"""
-FOLDED = ("rules", "duplicates", "rejects", "split", "made")
+FOLDED = ("rules", "conflicts", "duplicates", "rejects", "split", "made")
 """anchors of parts of the last section"""
 LONGEST = 40
 """characters of a class in a title"""
