@@ -222,7 +222,7 @@ def _best_steps(title: str, members: Sequence[str], layout: Layout, params: Para
 def _evaluate(layout: Layout, _params: Params, with_picture: bool) -> str:
     """Metrics, the most confused classes, the weakest ones and the members."""
     folder = layout.stage("evaluate")
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     drawn = layout.stage("report") / "confusion_matrix.png"
     image = (
         picture(drawn, "confusion matrix: actual class by row, predicted class by column")
@@ -305,7 +305,7 @@ def _per_class(per_class: dict[str, dict[str, Any]]) -> str:
         for label, row in weakest
     ]
     header = ["class", "pictures:", "recall:", "interval:", "precision:", "F1:"]
-    return table(header, rows, limit=MAX_ROWS, more="data/evaluate/metrics.json")
+    return table(header, rows, limit=MAX_ROWS, more="data/evaluate/figures.json")
 
 
 def _report(layout: Layout, _params: Params, _with_picture: bool) -> str:

@@ -1,8 +1,8 @@
 """Scheduled retraining: the pipeline, then its new metrics against the committed ones."""
 
 import datetime
-import subprocess
 from pathlib import Path
+from shutil import which
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,6 +22,7 @@ from flows.markdown import page, table
 from flows.pipeline import RunCancelledError, cancelled, end_tasks, exclusive_run, run_stages
 from pipelines.core.errors import InputError, ParamsError
 from pipelines.core.files import write_text
+from pipelines.core.git import committed_text
 from pipelines.core.layout import Layout
 from pipelines.params import load_params
 
@@ -60,6 +61,8 @@ def retrain(refresh: bool = False, snapshot: str | None = None) -> str | State[s
 
 def _retrain(root: Path, refresh: bool, snapshot: str | None) -> compare.RunComparison:
     """Run the pipeline and compare what it brought with the last commit; the caller holds `root`."""
+    if which("git") is None:
+        raise InputError("git is not installed: without it there are no committed metrics to compare with")
     layout = Layout(root)
     wanted = snapshot or (scheduled_day(layout) if refresh else None)
     if wanted is not None:
@@ -68,7 +71,7 @@ def _retrain(root: Path, refresh: bool, snapshot: str | None) -> compare.RunComp
     run_stages(root)
     metrics = layout.stage("evaluate") / "metrics.json"
     new = compare.parse_metrics(metrics.read_text(encoding="utf-8"), str(metrics))
-    committed = committed_text(root, "data/evaluate/metrics.json")
+    committed = committed_text(root / "data/evaluate/metrics.json")
     old = None if committed is None else compare.parse_metrics(committed, "the committed metrics.json")
     tables = [layout.stage("evaluate") / "predictions.parquet", layout.pack_index]
     before = [None if old is None else committed_table(root, path) for path in tables]
@@ -127,19 +130,6 @@ def value_span(node: Any, *keys: str) -> tuple[int, int]:
             raise KeyError(key)
         node = found[0]
     return node.start_mark.index, node.end_mark.index
-
-
-def committed_text(root: Path, path: str) -> str | None:
-    """What `path`, below `root`, holds in the last commit; None where there is none.
-
-    Raises:
-        InputError: git itself is missing.
-    """
-    try:
-        found = subprocess.run(["git", "show", f"HEAD:./{path}"], cwd=root, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise InputError("git is not installed: without it there are no committed metrics to compare with") from error
-    return found.stdout.decode("utf-8", "replace") if found.returncode == 0 else None
 
 
 def committed_table(root: Path, path: Path) -> pa.Table | None:

@@ -105,9 +105,10 @@ def run(
         index=root / "index.parquet",
         manifest=root / "manifest.parquet",
         out_dir=root / "evaluate",
+        ask=False,
     )
-    metrics: dict[str, Any] = json.loads((root / "evaluate" / "metrics.json").read_text())
-    return metrics
+    figures: dict[str, Any] = json.loads((root / "evaluate" / "figures.json").read_text())
+    return figures
 
 
 def table(path: Path) -> list[dict[str, str]]:

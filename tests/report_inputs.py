@@ -122,6 +122,7 @@ def fabricate(
         index=data / "augment" / "index.parquet",
         manifest=data / "dedupe" / "manifest.parquet",
         out_dir=data / "evaluate",
+        ask=False,
     )
     return Fabricated(root, train)
 
@@ -326,7 +327,7 @@ def _expectations(data: Path, flaws: bool) -> None:
 
 
 def add_figures(made: Fabricated, labels: Sequence[str]) -> dict[str, Any]:
-    """Write figures.json, mistakes.csv, embedding.csv and maps, by evaluate's contract; returns the figures."""
+    """Add to figures.json, and write mistakes.csv, embedding.csv and maps, by evaluate's contract."""
     folder = made.root / "data" / "evaluate"
     table = read_table(folder / "predictions.parquet", PREDICTIONS)
     ids, actual = table["image_id"].to_pylist(), table["class_index"].to_pylist()
@@ -363,7 +364,7 @@ def add_figures(made: Fabricated, labels: Sequence[str]) -> dict[str, Any]:
             **{"difference": {"value": 0.04, "low": -0.02, "high": 0.1}, "verdict": "unclear"},
             "per_class": {label: {"gained": int(k == 0), "lost": int(k == 1)} for k, label in enumerate(labels)},
             "changed": [
-                {"image_id": ids[i], "actual": labels[actual[i]], "before": labels[0], "now": labels[said[i]]}
+                {"image_id": ids[i][:16], "actual": labels[actual[i]], "before": labels[0], "now": labels[said[i]]}
                 for i in wrong[:3]
             ],
         },
@@ -389,7 +390,7 @@ def add_figures(made: Fabricated, labels: Sequence[str]) -> dict[str, Any]:
             "auroc_left_out": share,
         },
         "robustness": {
-            **{"baseline": share, "num_images": 40},
+            **{"baseline": share, "num_images": 40, "member": "linear_probe", "view": "original"},
             "kinds": {
                 kind: [
                     {"strength": s, "accuracy": 0.9 - s * by, "low": 0.8 - s * by, "high": 0.95 - s * by,
@@ -407,6 +408,7 @@ def add_figures(made: Fabricated, labels: Sequence[str]) -> dict[str, Any]:
         "embedding": {"num_images": len(ids), "method": "PCA, t-SNE"},
         "factors": {"colour": {"classes": ["red", "blue"], "counts": [[20, 3], [2, 27]], "accuracy": share}},
     }  # fmt: skip
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8")) | figures
     write_json(folder / "figures.json", figures)
     causes = ("label", "picture", "too_few", "model")
     mistakes = [

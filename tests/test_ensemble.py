@@ -221,8 +221,9 @@ def run(root: Path, *members: str, ensemble: Ensemble = "mean") -> dict[str, Any
         index=root / "index.parquet",
         manifest=None,
         out_dir=root / "evaluate",
+        ask=False,
     )
-    metrics: dict[str, Any] = json.loads((root / "evaluate" / "metrics.json").read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = json.loads((root / "evaluate" / "figures.json").read_text(encoding="utf-8"))
     return metrics
 
 
@@ -349,7 +350,7 @@ def test_a_picture_under_two_labels_is_measured_under_both(tmp_path: Path) -> No
          "with target: rank to train.members"),
         (["by_sex", "whole"], None, "none tells rank"),
         (["by_sex", "by_rank"], [""] * 24, "knows no factors of its labels"),
-        (["by_sex", "by_rank"], ["{"] * 24, "which are no JSON"),
+        (["by_sex", "by_rank"], ["{"] * 24, "holds the factors '{', no JSON object of texts"),
         (["by_sex", "by_rank"], ["[1]"] * 24, "not an object of texts"),
         (["by_sex", "by_rank"], ['{"sex": "man"}'] * 24, "no picture of man, noble, woman, merchant"),
         (["by_sex", "by_rank"], ['{"age": "old"}'] * 6 + [factors(p[1]) for p in PICTURES[6:]], "says which"),
@@ -395,6 +396,7 @@ def test_folds_of_one_member_tell_the_same(tmp_path: Path) -> None:
             index=tmp_path / "index.parquet",
             manifest=None,
             out_dir=tmp_path / "evaluate",
+            ask=False,
         )
 
 

@@ -152,6 +152,8 @@ def test_members_are_averaged_and_measured_together_and_alone(root: Path) -> Non
         "recall_low": 0.094531,
         "recall_high": 0.905469,
         "f1": 0.666667,
+        "average_precision": 0.833333,
+        "num_train": 0,
     }
     assert table(root / "evaluate" / "predictions.csv") == [
         {"image_id": "a", "actual": "Jaguar", "predicted": "Jaguar", "confidence": "0.700000"},
@@ -178,6 +180,8 @@ def test_a_class_without_test_pictures_is_null_in_json(root: Path) -> None:
         "recall_low": None,
         "recall_high": None,
         "f1": None,
+        "average_precision": None,
+        "num_train": 1,
     }
 
 
@@ -219,7 +223,10 @@ def test_two_runs_write_the_same_bytes_and_clear_what_was_there(root: Path) -> N
     (root / "evaluate" / "stale.csv").write_text("")
     run(root)
     assert {path.name: path.read_bytes() for path in (root / "evaluate").iterdir()} == first
-    assert set(first) == {"metrics.json", "predictions.parquet", "predictions.csv", "confusion.csv", "suspects.csv"}
+    tables = ("compared", "confusion", "coverage", "predictions", "reliability", "suspects")
+    assert set(first) == {
+        "metrics.json", "figures.json", "predictions.parquet", *(f"{name}.csv" for name in tables)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

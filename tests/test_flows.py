@@ -65,8 +65,9 @@ out.mkdir(parents=True, exist_ok=True)
 if name == "evaluate":
     import json
     figure = {"value": 0.8, "low": 0.7, "high": 0.9}
-    (out / "metrics.json").write_text(json.dumps({"num_images": 2, "num_classes": 2, "confidence": 0.95,
-        "accuracy": figure, "balanced_accuracy": figure, "macro_f1": figure, "members": {}, "per_class": {}}))
+    for written in ("metrics.json", "figures.json"):
+        (out / written).write_text(json.dumps({"num_images": 2, "num_classes": 2, "confidence": 0.95,
+            "accuracy": figure, "balanced_accuracy": figure, "macro_f1": figure, "members": {}, "per_class": {}}))
 """
 
 DVC_YAML = """
@@ -403,7 +404,7 @@ def write_evaluation(root: Path) -> Layout:
         for label, recall in (("a", 0.8), ("b", 0.5))
     }
     write_json(
-        folder / "metrics.json",
+        folder / "figures.json",
         {
             "num_images": 20,
             "num_classes": 2,
@@ -506,16 +507,16 @@ def git(repo: Path, *arguments: str) -> str:
 
 
 def test_metrics_are_compared_with_the_last_commit(tmp_path: Path) -> None:
-    from flows.retrain import committed_text
+    from pipelines.core.git import committed_text
 
     git(tmp_path, "init")
-    assert committed_text(tmp_path, "m.json") is None
+    assert committed_text(tmp_path / "m.json") is None
     write_text(tmp_path / "m.json", "old")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "old")
     write_text(tmp_path / "m.json", "new")
-    assert committed_text(tmp_path, "m.json") == "old"
-    assert committed_text(tmp_path, "other.json") is None
+    assert committed_text(tmp_path / "m.json") == "old"
+    assert committed_text(tmp_path / "other.json") is None
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC

@@ -8,9 +8,9 @@ import pytest
 from evaluate_inputs import sure_of
 from scipy.stats import binom
 
+from pipelines.evaluate.calibration import calibration
 from pipelines.evaluate.ensemble import fit_temperature, temper
 from pipelines.evaluate.intervals import (
-    calibration_error_by_chance,
     effective_numbers,
     metric_intervals,
     paired_interval,
@@ -150,9 +150,10 @@ def test_the_temperature_undoes_what_made_probabilities_too_sure_or_too_cautious
     if sharpness != 1.0:
         scored = score(actual, after)
         error = metric_of("expected_calibration_error", scored)
-        range_ = calibration_error_by_chance(scored, np.arange(3000), confidence=0.95, draws=1000, seed=0)
+        found = calibration(scored, np.arange(3000), temperature=1.0, confidence=0.95, draws=1000, seed=0)
         before = metric_of("expected_calibration_error", score(actual, probabilities))
-        assert error <= range_.high < before
+        assert error == found["error"] <= found["calibrated_high"] < before
+        assert found["is_calibrated"]
 
 
 def test_few_pictures_move_the_temperature_little_or_not_at_all() -> None:
@@ -169,8 +170,10 @@ def test_a_calibrated_model_shows_an_error_and_copies_make_it_larger() -> None:
     """Confidence .8 on N pictures: one bin, whose error is the distance of a fraction from .8, .32 / sqrt(N) in mean
     (.8 times the standard deviation)."""
     scored = score(np.zeros(100, np.int64), sure_of([0] * 100, 2, 0.8))
-    found = calibration_error_by_chance(scored, np.arange(100), confidence=0.95, draws=1000, seed=0)
-    assert found.mean == pytest.approx(0.032, abs=0.003)
-    assert found.low < found.mean < found.high == pytest.approx(1.96 * 0.04, abs=0.02)
-    copies = calibration_error_by_chance(scored, np.repeat(np.arange(25), 4), confidence=0.95, draws=1000, seed=0)
-    assert copies.mean == pytest.approx(0.064, abs=0.006)
+    found = calibration(scored, np.arange(100), temperature=1.0, confidence=0.95, draws=1000, seed=0)
+    assert found["calibrated_mean"] == pytest.approx(0.032, abs=0.003)
+    assert found["calibrated_low"] < found["calibrated_mean"] < found["calibrated_high"]
+    assert found["calibrated_high"] == pytest.approx(1.96 * 0.04, abs=0.02)
+    groups = np.repeat(np.arange(25), 4)
+    copies = calibration(scored, groups, temperature=1.0, confidence=0.95, draws=1000, seed=0)
+    assert copies["calibrated_mean"] == pytest.approx(0.064, abs=0.006)

@@ -138,7 +138,7 @@ def test_a_member_read_back_predicts_what_was_written(
         changes = {**changes, "weights": weights_of_resnet18(tmp_path)}
     packs = small_packs(tmp_path / "packs")
     run(tmp_path, packs, **changes)
-    loaded = load_member(tmp_path / "out" / "model.safetensors")
+    loaded = load_member(tmp_path / "out")
     expected = predictions(tmp_path, "test")
     index = read_index(packs / "index.parquet")
     ids = index.image_id[index.subset == "test"].tolist()
@@ -187,7 +187,7 @@ def test_a_factor_is_learnt_in_its_own_classes(tmp_path: Path) -> None:
     subsets = ["train"] * 12 + ["val"] * 6 + ["test"] * 6
     packs = write_packs(tmp_path / "packs", subsets, labels, pixels, [-1] * 12 + [0] * 6 + [-1] * 6, factors=factors)
     artifact = run(tmp_path, packs, target="red")
-    assert load_member(tmp_path / "out" / "model.safetensors").classes == ["no", "yes"]
+    assert load_member(tmp_path / "out").classes == ["no", "yes"]
     assert read_classes(tmp_path / "out" / "predictions.parquet") == ["no", "yes"]
     assert artifact.val_accuracy > 0.6
 
@@ -203,7 +203,7 @@ def test_the_backbone_is_not_trained(tmp_path: Path) -> None:
 
 def test_a_loaded_member_has_gradients_for_explanations(tmp_path: Path) -> None:
     run(tmp_path, small_packs(tmp_path / "packs"), precision="auto")
-    member = load_member(tmp_path / "out" / "model.safetensors")
+    member = load_member(tmp_path / "out")
     assert isinstance(member.module, FrozenClassifier)
     images = torch.randn(1, 3, 32, 32, requires_grad=True)
     member.module(images)[0, 0].backward()
@@ -558,7 +558,7 @@ def test_several_backbones_are_one_member_that_is_read_back(tmp_path: Path) -> N
     packs = small_packs(tmp_path / "packs")
     models = ["tf_efficientnet_lite0", "tf_efficientnet_lite1"]
     run(tmp_path, packs, model=None, models=models, tta=["original"])
-    loaded = load_member(tmp_path / "out" / "model.safetensors")
+    loaded = load_member(tmp_path / "out")
     assert loaded.info["model"] == "tf_efficientnet_lite0+tf_efficientnet_lite1"
     expected = predictions(tmp_path, "test")
     index = read_index(packs / "index.parquet")

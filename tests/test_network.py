@@ -149,15 +149,28 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
     assert losses[best - 1] == min(losses)
 
 
-@pytest.mark.parametrize("tta", [["original"], ["original", "hflip", "center_crop", "turn_left"]])
-def test_a_member_read_back_predicts_what_was_written(tmp_path: Path, tta: list[str]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tta": ["original", "hflip", "center_crop", "turn_left"]},
+        {"model": {"kind": "mlp", "hidden_sizes": [8]}, "in_chans": 1},
+        {"model": "nin"},
+        {"model": "resnet18", "stem": "cifar"},
+    ],
+    ids=["small_cnn", "views", "mlp", "nin", "resnet18"],
+)
+def test_a_member_read_back_predicts_what_was_written(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """From model.safetensors alone."""
     packs = small_packs(tmp_path / "packs")
-    run(tmp_path, packs, recipe(tta=tta))
+    run(tmp_path, packs, recipe(**changes))
     table = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
     expected = {row["image_id"]: row["probabilities"] for row in table if row["subset"] == "test"}
     rows = pq.read_table(packs / "index.parquet").to_pylist()
     order = [row["image_id"] for row in rows if row["subset"] == "test"]
-    found = load_member(model(tmp_path)).predict(np.load(packs / "test.npy"))
+    (tmp_path / "alone").mkdir()
+    model(tmp_path).rename(tmp_path / "alone" / "model.safetensors")
+    found = load_member(tmp_path / "alone").predict(np.load(packs / "test.npy"))
     assert np.allclose(found, np.array([expected[image_id] for image_id in order]), atol=1e-5)
 
 

@@ -304,11 +304,13 @@ def test_a_factor_of_one_value_cannot_be_learnt(tmp_path: Path) -> None:
         targets(read_training_index(tmp_path), "rank")
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", "nonsense", "3"])
+@pytest.mark.parametrize("text", ["[1]", "{", "nonsense", "3", '{"a": 1}', pytest.param("[" * 100_000, id="deep")])
 def test_factors_that_are_no_object_are_refused(tmp_path: Path, text: str) -> None:
-    write_rows(tmp_path / "index.parquet", ["a"], [("train", 0, text, 0, "a")])
-    with pytest.raises(InputError, match="no JSON object: run `dvc repro augment`"):
-        read_index(tmp_path / "index.parquet")
+    index = tmp_path / "data/augment/index.parquet"
+    index.parent.mkdir(parents=True)
+    write_rows(index, ["a"], [("train", 0, text, 0, "a")])
+    with pytest.raises(InputError, match=r"no JSON object of texts .*: run `dvc repro augment`"):
+        read_index(index)
 
 
 def test_classes_in_any_script_survive_the_index(tmp_path: Path) -> None:

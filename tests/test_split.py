@@ -537,7 +537,7 @@ def test_a_factor_without_a_value_links_nothing(empty: str | None) -> None:
 
 def test_a_factor_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(InputError, match="no file .* has a factor 'persn': there are person, pose; name another"):
-        run(singles(cat=5, dog=5), {"factors": ['{"pose": 1, "person": 2}'] * 10}, group_by="factors.persn")
+        run(singles(cat=5, dog=5), {"factors": ['{"pose": "1", "person": "2"}'] * 10}, group_by="factors.persn")
     with pytest.raises(InputError, match="none has any; only tables give factors"):
         run(singles(cat=5, dog=5), group_by="factors.person")
 

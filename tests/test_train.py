@@ -21,7 +21,7 @@ from pipelines.train.member import save_member
 
 def test_a_loaded_member_refuses_what_is_no_picture(tmp_path: Path) -> None:
     run(tmp_path, small_packs(tmp_path / "packs"))
-    member = load_member(tmp_path / "out" / "model.safetensors")
+    member = load_member(tmp_path / "out")
     assert member.predict(np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 3)
     assert member.predict(np.zeros((2, 40, 40, 3), np.uint8)).shape == (2, 3)  # resized to its own size
     with pytest.raises(InputError, match=r"shape \(2, 16, 8, 3\) cannot be predicted"):

@@ -5,7 +5,6 @@ table of its own, are for training alone: `copies`, changed for ever, of the pic
 pictures that have no class. Training never opens a picture file: it reads rows of a pack, from the page cache.
 """
 
-import json
 import os
 import weakref
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError, count
+from pipelines.core.factors import parse_column
 from pipelines.core.files import TEMPORARY_SUFFIX
 from pipelines.core.tables import PACK_INDEX, read_classes, read_table
 
@@ -124,7 +124,7 @@ def read_index(path: Path) -> PackIndex:
         fold=numbers("fold"),
         position=numbers("position"),
         copy=numbers("copy"),
-        factors=_columns(pc.fill_null(table["factors"], "").to_pylist(), path),
+        factors=_columns(table["factors"].to_pylist(), path),
         classes=read_classes(path),
     )
 
@@ -159,21 +159,9 @@ def read_training_index(augment_dir: Path) -> PackIndex:
     )
 
 
-def _columns(texts: list[str], path: Path) -> dict[str, Texts]:
-    """JSON objects as one column for each of their names.
-
-    Raises:
-        InputError: a text is none.
-    """
-    parsed: dict[str, dict[str, str]] = {"": {}}
-    for text in dict.fromkeys(texts):
-        if text:
-            try:
-                parsed[text] = {str(name): str(value) for name, value in dict(json.loads(text)).items()}
-            except (ValueError, TypeError) as error:
-                raise InputError(
-                    f"{path} holds the factors {text!r}, no JSON object: run `dvc repro augment`"
-                ) from error
+def _columns(texts: list[str | None], path: Path) -> dict[str, Texts]:
+    """Factors as one column for each of their names; "" where a picture lacks one."""
+    parsed = parse_column(texts, path)
     names = sorted({name for found in parsed.values() for name in found})
     return {name: np.array([parsed[text].get(name, "") for text in texts], np.str_) for name in names}
 

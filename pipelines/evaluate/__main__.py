@@ -13,6 +13,8 @@ def main(params: Params, layout: Layout) -> EvaluateArtifact:
         index=layout.pack_index,
         manifest=layout.manifest,
         out_dir=layout.stage("evaluate"),
+        device=params.train.device,
+        num_threads=params.train.num_threads,
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.evaluate.metrics import NUM_BINS, Floats, Ints, ScoredImages, calibration_bins, confusion_counts
+from pipelines.evaluate.metrics import Floats, Ints, ScoredImages, confusion_counts
 
 Interval = tuple[float, float]
 
@@ -55,8 +55,12 @@ def effective_numbers(scored: ScoredImages, groups: Ints) -> Floats:
         scored: N images.
         groups: (N,) group of each, 0 to G - 1.
     """
+    return _effective_numbers(scored.right, scored.actual, scored.num_classes, groups)
+
+
+def _effective_numbers(right_of: npt.NDArray[np.bool_], actual: Ints, num_classes: int, groups: Ints) -> Floats:
     sizes = np.bincount(groups)
-    sizes, right = sizes[sizes > 0], np.bincount(groups, scored.right)[sizes > 0]
+    sizes, right = sizes[sizes > 0], np.bincount(groups, right_of)[sizes > 0]
     accuracy, num_images = right.sum() / sizes.sum(), sizes.sum()
     alike = (sizes**2).sum() / num_images**2
     evidence = min((right / sizes).sum(), (1 - right / sizes).sum())
@@ -65,10 +69,30 @@ def effective_numbers(scored: ScoredImages, groups: Ints) -> Floats:
         seen = ((right - accuracy * sizes) ** 2).sum() / num_images**2 / (accuracy * (1 - accuracy))
         design = min((evidence * seen / alike + PRIOR_ERRORS) / (evidence + PRIOR_ERRORS), 1.0)
     # by class and group: some groups hold pictures of two classes
-    pairs, counts = np.unique(np.stack([scored.actual, groups]), axis=1, return_counts=True)
-    of_class = np.bincount(scored.actual, minlength=scored.num_classes).astype(np.float64)
-    squares = np.bincount(pairs[0], counts.astype(np.float64) ** 2, scored.num_classes)
+    pairs, counts = np.unique(actual * (int(groups.max()) + 1) + groups, return_counts=True)
+    of_class = np.bincount(actual, minlength=num_classes).astype(np.float64)
+    squares = np.bincount(pairs // (int(groups.max()) + 1), counts.astype(np.float64) ** 2, num_classes)
     return np.asarray(of_class**2 / np.maximum(design * squares, 1e-12))
+
+
+class Fraction(NamedTuple):
+    """A fraction of images and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def effective_number(right: npt.NDArray[np.bool_], groups: Ints) -> float:
+    """The images that would say as much of the fraction `right`, (N,), N ≥ 1, were none a copy of another."""
+    return float(_effective_numbers(right, np.zeros(len(right), np.int64), 1, groups)[0])
+
+
+def fraction_interval(right: npt.NDArray[np.bool_], groups: Ints, confidence: float) -> Fraction:
+    """The fraction of (N,) images, N ≥ 1, and its Wilson interval on the effective sample size."""
+    number, value = effective_number(right, groups), float(right.mean())
+    low, high = wilson_interval(np.array([value * number]), np.array([number]), confidence)
+    return Fraction(value, min(float(low[0]), value), max(float(high[0]), value))
 
 
 def metric_intervals(scored: ScoredImages, groups: Ints, confidence: float) -> dict[str, Interval]:
@@ -164,41 +188,6 @@ def _student(sizes: Floats, confidence: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(max(np.count_nonzero(sizes) - 1, 1), 0.5 + confidence / 2))
-
-
-class ChanceError(NamedTuple):
-    """Mean and interval of an error under chance alone."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def calibration_error_by_chance(
-    scored: ScoredImages, groups: Ints, *, confidence: float, draws: int, seed: int
-) -> ChanceError:
-    """The binned calibration error that exact probabilities would show on these images.
-
-    That error is never negative, so chance does not average out. Labels are drawn from the probabilities themselves;
-    images of a group are right and wrong together.
-
-    Args:
-        scored: N images.
-        groups: (N,) group of each, 0 to G - 1.
-        confidence: of the interval, 0 to 1.
-        draws: sets of labels.
-        seed: of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    bins = calibration_bins(scored.confidence)
-    errors = np.empty(draws)
-    num_groups = int(groups.max()) + 1
-    for i in range(draws):
-        right = rng.random(num_groups)[groups] < scored.confidence
-        errors[i] = np.abs(np.bincount(bins, scored.confidence - right, NUM_BINS)).sum() / len(bins)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(errors, [tail, 1 - tail])
-    return ChanceError(float(errors.mean()), float(low), float(high))
 
 
 def group_numbers(groups: npt.NDArray[np.str_]) -> Ints:

@@ -1,9 +1,8 @@
 """Read the predictions of members and folds, and join members that predict factors into one that predicts labels."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.core.errors import InputError
+from pipelines.core.factors import parse_column
 from pipelines.core.tables import LABEL, PACK_INDEX, PREDICTIONS, read_classes, read_table, read_target
 from pipelines.evaluate.intervals import group_numbers
 from pipelines.evaluate.metrics import Floats, Ints
@@ -46,6 +46,7 @@ class MemberPredictions:
         target: what it predicts: label, or one of the factors that labels are joined from.
         classes: its K classes: labels, or values of the factor.
         temperature: of the probabilities.
+        folds: by fold its part of val, as predicted.
     """
 
     name: str
@@ -54,6 +55,7 @@ class MemberPredictions:
     test: Predictions
     val: Predictions
     temperature: float = 1.0
+    folds: dict[int, Predictions] = field(default_factory=dict)
 
 
 def read_members(folders: Mapping[tuple[str, int], Path], labels: list[str]) -> list[MemberPredictions]:
@@ -85,7 +87,8 @@ def _read_member(name: str, folders: Mapping[int, Path], labels: list[str]) -> M
         tests.append(_predictions(table.filter(pa.array(subsets == "test")), len(classes), path))
         vals.append(_predictions(table.filter(pa.array(subsets == "val")), len(classes), path))
         require_same_pictures(tests[0], f"{name}-{next(iter(paths))}", tests[-1], f"{name}-{fold}", "test")
-    return MemberPredictions(name, target, classes, test=average(tests), val=_join(vals, name))
+    by_fold = dict(zip(paths, vals, strict=True))
+    return MemberPredictions(name, target, classes, test=average(tests), val=_join(vals, name), folds=by_fold)
 
 
 def average(predictions: Sequence[Predictions]) -> Predictions:
@@ -215,7 +218,7 @@ def read_factors(index: Path, classes: list[str]) -> LabelFactors:
     """
     table = read_table(index, PACK_INDEX, columns=["class_index", "factors"])
     found = Counter(zip(table["factors"].to_pylist(), table["class_index"].to_pylist(), strict=True))
-    parsed = {text: _parse(text, index) for text, _ in found}
+    parsed = parse_column((text for text, _ in found), index)
     names = list(dict.fromkeys(name for text in sorted(parsed, key=str) for name in parsed[text]))
     if not names:
         raise InputError(
@@ -313,16 +316,3 @@ def _under_labels(image_ids: Names, probabilities: Floats, packed: EvaluationInd
     keys = [(row, k) for row, image_id in enumerate(image_ids) for k in packed.classes_of[image_id]]
     rows = np.array([row for row, _ in keys], np.int64)
     return Predictions(image_ids[rows], np.array([k for _, k in keys], np.int64), probabilities[rows])
-
-
-def _parse(text: str | None, index: Path) -> dict[str, str]:
-    """A cell of `factors`; {} where an image came without."""
-    if not text:
-        return {}
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{index} has factors {text!r}, which are no JSON: run `dvc repro augment`") from error
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise InputError(f"{index} has factors {text!r}, not an object of texts: run `dvc repro augment`")
-    return found

@@ -4,7 +4,7 @@ All functions are pure and take K, the number of classes, from their caller: a c
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,31 @@ def score(actual: Ints, probabilities: Floats) -> ScoredImages:
         loss=-np.log(of_truth),
         loss_if_wrong=-(shares * np.log(np.where(others > 0, others, 1.0))).sum(axis=1),
     )
+
+
+def take(scored: ScoredImages, some: npt.NDArray[np.bool_]) -> ScoredImages:
+    """Those of the images where `some`, (N,), is true."""
+    columns = ("actual", "predicted", "confidence", "loss", "loss_if_wrong")
+    return replace(scored, **{name: getattr(scored, name)[some] for name in columns})
+
+
+def average_precision(probabilities: Floats, actual: Ints) -> Floats:
+    """(K,) average precision of each class against the rest, as scikit-learn has it; NaN for a class without images.
+
+    The sum over its images of precision at their probability, times the recall that they add; images of one probability
+    count together.
+    """
+    found = np.full(probabilities.shape[1], np.nan)
+    for k in range(probabilities.shape[1]):
+        is_class = actual == k
+        if not is_class.any():
+            continue
+        order = np.argsort(-probabilities[:, k], kind="stable")
+        levels, hits = probabilities[order, k], np.cumsum(is_class[order])
+        ends = np.flatnonzero(np.r_[levels[1:] < levels[:-1], True])
+        gained = np.diff(np.r_[0, hits[ends]])
+        found[k] = float((gained * hits[ends] / (ends + 1)).sum() / hits[-1])
+    return found
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_csv, write_json
+from pipelines.core.git import committed_text
 from pipelines.core.tables import DEDUPED, LABEL, PREDICTIONS, read_table, write_table
+from pipelines.evaluate.change import HEADER as CHANGE_HEADER
+from pipelines.evaluate.change import ID_DIGITS, change, compare_answers
 from pipelines.evaluate.ensemble import EnsemblePredictions, calibrate, combine
+from pipelines.evaluate.factors import factor_figures
+from pipelines.evaluate.figures import DIGITS, compute_figures, headline, rounded
 from pipelines.evaluate.leaks import leak_premium
 from pipelines.evaluate.members import (
+    EvaluationIndex,
     Predictions,
     join_factors,
     read_factors,
@@ -24,14 +30,17 @@ from pipelines.evaluate.members import (
     require_same_pictures,
 )
 from pipelines.evaluate.metrics import confusion_counts, score
-from pipelines.evaluate.metrics_json import DIGITS, compute_metrics, rounded
+from pipelines.evaluate.networks import ask_networks
+from pipelines.evaluate.slices import picture_columns, slices
 from pipelines.evaluate.suspects import HEADER, Suspects, find_suspects
 from pipelines.params.evaluate import EvaluateParams
+
+COMPARED = "compared.csv"
 
 
 @dataclass(frozen=True)
 class EvaluateArtifact:
-    """What evaluate wrote: metrics.json, predictions.parquet, predictions.csv, confusion.csv, suspects.csv."""
+    """Where evaluate wrote metrics.json, figures.json and their tables, and the headline."""
 
     folder: Path
     num_images: int
@@ -66,19 +75,24 @@ def evaluate(
     index: Path,
     manifest: Path | None,
     out_dir: Path,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    num_threads: int = 1,
+    ask: bool = True,
 ) -> EvaluateArtifact:
     """Combine the predictions of members, and measure the result on the test set.
 
     Args:
-        folders: (member, fold) to the folder with its predictions.parquet, and features.parquet where the backbone is
-            frozen.
-        index: the pack index, which names classes, test images and groups.
-        manifest: dedupe's manifest, for the source paths of suspects; None leaves these empty.
+        folders: (member, fold) to the folder that train wrote.
+        index: the pack index, which names classes, test images and groups; the packs lie beside it.
+        manifest: dedupe's manifest, for source paths, decisions and slices; None leaves these empty.
         out_dir: emptied first.
+        device, num_threads: of the networks, as in train's params.
+        ask: whether to run the networks themselves, for maps, robustness and cost.
 
     Raises:
         InputError: a member lacks predictions, knows other classes, or covers other test images.
     """
+    committed = committed_text(out_dir / COMPARED)
     packed = read_index(index)
     members = [calibrate(member) for member in read_members(folders, packed.classes)]
     factor_members = [member for member in members if member.target != LABEL]
@@ -92,34 +106,72 @@ def evaluate(
         require_same_pictures(first.val, first.name, member.val, member.name, "validation")
     val_groups = packed.group_numbers(first.val.image_ids)
     combined = combine(params.ensemble, label_members, val_groups=val_groups, seed=params.seed)
+    test, scored = combined.test, score(combined.test.actual, combined.test.probabilities)
+    groups = packed.group_numbers(test.image_ids)
     features, files = _features(folders), _read_files(manifest)
-    premium = leak_premium(params, features=features, packed=packed, manifest=manifest)
-    metrics = compute_metrics(params, combined, label_members, factor_members, packed)
-    metrics["leak_premium"] = {k: rounded(v) if isinstance(v, float) else v for k, v in premium.items()}
-    metrics["decisions"] = _decisions(combined.test, packed.classes, files, manifest)
-    suspects = find_suspects(
-        (combined.val, combined.test), packed, features=features, settled=_settled(files), seed=params.seed
-    )
-    metrics["suspects"] = {
+
+    figures = compute_figures(params, combined, label_members, factor_members, packed)
+    figures["factors"] = factor_figures(index, test, groups, packed.classes, confidence=params.confidence)
+    figures["leak_premium"] = leak_premium(params, features=features, packed=packed, manifest=manifest)
+    figures["decisions"] = _decisions(test, packed.classes, files, manifest)
+    suspects = find_suspects((combined.val, test), packed, features=features, settled=_settled(files), seed=params.seed)
+    figures["suspects"] = {
         "num": len(suspects.found),
         "num_pictures": suspects.num_pictures,
-        "expected_precision": None if suspects.expected_precision is None else rounded(suspects.expected_precision),
+        "expected_precision": suspects.expected_precision,
         "method": suspects.method,
     }
+    answers = compare_answers(
+        test.image_ids,
+        [packed.classes[k] for k in scored.actual],
+        [packed.classes[k] for k in scored.predicted],
+        committed,
+    )
+    figures["change"] = change(answers, _short_groups(packed), confidence=params.confidence)
+    columns = picture_columns(test, manifest)
+    figures["slices"] = slices(scored.right, groups, columns, confidence=params.confidence)
 
     empty_folder(out_dir)
+    if ask:
+        figures |= ask_networks(
+            params,
+            folders=folders,
+            members=label_members,
+            test=test,
+            packed=packed,
+            augment_dir=index.parent,
+            device=device,
+            num_threads=num_threads,
+            out_dir=out_dir,
+        )
+    figures = rounded(figures)
     _write_tables(combined, suspects, packed.classes, files, out_dir)
+    write_csv(out_dir / COMPARED, CHANGE_HEADER, answers)
+    _write_curves(figures, out_dir)
+    write_json(out_dir / "figures.json", figures)
     # last: whoever sees the metrics finds everything else in place
-    write_json(out_dir / "metrics.json", metrics)
-    scored = score(combined.test.actual, combined.test.probabilities)
+    write_json(out_dir / "metrics.json", headline(figures))
     return EvaluateArtifact(
         folder=out_dir,
         num_images=len(scored.actual),
         num_right=int(scored.right.sum()),
-        accuracy_low=metrics["accuracy"]["low"],
-        accuracy_high=metrics["accuracy"]["high"],
+        accuracy_low=figures["accuracy"]["low"],
+        accuracy_high=figures["accuracy"]["high"],
         num_suspects=len(suspects.found),
     )
+
+
+def _write_curves(figures: Mapping[str, Any], out_dir: Path) -> None:
+    """coverage.csv and reliability.csv, for `dvc plots`."""
+    for name, rows, header in (
+        ("coverage", figures["coverage"]["curve"], ("coverage", "threshold", "accuracy", "low", "high")),
+        ("reliability", figures["calibration"]["bins"], ("confidence", "accuracy", "num", "low", "high")),
+    ):
+        write_csv(out_dir / f"{name}.csv", header, ([row[column] for column in header] for row in rows))
+
+
+def _short_groups(packed: EvaluationIndex) -> dict[str, str]:
+    return {image_id[:ID_DIGITS]: group for (image_id, _), group in packed.groups.items()}
 
 
 def _write_tables(
@@ -199,7 +251,7 @@ def _decisions(
             taken.update(row["decision"] for row in csv.DictReader(rows) if row["status"] == "applied")
     return {
         "relabelled_test": num_relabelled,
-        "accuracy_with_original_labels": rounded(float((test.probabilities.argmax(axis=1) == original).mean())),
+        "accuracy_with_original_labels": float((test.probabilities.argmax(axis=1) == original).mean()),
         "kept": taken["keep"],
         "relabelled": taken["relabel"],
         "dropped": taken["drop"],

@@ -139,13 +139,14 @@ def _abstain(inputs: Inputs) -> Action | None:
     verdict, coverage = inputs.metrics.get("verdict"), inputs.metrics.get("coverage")
     if not verdict or not coverage or verdict["status"] != "missed" or verdict["metric"] != "accuracy":
         return None
-    at, share = coverage["at_threshold"]["accuracy"], coverage["at_threshold"]["coverage"]
-    if coverage["threshold"] is None or at["value"] is None or at["value"] < verdict["goal"]:
+    at = coverage["at_threshold"]
+    if not coverage["threshold"] or not at["accuracy"] or at["accuracy"]["value"] < verdict["goal"]:
         return None
+    share, right = at["coverage"], at["accuracy"]
     return Action(
         f"Let it answer only when it is at least {percent(coverage['threshold'], 0)} sure",
-        f"Then it answers {percent(share['value'], 0)} of the pictures, and {percent(at['value'])} "
-        f"({percent_range(at['low'], at['high'])}) of these answers are right; people look at the rest.",
+        f"Then it answers {percent(share['value'], 0)} of the pictures, and {percent(right['value'])} "
+        f"({percent_range(right['low'], right['high'])}) of these answers are right; people look at the rest.",
         "",
         "calibration",
         0.0,

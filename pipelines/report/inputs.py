@@ -31,7 +31,7 @@ class Inputs:
 
     Args:
         classes: K labels in order of class_index.
-        metrics: evaluate's metrics.json, and what figures.json adds to it; a subject that was not measured is null.
+        metrics: evaluate's figures.json, which holds all of metrics.json; a subject that was not measured is null.
         counts: (K, K) confusion counts; rows are the truth.
         image_ids: (N,) test images.
         actual: (N,) their true classes.
@@ -96,8 +96,7 @@ def read_inputs(
         raise InputError(f"{predictions} was made for other classes than the pack's: run `dvc repro evaluate`")
     probabilities = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     manifest, figures = dedupe_dir / "manifest.parquet", evaluate_dir / "figures.json"
-    metrics: dict[str, Any] = dict.fromkeys(SUBJECTS)
-    metrics |= _json(evaluate_dir / "metrics.json") | (_json(figures) if figures.exists() else {})
+    metrics = {**dict.fromkeys(SUBJECTS), **_json(figures)}
     return Inputs(
         classes=classes,
         metrics=metrics,
@@ -117,7 +116,7 @@ def read_inputs(
         mistakes={row["image_id"]: row for row in _optional_csv(evaluate_dir / "mistakes.csv") or []},
         embedding=_optional_csv(evaluate_dir / "embedding.csv") or [],
         maps=_maps(evaluate_dir),
-        run_id=digest_of([manifest, augment_dir / "index.parquet", predictions, evaluate_dir / "metrics.json"]),
+        run_id=digest_of([manifest, augment_dir / "index.parquet", predictions, figures]),
     )
 
 

@@ -29,7 +29,7 @@ CAUSES = {
     "model": "the model",
 }
 """of mistakes.csv"""
-_NEIGHBOUR = re.compile(r"([0-9a-f]{12,64}):(.+?):(-?[\d.]+)(?= [0-9a-f]{12,64}:|$)")
+NEIGHBOUR = re.compile(r"([0-9a-f]{12,64}):(.+?):(-?[\d.]+)(?= [0-9a-f]{12,64}:|$)")
 """labels may hold spaces and colons"""
 
 
@@ -166,7 +166,13 @@ class MistakeGallery:
             for a, b in ((p.first, p.second), (p.second, p.first)):
                 shown = [describe(i, (a, b)) for i in cells[a, b][:few]]
                 group = MistakeGroup(
-                    classes[a], classes[b], anchor_of(a, b), len(cells[a, b]), int(self._inputs.counts[a].sum()), shown, []
+                    classes[a],
+                    classes[b],
+                    anchor_of(a, b),
+                    len(cells[a, b]),
+                    int(self._inputs.counts[a].sum()),
+                    shown,
+                    [],
                 )
                 directions.append(([describe(i, (a, b)) for i in typical[a]], group))
             causes = self._causes([*cells[p.first, p.second], *cells[p.second, p.first]])
@@ -181,7 +187,7 @@ class MistakeGallery:
     def _describer(self, mistaken: set[int], pictures: ThumbnailMaker, also: Iterable[int] = ()) -> "_Describer":
         ids = self._inputs.image_ids
         near = {
-            ids[i]: _NEIGHBOUR.findall(self._inputs.mistakes.get(ids[i], {}).get("neighbours", "")) for i in mistaken
+            ids[i]: NEIGHBOUR.findall(self._inputs.mistakes.get(ids[i], {}).get("neighbours", "")) for i in mistaken
         }
         thumbnails = pictures.packed(ids[i] for i in {*mistaken, *also})
         wanted = {image_id for found in near.values() for image_id, _, _ in found}

@@ -56,11 +56,10 @@ from pipelines.report.wording import (
     clipped,
     decisions_taken,
     ensemble_sentence,
-    headline,
     idle_decisions,
     member_rows,
-    most_confused,
     run_line,
+    verdict_sentences,
     worst_class,
 )
 
@@ -183,15 +182,15 @@ def _sections(context: dict[str, Any], say: Say) -> list[tuple[str, str]]:
         ("pairs", "Look-alikes", True),
         ("fix", "What to do first", True),
         ("mistakes", "Mistakes", context["groups"]),
-        ("changed", "What changed", figures.get("change")),
+        ("changed", "What changed", figures["change"]),
         ("classes", "Classes", True),
-        ("factors", "Factors", figures.get("factors")),
+        ("factors", "Factors", figures["factors"]),
         ("training", "Training", True),
         ("calibration", "Calibration and abstention", True),
         ("more", "More pictures or a better model", context["learning"]),
         ("robustness", "Robustness", context["disturbed"]),
-        ("strangers", "Strangers", figures.get("strangers")),
-        ("slices", "Slices", figures.get("slices")),
+        ("strangers", "Strangers", figures["strangers"]),
+        ("slices", "Slices", figures["slices"]),
         ("map", "Map of the pictures", context["embedding"]),
         ("suspects", "Suspects", True),
         ("data", "The data", True),
@@ -207,17 +206,20 @@ def _results(title: str, inputs: Inputs, pairs: list[ConfusedPair]) -> dict[str,
     for k, label in enumerate(inputs.classes):
         mistakes = [(int(n), inputs.classes[j], anchor_of(k, j)) for j, n in enumerate(counts[k]) if j != k and n]
         taken_for[label] = sorted(mistakes, key=lambda m: (-m[0], m[1]))[:2]
-    verdict = figures.get("verdict") or {}
-    measured = headline(figures, int(counts.trace()))
     return {
         "title": title,
         "metrics": figures,
         "is_drawn": inputs.is_drawn,
-        "verdict": verdict,
+        "verdict": figures["verdict"],
         "change_sentence": change_sentence(figures),
-        "sentences": [verdict.get("sentence") or measured, most_confused(inputs, pairs), change_sentence(figures)],
-        "factor_matrices": _factors(figures.get("factors") or {}),
-        "fold_rows": list((figures.get("folds") or {}).items()),
+        "sentences": verdict_sentences(inputs, pairs),
+        "factor_matrices": _factors(figures["factors"] or {}),
+        "fold_rows": [
+            (name, fold, row)
+            for name, member in figures["members"].items()
+            for fold, row in member.get("folds", {}).items()
+            if len(member["folds"]) > 1
+        ],
         "decided": decisions_taken(figures),
         "worst": worst_class(figures),
         "calibration_sentence": calibration(figures),
@@ -269,9 +271,11 @@ def _mistakes(
     gallery = MistakeGallery(inputs, pairs, params)
     groups, num_unlisted = gallery.groups(pictures)
     anchors = {one.image_id: f"m-{one.image_id[:12]}" for group in groups for one in (*group.shown, *group.listed)}
+    # by the first digits of the id
+    whole = {image_id[:16]: image_id for image_id in inputs.image_ids}
     changed = (inputs.metrics.get("change") or {}).get("changed") or []
-    shown = changed[: params.gallery]
-    thumbnails = pictures.packed(one["image_id"] for one in shown)
+    shown = [(one, whole.get(one["image_id"][:16], "")) for one in changed[: params.gallery]]
+    thumbnails = pictures.packed(image_id for _, image_id in shown)
     return {
         "look_alikes": gallery.pairs(pictures),
         "num_pairs": len(pairs),
@@ -279,7 +283,7 @@ def _mistakes(
         "num_unlisted": num_unlisted,
         "anchors": anchors,
         "embedding": embedding_chart(inputs, anchors),
-        "sides": [(one, thumbnails.get(one["image_id"])) for one in shown],
+        "sides": [(one, thumbnails.get(image_id)) for one, image_id in shown],
         "num_sides": len(changed),
     }
 

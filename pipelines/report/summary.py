@@ -10,16 +10,14 @@ from pipelines.report.inputs import Inputs
 from pipelines.report.split_card import SplitCard
 from pipelines.report.wording import (
     calibration,
-    change_sentence,
     decimal,
     decisions_taken,
     ensemble_sentence,
-    headline,
     idle_decisions,
     member_rows,
-    most_confused,
     percent,
     percent_range,
+    verdict_sentences,
 )
 
 NUM_CLASSES, NUM_PAIRS = 10, 5
@@ -36,14 +34,10 @@ def summary_markdown(
 ) -> str:
     """Write the file; `legend` says what numbers stand for in confusion_matrix.png."""
     metrics = inputs.metrics
-    num_right = int(inputs.counts.trace())
-    verdict = metrics.get("verdict") or {}
-    sentences = [verdict.get("sentence"), headline(metrics, num_right), most_confused(inputs, pairs)]
-    sentences.append(change_sentence(metrics))
     blocks = [
         f"# {escape(title)}",
         escape(run),
-        " ".join(escape(s) for s in sentences if s),
+        " ".join(map(escape, verdict_sentences(inputs, pairs))),
         *([f"> **Copies on both sides.** {escape(division.notice)}"] if division.notice else []),
         *["> The pictures are drawn, not photographed: the sample that comes with miwake."] * inputs.is_drawn,
         _figures(metrics),

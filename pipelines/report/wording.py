@@ -81,6 +81,14 @@ def change_sentence(metrics: dict[str, Any]) -> str:
     )
 
 
+def verdict_sentences(inputs: Inputs, pairs: list[ConfusedPair]) -> list[str]:
+    """The report in three sentences: whether the goal is met, what is confused, what changed."""
+    verdict = inputs.metrics.get("verdict")
+    has_goal = verdict and verdict["status"] != "no_goal"
+    first = verdict["sentence"] if has_goal else headline(inputs.metrics, int(inputs.counts.trace()))
+    return [*filter(None, (first, most_confused(inputs, pairs), change_sentence(inputs.metrics)))]
+
+
 def worst_class(metrics: dict[str, Any]) -> dict[str, Any] | None:
     """label, recall, low, high and num_images of the class with the least recall; None where all have the same."""
     known = [

@@ -3,7 +3,6 @@
 That is a column of the manifest, the host of an address, a group of a table, or one of its label columns (factors).
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import InputError
+from pipelines.core.factors import parse_factors
 from pipelines.core.layout import repro_of
 from pipelines.core.tables import DEDUPED
 from pipelines.params.split import FACTOR, HOSTS
@@ -129,11 +129,8 @@ def _host(address: str) -> str:
 
 def _factor(text: str, name: str, known: set[str]) -> str:
     try:
-        found = json.loads(text) if text else {}
-    except ValueError:
-        return ""
-    if not isinstance(found, dict):
+        found = parse_factors(text)
+    except ValueError:  # validate reports it, and params say whether that stops the run
         return ""
     known.update(found)
-    value = found.get(name)
-    return "" if value is None else str(value).strip()
+    return found.get(name, "").strip()

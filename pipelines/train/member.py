@@ -46,8 +46,9 @@ class TrainedMember:
     Args:
         module: maps the output of `to_input`, (B, C, s, s), to (B, K) logits; in eval mode, float32, differentiable.
         spec, in_chans: normalisation and number of channels of its input.
-        info: the file's metadata: member, fold, model, recipe, target, device, …
-        classes: K labels, in the order of the probabilities' columns.
+        info: the file's metadata: member, fold, model, recipe, device, …
+        target: what it tells apart: `label`, or a factor of the labels.
+        classes: K labels (or values of that factor), in the order of the probabilities' columns.
         image_size: s, pixels.
         tta: the views that probabilities are the mean over.
         precision: of `predict`: that of the training where this device supports it, else float32.
@@ -58,6 +59,7 @@ class TrainedMember:
     spec: ModelSpec
     in_chans: InChans
     info: dict[str, Any]
+    target: str
     classes: list[str]
     image_size: int
     tta: tuple[TtaView, ...]
@@ -134,15 +136,17 @@ def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 
 def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
-    """Read a model.safetensors that `train` wrote.
+    """Read a member that `train` wrote; nothing but its model.safetensors is needed.
 
     Args:
-        path: of the file.
+        path: the member's folder, or the file itself.
         device: a torch device.
 
     Raises:
         InputError: the file is missing, broken, or not one of these.
     """
+    if path.suffix != ".safetensors":
+        path = path / "model.safetensors"
     info = read_info(path)
     tensors = safetensors.torch.load_file(path)
     try:
@@ -179,6 +183,7 @@ def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
         spec=ModelSpec(*(tuple(info["normalisation"][name]) for name in ("mean", "std"))),
         in_chans=3 if isinstance(recipe, LinearProbeRecipe) else recipe.in_chans,
         info=info,
+        target=info["target"],
         classes=classes,
         image_size=recipe.image_size,
         tta=tuple(info["tta"]),

@@ -120,7 +120,11 @@ def train(
 
 
 def load_member(path: Path, *, device: str = "cpu") -> "TrainedMember":
-    """Read a model.safetensors that `train` wrote; see `pipelines.train.member.TrainedMember.predict`.
+    """Read a member from the folder that `train` wrote; its method `predict` takes pictures.
+
+    Args:
+        path: the folder, or the model.safetensors in it, which is all that is needed.
+        device: a torch device.
 
     Raises:
         InputError: the file is missing, broken, or not one of these.

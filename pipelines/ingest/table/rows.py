@@ -2,7 +2,6 @@
 
 import decimal
 import glob
-import json
 import math
 import os
 import re
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.core.errors import ImageError, InputError
+from pipelines.core.factors import write_factors
 from pipelines.ingest.labels import clean_label, given_subset, is_subset, printable
 from pipelines.ingest.listing import Box, Origin, Reject
 from pipelines.ingest.paths import is_litter
@@ -258,7 +258,7 @@ class TableRows:
                     f"{column} {printable(value)!r} holds {joined_by!r}, which joins labels; change joined_by",
                 )
         label = clean_label(joined_by.join(factors.values()), remedy="change joined_by or the table")
-        return label, json.dumps(factors, ensure_ascii=False)
+        return label, write_factors(factors)
 
     def origin(self, cells: dict[str, Cell], factors: str) -> Origin:
         params = self.params
@@ -277,7 +277,7 @@ class TableRows:
     def _groups(self, cells: dict[str, Cell]) -> str:
         column = self.params.group_column
         value = _known(cells, column)
-        return json.dumps({column: value}, ensure_ascii=False) if value else ""
+        return write_factors({column: value}) if column and value else ""
 
 
 def _known(cells: dict[str, Cell], column: str | None) -> str:
