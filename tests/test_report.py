@@ -17,14 +17,16 @@ import pytest
 from PIL import Image
 from report_inputs import ROOT, Fabricated, add_figures, drawn_picture, fabricate
 
+from pipelines.cli import report_diff
 from pipelines.core.errors import InputError, count
-from pipelines.core.tables import DEDUPED, read_table
+from pipelines.core.tables import DEDUPED, PREDICTIONS, read_table
 from pipelines.report.charts import Line, chart
+from pipelines.report.compare import ComparedRun, KnownPictures, changed_sides, compare_page, read_run
 from pipelines.report.confusion import ConfusedPair, confused_pairs, draw_heatmap, matrix_cells, order_classes, shade
 from pipelines.report.credits import NUM_CREDITS, safe_link
 from pipelines.report.data_card import find_duplicates
 from pipelines.report.evidence import AXIS_NAMES
-from pipelines.report.galleries import decision
+from pipelines.report.galleries import ThumbnailUri, decision
 from pipelines.report.inputs import CsvRow
 from pipelines.report.language import JAPANESE
 from pipelines.report.mistakes import NEIGHBOUR, map_uri
@@ -946,8 +948,8 @@ def test_every_subject_that_was_measured_has_its_section(measured_source: str) -
     for told in (
         "Too few pictures to tell",
         "The goal of 90 % may be met: too few test pictures.",
-        "Since the last committed run, on the 50 test pictures that both have: +4.0 points (\u22122.0 to +10.0), 3 gained "
-        "and 1 lost; chance alone could explain that.",
+        "Since the last committed run, on the 50 test pictures that both have: +4.0 points (\u22122.0 to +10.0), "
+        "3 gained and 1 lost; chance alone could explain that.",
         "that one had 51; McNemar's p is 0.62",
         "it answers when it is at least 80.0 % sure (chosen on validation pictures). On test pictures it then answers "
         "90.0 % (80.0 to 95.0), and 97.0 % (90.0 to 99.0) of the answers are right.",
@@ -969,7 +971,8 @@ def test_every_mistake_is_on_the_page_with_its_path_and_the_first_ones_with_thei
 ) -> None:
     """Of each cell one picture before any cell gets a second."""
     text = re.sub(r"\s+", " ", Page(measured_source).text)
-    rows = list(csv.DictReader((measured.root / "data" / "evaluate" / "predictions.csv").open(newline="")))
+    answers = (measured.root / "data" / "evaluate" / "predictions.csv").read_text()
+    rows = list(csv.DictReader(answers.splitlines()))
     wrong = [row["image_id"] for row in rows if row["actual"] != row["predicted"]]
     assert len(wrong) > 6
     for image_id in wrong:
@@ -1054,3 +1057,67 @@ def test_the_summary_fits_a_comment_on_a_pull_request(tmp_path: Path) -> None:
     add_figures(made, labels)
     made.report()
     assert len((tmp_path / "data" / "report" / "summary.md").read_text()) < 30_000
+
+
+# two runs ----------------------------------------------------------------------------------------
+
+HEADER = "image_id,actual,predicted,previous"
+
+
+def two_runs() -> tuple[ComparedRun, ComparedRun]:
+    """Four shared pictures: one gained, one lost, one relabelled, one wrong in both; one is new."""
+    old = read_run("v1", '{"accuracy": {"value": 0.5}, "num_images": 4, "goal": "met"}',
+                   f"{HEADER}\na,cat,cat,\nb,cat,dog,\nc,dog,cat,\nd,cat,owl,\n")  # fmt: skip
+    new = read_run("v2", '{"accuracy": {"value": 0.6}, "num_images": 5, "log_loss": {"value": 0.4}}',
+                   f"{HEADER}\na,cat,dog,cat\nb,cat,cat,dog\nc,cat,cat,cat\nd,cat,dog,owl\ne,dog,dog,\n")  # fmt: skip
+    return old, new
+
+
+def test_two_runs_are_compared_on_the_pictures_that_both_have() -> None:
+    old, new = two_runs()
+    change = {"num_shared": 4, "gained": 1, "lost": 1, "difference": {"value": 0.0, "low": -0.3, "high": 0.3}}
+    known = KnownPictures({"a": ThumbnailUri("data:image/jpeg;base64,", 8, 8)}, {"b": HOSTILE})
+    source = compare_page(old, new, change={**change, "verdict": "unclear"}, known=known)
+    text = re.sub(r"\s+", " ", Page(source).text)
+    assert "0.0 points (\u221230.0 to +30.0), 1 gained and 1 lost; chance alone could explain that." in text
+    assert "They share 4 test pictures; of 4 in v1 and 5 in v2." in text
+    assert "accuracy50.0 %60.0 %+10.0 num images45+1 log loss–0.4–" in text
+    assert "Gained 1 " in text
+    assert "Lost 1 " in text
+    assert f"{HOSTILE} cat: dog → cat" in text
+    assert HOSTILE not in source
+    # c's label was mended: both runs told it right. In the difference, cat taken for owl: one fewer, for dog: one more
+    assert changed_sides(old, new) == ["a", "b"]
+    cells = re.findall(r'<td class="([rw])[^>]*><b>([+-]\d+)</b>', source)
+    assert sorted(cells) == [("r", "-1"), ("w", "+1")]
+    assert "http" not in source
+
+
+def test_runs_that_share_no_picture_are_not_compared() -> None:
+    old, _ = two_runs()
+    other = ComparedRun("v3", {}, {"z": ("cat", "cat")})
+    with pytest.raises(InputError, match="v1 and v3 share no test picture"):
+        compare_page(old, other, change=None, known=KnownPictures())
+
+
+def test_the_command_compares_two_commits(
+    measured: Fabricated, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = measured.root
+    monkeypatch.chdir(root)
+    whole = (ROOT / "tests" / "whole_params.yaml").read_text()
+    (root / "params.yaml").write_text(whole.replace("language: en", "language: ja"))
+    ids = read_table(root / "data" / "evaluate" / "predictions.parquet", PREDICTIONS)["image_id"].to_pylist()
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    for number, said in enumerate(("owl", "cat")):
+        rows = "".join(f"{image_id[:16]},cat,{said if i == 0 else 'cat'},\n" for i, image_id in enumerate(ids))
+        (root / "data" / "evaluate" / "compared.csv").write_text(f"{HEADER}\n{rows}")
+        subprocess.run([*git, "add", "data/evaluate/compared.csv", "data/evaluate/metrics.json"], check=True)
+        subprocess.run([*git, "commit", "-qm", str(number)], check=True)
+    report_diff("HEAD~1", "HEAD", out=root / "diff.html")
+    text = Page((root / "diff.html").read_text()).text
+    assert f"{len(ids)} pictures are in both" in capsys.readouterr().out
+    assert "混同行列" in text
+    assert "1 gained and 0 lost" in text
+    assert (root / "diff.html").read_text().count("data:image/jpeg") == 1

@@ -1,4 +1,4 @@
-"""The confusion matrix: look-alikes side by side, the worst pairs first, shaded cells, confusion_matrix.png and .svg."""
+"""The confusion matrix: look-alikes side by side, worst pairs first, shaded cells, confusion_matrix.png and .svg."""
 
 import io
 import unicodedata
@@ -166,8 +166,7 @@ def draw_heatmap(
     side = max(cell * size, 2.2)
     # names that no font can write are left to the page
     rows, columns = (name if _drawable(name, 0, fonts) == name else "" for name in axes_names)
-    settings = {"font.family": list(fonts), "axes.unicode_minus": False, "svg.hashsalt": "miwake"}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context({"font.family": list(fonts), "axes.unicode_minus": False, "svg.hashsalt": "miwake"}):
         figure = Figure(figsize=(side + 3.2, side + 2.6), dpi=110 if size <= NUMBERS_UP_TO else 100)
         FigureCanvasAgg(figure)
         axes = figure.add_axes((2.3 / (side + 3.2), 0.5 / (side + 2.6), side / (side + 3.2), side / (side + 2.6)))
@@ -193,7 +192,7 @@ def draw_heatmap(
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white", bbox_inches="tight")
             drawn.append(buffer.getvalue())
-    return Heatmap(*drawn, legend)
+    return Heatmap(drawn[0], drawn[1], legend)
 
 
 def _colours(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

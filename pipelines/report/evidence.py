@@ -124,7 +124,8 @@ def embedding_chart(inputs: Inputs, anchors: dict[str, str]) -> Markup:
     """The map of embedding.csv; `anchors` leads from the image_id of a mistake to its place on the page."""
     dots = [
         Dot(
-            *(float(row[axis]) for axis in ("x", "y")),
+            float(row["x"]),
+            float(row["y"]),
             row["label"],
             anchors.get(row["image_id"], ""),
             row["is_mistake"].lower() in ("1", "true"),

@@ -45,7 +45,6 @@ JAPANESE = {
     "Share answered": "回答する割合",
     "Pictures learnt from": "学習画像の数",
     "Strength": "強さ",
-    "Accuracy of each member": "各モデルの正解率",
     "Before": "前回",
     "Now": "今回",
     "Difference": "差",

@@ -1,4 +1,4 @@
-"""Every mistake with its picture, chances, nearest training pictures, maps and likely cause; look-alike pairs of them."""
+"""Every mistake with its picture, chances, nearest training pictures, maps and likely cause; look-alike pairs."""
 
 import base64
 import io
@@ -141,7 +141,8 @@ class MistakeGallery:
         describe = self._describer(shown, pictures)
         found = [
             MistakeGroup(
-                *(self._inputs.classes[k] for k in (a, b)),
+                self._inputs.classes[a],
+                self._inputs.classes[b],
                 anchor_of(a, b),
                 len(rows),
                 int(self._inputs.counts[a].sum()),

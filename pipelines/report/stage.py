@@ -78,7 +78,7 @@ LONGEST = 40
 
 @dataclass(frozen=True)
 class ReportArtifact:
-    """What report wrote: index.html, confusion_matrix.png and .svg, summary.md; credits.csv where a source names any."""
+    """What report wrote: index.html, confusion_matrix.png and .svg, summary.md; credits.csv where sources name any."""
 
     page: Path
     matrix: Path

@@ -84,8 +84,8 @@ def change_sentence(metrics: dict[str, Any]) -> str:
 def verdict_sentences(inputs: Inputs, pairs: list[ConfusedPair]) -> list[str]:
     """The report in three sentences: whether the goal is met, what is confused, what changed."""
     verdict = inputs.metrics.get("verdict")
-    has_goal = verdict and verdict["status"] != "no_goal"
-    first = verdict["sentence"] if has_goal else headline(inputs.metrics, int(inputs.counts.trace()))
+    measured = headline(inputs.metrics, int(inputs.counts.trace()))
+    first = verdict["sentence"] if verdict and verdict["status"] != "no_goal" else measured
     return [*filter(None, (first, most_confused(inputs, pairs), change_sentence(inputs.metrics)))]
 
 
