@@ -165,7 +165,6 @@ def run_ours(arguments: argparse.Namespace) -> None:
     linear_probe._backbone_features = timed  # type: ignore[assignment]
     train(
         TrainParams.model_validate_json(json.dumps(values)),
-        {},
         member="lite0",
         fold=0,
         augment_dir=work / "packs",

@@ -6,6 +6,7 @@
     miwake report diff HEAD~1 HEAD
     miwake validate
     miwake validate --write-suite suite.json
+    miwake latency
     miwake rollback
 
 Works on the folder it is called in, the one of params.yaml. One group of subcommands a stage or subject; each function
@@ -182,6 +183,31 @@ def validate(
     print(stage.ValidateArtifact.of(found, layout.stage("validate")))
     if errors:
         raise SystemExit(1)
+
+
+@app.command("latency")
+def latency() -> None:
+    """Measure how many milliseconds each trained member takes here, for one picture and for 32 (.miwake/latency.json).
+
+    No stage does this: it says nothing about the pictures, and changes from run to run.
+    """
+    from pipelines.evaluate.cost import write_latency
+    from pipelines.params import load_params
+    from pipelines.train.device import choose_device
+
+    layout = Layout(Path.cwd())
+    params = load_params(layout.params).train
+    found = write_latency(
+        layout.members(params),
+        device=str(choose_device(params.device)),
+        num_threads=params.num_threads,
+        path=layout.latency,
+    )
+    machine = found["machine"]
+    print(f"latency: on {machine['device']} ({machine['processor']}), {machine['num_threads']} threads, all views")
+    for name, sizes in found["members"].items():
+        one, many = (sizes[size]["median_ms"] for size in ("1", "32"))
+        print(f"latency: {name}: {one:,.1f} ms for one picture, {many:,.1f} ms for 32 ({32_000 / many:,.0f} a second)")
 
 
 @app.command("rollback")

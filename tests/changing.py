@@ -7,9 +7,8 @@ import torch
 from PIL import Image
 
 from pipelines.augmentation.applying import apply
-from pipelines.augmentation.auto_augment import Op
 from pipelines.augmentation.random import picture_keys
-from pipelines.augmentation.sampling import SampledParams, sample_params
+from pipelines.augmentation.sampling import Op, SampledParams, sample_params
 from pipelines.params.augment import AugmentPolicy, policy_of
 
 KEYS = picture_keys(np.array([f"{i * 7919:064x}"[::-1] for i in range(1000)]))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torchvision.transforms import functional
 
-from pipelines.augmentation.auto_augment import Op
+from pipelines.augmentation.sampling import Op
 
 GREY = (128, 128, 128)
 

@@ -11,11 +11,12 @@ import pytest
 from augmented import ID, four_pictures, ingest_folder, pack, params, png
 from PIL import Image
 
-from pipelines.augment.fitting import SPARE, Fit, least_size, place, to_square
+from pipelines.augment.packing import SPARE, least_size, place, to_square
 from pipelines.core.decisions import WHOLE, Crop
 from pipelines.core.errors import DecisionError, ImageError, InputError
 from pipelines.core.tables import SPLITS, write_table
 from pipelines.images.decoding import ReducedImage, decode, decode_reduced
+from pipelines.params.augment import ResizeMode
 from pipelines.params.ingest import FileCrop
 
 HEADER = "image_id,left,top,right,bottom\n"
@@ -118,16 +119,18 @@ def wide() -> np.ndarray[Any, np.dtype[np.uint8]]:
     return pixels
 
 
-def squared(pixels: np.ndarray[Any, np.dtype[np.uint8]], *, crop: Crop, fit: Fit, image_size: int) -> Any:
+def squared(
+    pixels: np.ndarray[Any, np.dtype[np.uint8]], *, crop: Crop, resize_mode: ResizeMode, image_size: int
+) -> Any:
     """A picture decoded at its own size, as a square."""
     height, width = pixels.shape[:2]
-    placement = place(width, height, crop=crop, fit=fit, image_size=image_size)
+    placement = place(width, height, crop=crop, resize_mode=resize_mode, image_size=image_size)
     whole = ReducedImage(pixels, width, height)
     return to_square(whole, width=width, height=height, placement=placement, image_size=image_size)
 
 
 def test_letterbox_keeps_all_between_grey_borders() -> None:
-    square = squared(wide(), crop=WHOLE, fit="letterbox", image_size=40)
+    square = squared(wide(), crop=WHOLE, resize_mode="letterbox", image_size=40)
     assert square.shape == (40, 40, 3)
     assert (square[:10] == 128).all()
     assert (square[30:] == 128).all()
@@ -136,12 +139,12 @@ def test_letterbox_keeps_all_between_grey_borders() -> None:
 
 
 def test_crop_keeps_the_middle() -> None:
-    square = squared(wide(), crop=WHOLE, fit="center_crop", image_size=20)
+    square = squared(wide(), crop=WHOLE, resize_mode="center_crop", image_size=20)
     assert (square == 255).all()
 
 
 def test_stretch_squeezes_all_of_it() -> None:
-    square = squared(wide(), crop=WHOLE, fit="squash", image_size=20)
+    square = squared(wide(), crop=WHOLE, resize_mode="squash", image_size=20)
     assert square[10, 1].tolist() == [255, 0, 0]
     assert square[10, 10].tolist() == [255, 255, 255]
     assert square[10, 18].tolist() == [0, 0, 255]
@@ -150,13 +153,13 @@ def test_stretch_squeezes_all_of_it() -> None:
 def test_a_picture_of_the_right_size_keeps_its_bits() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     for fit in ("letterbox", "center_crop", "squash"):
-        assert (squared(pixels, crop=WHOLE, fit=fit, image_size=16) == pixels).all()
+        assert (squared(pixels, crop=WHOLE, resize_mode=fit, image_size=16) == pixels).all()
 
 
 def test_making_smaller_averages_and_does_not_pick() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 254
-    small = squared(stripes, crop=WHOLE, fit="squash", image_size=8)
+    small = squared(stripes, crop=WHOLE, resize_mode="squash", image_size=8)
     assert abs(int(small.mean()) - 127) <= 2
     assert small.std() < 5
 
@@ -164,13 +167,13 @@ def test_making_smaller_averages_and_does_not_pick() -> None:
 @pytest.mark.parametrize("fit", ["letterbox", "center_crop", "squash"])
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (300, 1, 3)])
 def test_extreme_shapes_become_squares(fit: Any, shape: tuple[int, int, int]) -> None:
-    square = squared(np.full(shape, 200, np.uint8), crop=WHOLE, fit=fit, image_size=16)
+    square = squared(np.full(shape, 200, np.uint8), crop=WHOLE, resize_mode=fit, image_size=16)
     assert square.shape == (16, 16, 3)
     assert (square[7:9, 7:9] == 200).any()
 
 
 def test_a_crop_of_less_than_a_pixel_keeps_one() -> None:
-    square = squared(wide(), crop=Crop(0.0, 0.0, 0.001, 0.001), fit="squash", image_size=8)
+    square = squared(wide(), crop=Crop(0.0, 0.0, 0.001, 0.001), resize_mode="squash", image_size=8)
     assert (square == [255, 0, 0]).all()
 
 
@@ -194,19 +197,19 @@ def scene(width: int, height: int, orientation: int = 1) -> bytes:
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 @pytest.mark.parametrize("size", [(801, 603), (800, 600)])
 def test_a_large_jpeg_is_decoded_smaller_and_packed_as_at_full_size(
-    fit: Fit, crop: Crop, orientation: int, size: tuple[int, int]
+    fit: ResizeMode, crop: Crop, orientation: int, size: tuple[int, int]
 ) -> None:
     data = scene(*size, orientation)
     whole = decode(data, max_pixels=10**6).pixels
     height, width = whole.shape[:2]
-    placement = place(width, height, crop=crop, fit=fit, image_size=48)
+    placement = place(width, height, crop=crop, resize_mode=fit, image_size=48)
     least = least_size(width, height, placement)
     reduced = decode_reduced(data, max_pixels=10**6, width=least[0], height=least[1])
     # turned pictures are reduced where their sides can be divided
     assert (reduced.pixels.size < whole.size / 2) == (orientation == 1 or size == (800, 600))
     assert min(reduced.width / least[0], reduced.height / least[1]) >= 1
     found = to_square(reduced, width=width, height=height, placement=placement, image_size=48)
-    expected = squared(whole, crop=crop, fit=fit, image_size=48)
+    expected = squared(whole, crop=crop, resize_mode=fit, image_size=48)
     difference = np.abs(found.astype(int) - expected.astype(int))
     assert difference.mean() < 0.8
     assert difference.max() <= 16
@@ -214,7 +217,7 @@ def test_a_large_jpeg_is_decoded_smaller_and_packed_as_at_full_size(
 
 
 def test_a_picture_is_never_reduced_below_what_its_part_needs() -> None:
-    placement = place(1000, 500, crop=Crop(0.0, 0.0, 0.25, 1.0), fit="center_crop", image_size=100)
+    placement = place(1000, 500, crop=Crop(0.0, 0.0, 0.25, 1.0), resize_mode="center_crop", image_size=100)
     assert placement.box == (0, 125, 250, 375)
     assert least_size(1000, 500, placement) == (SPARE * 100 / 250 * 1000, SPARE * 100 / 250 * 500)
 

@@ -7,8 +7,7 @@ import numpy as np
 from augmented import four_pictures, ingest_folder, pack, params
 from PIL import Image
 
-from pipelines.augment.preview import choose, describe
-from pipelines.augment.sheet import MAX_BYTES, Block, _elided, _wrapped, draw_sheet
+from pipelines.augment.preview import MAX_BYTES, Block, _elided, _wrapped, choose, describe, draw_sheet
 from pipelines.augmentation.packs import PackIndex
 from pipelines.params.augment import policy_of
 

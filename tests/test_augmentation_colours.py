@@ -10,9 +10,8 @@ from changing import KEYS, TRIVIAL, change, distance, one_op, photo, scene
 from PIL import ImageEnhance
 
 from pipelines.augmentation.applying import apply
-from pipelines.augmentation.auto_augment import GEOMETRY, RANGES, Op
-from pipelines.augmentation.geometry import GREY
-from pipelines.augmentation.sampling import sample_params
+from pipelines.augmentation.packs import GREY
+from pipelines.augmentation.sampling import GEOMETRY, RANGES, Op, sample_params
 from pipelines.params.augment import policy_of
 
 

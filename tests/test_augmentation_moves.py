@@ -9,9 +9,8 @@ import torch
 from changing import TRIVIAL, change, distance, one_op, photo, scene
 
 from pipelines.augmentation.applying import apply
-from pipelines.augmentation.auto_augment import GEOMETRY, RANGES, Op
-from pipelines.augmentation.geometry import GREY
-from pipelines.augmentation.sampling import sample_params
+from pipelines.augmentation.packs import GREY
+from pipelines.augmentation.sampling import GEOMETRY, RANGES, Op, sample_params
 from pipelines.params.augment import policy_of
 
 

@@ -14,7 +14,7 @@ import pytest
 from test_ingest import picture, put, run
 
 from pipelines.augment import packing
-from pipelines.augment.places import Row
+from pipelines.augment.packing import Row
 from pipelines.core.decisions import WHOLE
 from pipelines.core.errors import ImageError, MiwakeError
 from pipelines.images.decoding import Pixels

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.augmentation.auto_augment import RANGES, Op
 from pipelines.augmentation.random import picture_keys, uniform, uniforms
-from pipelines.augmentation.sampling import sample_params
+from pipelines.augmentation.sampling import RANGES, Op, sample_params
 from pipelines.params.augment import AugmentPolicy, RandAugment, policy_of
 
 STRONG = policy_of(

@@ -12,11 +12,12 @@ import pytest
 from pipelines.core.errors import InputError
 from pipelines.core.tables import PACK_INDEX, PREDICTIONS, read_table, write_table
 from pipelines.evaluate import evaluate
-from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, temper, vote, weighted_mean
+from pipelines.evaluate.ensemble import PRIOR, combine, fit_weights, vote, weighted_mean
 from pipelines.evaluate.members import MemberPredictions, Predictions
 from pipelines.evaluate.metrics import Floats
 from pipelines.params.evaluate import Ensemble, EvaluateParams
 from pipelines.report.wording import ensemble_sentence, member_rows
+from pipelines.train.temperature import temper
 
 
 def of(*rows: Sequence[float]) -> Floats:

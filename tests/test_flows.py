@@ -349,7 +349,7 @@ def test_the_evaluation_page_shows_picture_metrics_and_pairs(tmp_path: Path) -> 
 
 def test_the_evaluation_page_shows_members_alone_and_together(tmp_path: Path) -> None:
     layout = write_evaluation(tmp_path)
-    path = tmp_path / "data" / "evaluate" / "metrics.json"
+    path = tmp_path / "data" / "evaluate" / "figures.json"
     metrics = json.loads(path.read_text(encoding="utf-8"))
     figure = {"value": 0.75, "low": 0.7, "high": 0.9}
     validated = {"num_images": 30, "accuracy": 0.85, "log_loss": 0.4}

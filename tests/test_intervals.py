@@ -9,7 +9,6 @@ from evaluate_inputs import sure_of
 from scipy.stats import binom
 
 from pipelines.evaluate.calibration import calibration
-from pipelines.evaluate.ensemble import fit_temperature, temper
 from pipelines.evaluate.intervals import (
     effective_numbers,
     metric_intervals,
@@ -22,6 +21,7 @@ from pipelines.evaluate.metrics import (
     metric_of,
     score,
 )
+from pipelines.train.temperature import fit_temperature, temper
 
 
 def test_wilson_gives_the_textbook_interval_and_stays_within_0_and_1() -> None:

@@ -17,8 +17,7 @@ from train_inputs import FROZEN, colours, history, write_packs, written
 from train_inputs import run as run_recipe
 from train_inputs import small_packs as packs_of
 
-from pipelines.augmentation.geometry import GREY
-from pipelines.augmentation.packs import read_index
+from pipelines.augmentation.packs import GREY, read_index
 from pipelines.core.errors import InputError, TrainingError
 from pipelines.core.tables import read_classes
 from pipelines.features import cache

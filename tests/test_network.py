@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from torch import nn
 from train_inputs import (
     FROZEN,
-    POLICIES,
     SCRATCH,
     SGD,
     colours,
@@ -779,8 +778,8 @@ def test_layers_without_repeatable_arithmetic_are_said(tmp_path: Path, monkeypat
         run(tmp_path, small_packs(tmp_path / "packs"))
 
 
-def test_a_policy_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"augmentation 'wild' is not among augment.policies \(nothing, strong\)"):
+def test_a_member_without_its_policy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="policies has none for m, whose augmentation is 'wild': read params"):
         run(tmp_path, small_packs(tmp_path / "packs"), recipe(augmentation="wild"))
 
 
@@ -794,7 +793,6 @@ def test_a_training_by_the_stage_function_needs_no_params_file(tmp_path: Path) -
     packs = small_packs(tmp_path / "packs")
     artifact = train(
         params({"one": recipe()}),
-        POLICIES,
         member="one",
         fold=0,
         augment_dir=packs,

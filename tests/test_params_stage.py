@@ -1,6 +1,8 @@
 """The stage params: every value in data/params.yaml, and no input in an output, before DVC deletes anything."""
 
+import functools
 import hashlib
+import operator
 import re
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 from test_end_to_end import DVC, ENVIRONMENT, edit, small_pipeline, stages_run
 from test_ingest import picture, put
 
@@ -69,6 +72,45 @@ def test_a_comment_changes_nothing_and_a_value_its_line_alone(tmp_path: Path) ->
     changed = [pair for pair in zip(before.splitlines(), layout.resolved.read_text().splitlines(), strict=True)
                if pair[0] != pair[1]]  # fmt: skip
     assert changed == [("  test_fraction: 0.2", "  test_fraction: 0.3")]
+
+
+def test_a_changed_policy_changes_what_the_members_that_use_it_declare_and_no_other(tmp_path: Path) -> None:
+    """train reruns for a member when a value changes that dvc.yaml declares for it."""
+    layout = Layout(tmp_path)
+    layout.params.write_text(
+        "ingest: {snapshot: '1', sources: [{kind: sample}]}\n"
+        "augment: {policies: {light: {degrees: 3.0}}}\n"
+        "train: {members: [linear_probe, scratch, finetune], students: [taught], recipes: {taught: {base: finetune, "
+        "augmentation: standard, weights: {kind: member, member: finetune}}}}\n"
+    )
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+
+    def declared() -> dict[str, list[Any]]:
+        resolve(layout)
+        values = YAML(typ="safe").load(layout.resolved.read_text())
+        return {
+            member: [
+                functools.reduce(operator.getitem, key.replace(f"${{item.{kind}}}", member).split("."), values)
+                for key in stages[stage]["params"][0]["data/params.yaml"]
+            ]
+            for stage, kind in (("train", "member"), ("students", "student"))
+            for member in values["train"][f"{kind}s"]
+        }
+
+    before = declared()
+    edit(tmp_path, lambda params: params["augment"]["policies"]["light"].update(degrees=4.0))
+    after = declared()
+    assert {member for member in before if before[member] != after[member]} == {"finetune"}
+    edit(tmp_path, lambda params: params["augment"]["policies"].update(standard={"hflip": 0.0}))
+    assert {member for member, values in declared().items() if values != after[member]} == {"scratch", "taught"}
+
+
+def test_policies_of_members_are_not_written_by_hand(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    edit(tmp_path, lambda params: params["train"].update(policies={"linear_probe": {"hflip": 1.0}}))
+    with pytest.raises(ParamsError, match=r"train.policies differs from augment.policies, .*: take it out"):
+        resolve(layout)
 
 
 def test_the_folder_of_a_member_that_is_none_any_more_is_named(tmp_path: Path) -> None:

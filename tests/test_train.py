@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from train_inputs import FROZEN, POLICIES, SCRATCH, colours, params, run, small_packs, write_packs, written
+from train_inputs import FROZEN, SCRATCH, colours, params, run, small_packs, write_packs, written
 
 from pipelines.core.errors import InputError
 from pipelines.train import load_member, train
 from pipelines.train.data_loader import resize
 from pipelines.train.device import choose_device
 from pipelines.train.member import save_member
+from pipelines.train.temperature import fit_temperature
 
 
 def test_a_loaded_member_refuses_what_is_no_picture(tmp_path: Path) -> None:
@@ -28,6 +29,20 @@ def test_a_loaded_member_refuses_what_is_no_picture(tmp_path: Path) -> None:
         member.predict(np.zeros((2, 16, 8, 3), np.uint8))
     with pytest.raises(InputError, match="type float32 cannot be predicted: give uint8"):
         member.predict(np.zeros((2, 16, 16, 3), np.float32))
+
+
+def test_a_member_knows_its_temperature_and_what_it_tells_apart(tmp_path: Path) -> None:
+    """That of its validation pictures, 24 here; for fewer than 20 it is 1."""
+    pixels, labels = colours(48, 16)
+    subsets, folds = ["train"] * 18 + ["val"] * 24 + ["test"] * 6, [-1] * 18 + [0] * 24 + [-1] * 6
+    run(tmp_path, write_packs(tmp_path / "packs", subsets, labels, pixels, folds))
+    member = load_member(tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    val = [row for row in table if row["subset"] == "val"]
+    probabilities = np.array([row["probabilities"] for row in val])
+    expected = fit_temperature(probabilities, np.array([row["class_index"] for row in val]))
+    assert member.temperature == pytest.approx(expected, abs=2e-6) != 1.0
+    assert (member.target, member.classes) == ("label", ["r", "g", "b"])
 
 
 def test_a_file_that_is_no_member_is_refused(tmp_path: Path) -> None:
@@ -91,7 +106,6 @@ def test_an_unknown_member_is_refused_with_the_known_ones(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="member 'lite1' is not among train.recipes: one, two"):
         train(
             params({"one": FROZEN, "two": SCRATCH}),
-            POLICIES,
             member="lite1",
             fold=0,
             **dict.fromkeys(("augment_dir", "members_dir", "root", "cache_dir", "out_dir"), tmp_path),

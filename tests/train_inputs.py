@@ -79,6 +79,10 @@ def params(recipes: dict[str, dict[str, Any]], **changes: Any) -> TrainParams:
         "members": [name for name in recipes if name not in students],
         "students": students,
         "recipes": recipes,
+        "policies": {
+            name: POLICIES[recipe["augmentation"]].model_dump() if recipe.get("augmentation") in POLICIES else None
+            for name, recipe in recipes.items()
+        },
     }
     return TrainParams.model_validate_json(json.dumps({**values, **changes}))
 
@@ -158,7 +162,6 @@ def run(
         changes["students"] = [member]
     return train(
         params(recipes, **changes),
-        POLICIES,
         member=member,
         fold=fold,
         augment_dir=packs,

@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.augment.copies import plan_copies, write_copies
-from pipelines.augment.packing import write_pack
-from pipelines.augment.places import Row, locate
+from pipelines.augment.packing import Row, locate, write_pack
 from pipelines.augmentation.packs import COPIES, SUBSETS, UNLABELLED
 from pipelines.core.errors import count
 from pipelines.core.files import empty_folder, write_json

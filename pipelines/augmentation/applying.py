@@ -5,23 +5,25 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from pipelines.augmentation.auto_augment import Op
 from pipelines.augmentation.broadcast import Rows, change_some, columns
-from pipelines.augmentation.colour import (
+from pipelines.augmentation.geometry import move
+from pipelines.augmentation.packs import GREY
+from pipelines.augmentation.photometric import (
+    add_noise,
     autocontrast,
+    blur,
     brighten,
     contrast,
     equalize,
     posterize,
     saturate,
+    save_as_jpeg,
+    scribble,
     sharpen,
     solarize,
     turn_hue,
 )
-from pipelines.augmentation.degradations import add_noise, blur, save_as_jpeg
-from pipelines.augmentation.geometry import GREY, move
-from pipelines.augmentation.sampling import SampledParams
-from pipelines.augmentation.scribbles import scribble
+from pipelines.augmentation.sampling import Op, SampledParams
 from pipelines.params.augment import AugmentPolicy
 
 CPU_NUMBERS = 2**20

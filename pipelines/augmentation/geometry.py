@@ -5,12 +5,10 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from pipelines.augmentation.auto_augment import GEOMETRY, Op
 from pipelines.augmentation.broadcast import change_some, columns
-from pipelines.augmentation.sampling import SampledParams
+from pipelines.augmentation.packs import GREY
+from pipelines.augmentation.sampling import GEOMETRY, Op, SampledParams
 
-GREY = 128.0
-"""what lies outside of a picture, and under an erased rectangle; also the border of a letterbox"""
 NEAREST_HORIZON = 1e-6
 """a perspective's divisor is at least this: the sampling turns infinity into NaN"""
 
@@ -33,7 +31,7 @@ def move(images: torch.Tensor, draws: SampledParams, *, layout: torch.memory_for
     kept = np.array([1.0, 1.0, 1.0])
     moved = (np.abs(matrices) != np.diag(kept)).any(axis=(1, 2))  # (B,): more than mirrored
     if moved.all():
-        return _sample(images, matrices)
+        return warp(images, matrices)
     result = images.clone(memory_format=layout)
     for axis, sign in ((-1, matrices[:, 0, 0]), (-2, matrices[:, 1, 1])):
 
@@ -41,7 +39,7 @@ def move(images: torch.Tensor, draws: SampledParams, *, layout: torch.memory_for
             return part.flip(axis)
 
         result = change_some(result, ~moved & (sign < 0), mirror)
-    return change_some(result, moved, lambda part, rows: _sample(part, matrices[rows]))
+    return change_some(result, moved, lambda part, rows: warp(part, matrices[rows]))
 
 
 def lookup(draws: SampledParams, *, height: int, width: int) -> Matrices:
@@ -59,7 +57,7 @@ def lookup(draws: SampledParams, *, height: int, width: int) -> Matrices:
     mirror = _matrices(1.0 - 2.0 * draws.hflip, zeros, zeros, zeros, 1.0 - 2.0 * draws.vflip, zeros)
     shear_x = _matrices(ones, np.tan(np.radians(draws.shear_x)), zeros, zeros, ones, zeros)
     shear_y = _matrices(ones, zeros, zeros, np.tan(np.radians(draws.shear_y)), ones, zeros)
-    result = crop @ mirror @ _turn(draws.angle, draws.zoom) @ shear_x @ shear_y
+    result = crop @ mirror @ rotation(draws.angle, draws.zoom) @ shear_x @ shear_y
     if draws.corners.any():
         result = result @ _perspective(draws.corners, height=height, width=width)
     result = result @ _matrices(ones, zeros, -draws.shift_x * width, zeros, ones, -draws.shift_y * height)
@@ -77,7 +75,8 @@ def _matrices(a: object, b: object, c: object, d: object, e: object, f: object) 
     return result
 
 
-def _turn(degrees: npt.NDArray[np.float64], zoom: npt.NDArray[np.float64]) -> Matrices:
+def rotation(degrees: npt.NDArray[np.float64], zoom: npt.NDArray[np.float64]) -> Matrices:
+    """Counter-clockwise, (B,); and larger by `zoom`, (B,)."""
     radians = degrees * (np.pi / 180.0)
     cos, sin, zeros = np.cos(radians) / zoom, np.sin(radians) / zoom, np.zeros(len(zoom))
     return _matrices(cos, -sin, zeros, sin, cos, zeros)
@@ -116,15 +115,19 @@ def _auto(op: npt.NDArray[np.int64], value: npt.NDArray[np.float64], *, height: 
     slide_x = shear_x * height / 2 - chosen[Op.TRANSLATE_X] * width
     slide_y = shear_y * width / 2 - chosen[Op.TRANSLATE_Y] * height
     # a picture has one of these at most
-    return _matrices(ones, shear_x, slide_x, shear_y, ones, slide_y) @ _turn(chosen[Op.ROTATE], ones)
+    return _matrices(ones, shear_x, slide_x, shear_y, ones, slide_y) @ rotation(chosen[Op.ROTATE], ones)
 
 
-def _sample(images: torch.Tensor, matrices: Matrices) -> torch.Tensor:
-    """Look each place of the result up in the picture.
+def warp(images: torch.Tensor, matrices: Matrices) -> torch.Tensor:
+    """Look each place of the result up in the picture, with bilinear interpolation; outside of it is grey.
 
     The grid is computed element by element rather than by a matrix product, whose last digits depend on B.
+
+    Args:
+        images: (B, 3, H, W) float, 0 to 255.
+        matrices: (B, 3, 3), or (1, 3, 3) for all pictures.
     """
-    count, _, height, width = images.shape
+    count, (height, width) = len(matrices), images.shape[2:]
     # places of the result and of the picture are in [-1, 1] here; the draws' double precision is kept up to here
     scale = np.array([2 / width, 2 / height, 1.0])
     terms = columns((matrices * scale[:, None] / scale).reshape(count, 9), images).unbind(1)  # each (B, 1, 1)
@@ -140,5 +143,7 @@ def _sample(images: torch.Tensor, matrices: Matrices) -> torch.Tensor:
     # outside is zero to grid_sample, which is fastest on one colour after the other in memory
     centred = torch.empty(images.shape, dtype=images.dtype, device=images.device)
     torch.sub(images, GREY, out=centred)
-    moved = F.grid_sample(centred, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    moved = F.grid_sample(
+        centred, grid.expand(len(images), -1, -1, -1), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return moved.add_(GREY)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ Rows = npt.NDArray[np.int64]
 
 Texts = npt.NDArray[np.str_]
 
+GREY = 128.0
+"""what is no picture: a letterbox's border, what a move uncovers, an erased rectangle"""
 SUBSETS = ("train", "val", "test")
 COPIES, UNLABELLED = "copies", "unlabelled"
 """Subsets for training alone: index.parquet does not name them, and nothing is measured on them."""
@@ -103,6 +106,9 @@ class PackIndex:
     classes: list[str]
 
 
+_TEXTS, _NUMBERS = ("image_id", "subset"), ("class_index", "fold", "position", "copy")
+
+
 def read_index(path: Path) -> PackIndex:
     """Read index.parquet: the pictures of train, val and test.
 
@@ -111,22 +117,9 @@ def read_index(path: Path) -> PackIndex:
     """
     table = read_table(path, PACK_INDEX)
 
-    def numbers(name: str) -> Rows:
-        return np.asarray(pc.fill_null(table[name], 0).to_numpy(), np.int64)
-
-    def texts(name: str) -> Texts:
-        return np.array(table[name].to_pylist(), np.str_)
-
-    return PackIndex(
-        image_id=texts("image_id"),
-        class_index=numbers("class_index"),
-        subset=texts("subset"),
-        fold=numbers("fold"),
-        position=numbers("position"),
-        copy=numbers("copy"),
-        factors=_columns(table["factors"].to_pylist(), path),
-        classes=read_classes(path),
-    )
+    arrays: dict[str, Any] = {name: np.array(table[name].to_pylist(), np.str_) for name in _TEXTS}
+    arrays |= {name: np.asarray(pc.fill_null(table[name], 0).to_numpy(), np.int64) for name in _NUMBERS}
+    return PackIndex(**arrays, factors=_columns(table["factors"].to_pylist(), path), classes=read_classes(path))
 
 
 def read_training_index(augment_dir: Path) -> PackIndex:
@@ -145,12 +138,7 @@ def read_training_index(augment_dir: Path) -> PackIndex:
             )
     names = sorted({name for part in parts for name in part.factors})
     return PackIndex(
-        image_id=np.concatenate([part.image_id for part in parts]),
-        class_index=np.concatenate([part.class_index for part in parts]),
-        subset=np.concatenate([part.subset for part in parts]),
-        fold=np.concatenate([part.fold for part in parts]),
-        position=np.concatenate([part.position for part in parts]),
-        copy=np.concatenate([part.copy for part in parts]),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in (*_TEXTS, *_NUMBERS)},
         factors={
             name: np.concatenate([part.factors.get(name, np.full(len(part.image_id), "")) for part in parts])
             for name in names

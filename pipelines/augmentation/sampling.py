@@ -1,17 +1,24 @@
-"""What a policy does to each picture."""
+"""What a policy does to each picture: its changes, drawn from (seed, epoch, picture).
+
+RandAugment (Cubuk et al. 2020) and TrivialAugment's wide space (Müller and Hutter 2021) have the same fourteen
+changes, each with its own range for the strengths 0 to 30. TrivialAugment moves a picture by up to 32 pixels of 224 or
+so; here that is a fraction of the side, since 32 pixels of 32 would leave nothing to see.
+"""
 
 import math
 from dataclasses import dataclass, fields, replace
+from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.augmentation import random as streams
-from pipelines.augmentation.auto_augment import Ops, sample_auto_augment
 from pipelines.augmentation.random import Floats, Keys, uniforms
-from pipelines.params.augment import AugmentPolicy
+from pipelines.params.augment import AugmentPolicy, RandAugment, TrivialAugment
 
 Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 ERASE_AREAS = (0.02, 0.2)
 """smallest and largest share of the picture that is greyed out"""
@@ -26,6 +33,83 @@ MAX_QUALITY = 95
 MAX_STROKES = 3
 NUMBERS_OF_STROKE = 14
 """the place of its window, four points in there, its width and its colour"""
+MAX_STRENGTH = 30
+"""of RandAugment and TrivialAugment"""
+
+
+Op = IntEnum(
+    "Op",
+    "IDENTITY SHEAR_X SHEAR_Y TRANSLATE_X TRANSLATE_Y ROTATE BRIGHTNESS COLOR CONTRAST SHARPNESS POSTERIZE SOLARIZE "
+    "AUTOCONTRAST EQUALIZE",
+    start=0,
+)
+"""The changes of RandAugment and TrivialAugment."""
+GEOMETRY = frozenset({Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y, Op.ROTATE})
+
+
+class _Range(NamedTuple):
+    """Of the change's one number: what it is at strength 0, and at 30 in each space.
+
+    Args:
+        both_ways: the difference from the start goes up or down, by a coin.
+        whole: rounded to an integer.
+    """
+
+    start: float = 0.0
+    rand: float = 0.0
+    trivial: float = 0.0
+    both_ways: bool = False
+    whole: bool = False
+
+
+_FACTOR = _Range(start=1.0, rand=1.9, trivial=1.99, both_ways=True)
+_SHEAR = _Range(rand=0.3, trivial=0.99, both_ways=True)
+_TRANSLATE = _Range(rand=150 / 331, trivial=32 / 224, both_ways=True)
+
+RANGES: dict[Op, _Range] = {
+    Op.IDENTITY: _Range(),
+    Op.SHEAR_X: _SHEAR,
+    Op.SHEAR_Y: _SHEAR,
+    Op.TRANSLATE_X: _TRANSLATE,
+    Op.TRANSLATE_Y: _TRANSLATE,
+    Op.ROTATE: _Range(rand=30.0, trivial=135.0, both_ways=True),
+    Op.BRIGHTNESS: _FACTOR,
+    Op.COLOR: _FACTOR,
+    Op.CONTRAST: _FACTOR,
+    Op.SHARPNESS: _FACTOR,
+    Op.POSTERIZE: _Range(start=8.0, rand=4.0, trivial=2.0, whole=True),
+    Op.SOLARIZE: _Range(start=255.0, rand=0.0, trivial=0.0),
+    Op.AUTOCONTRAST: _Range(),
+    Op.EQUALIZE: _Range(),
+}
+"""shear: tangent; translate: fraction of the side; rotate: degrees; brightness, colour, contrast and sharpness: factor;
+posterize: bits kept; solarize: the grey level from which on the picture is inverted"""
+
+
+def sample_auto_augment(
+    auto: RandAugment | TrivialAugment | None, *, seed: int, epoch: int, pictures: Keys
+) -> tuple[Ints, Floats]:
+    """Draw the changes of each of `pictures`, in order.
+
+    Returns:
+        (B, R) int64 codes of `Op`, and (B, R) the number that each takes (`RANGES`).
+    """
+    num_rounds = 0 if auto is None else 1 if isinstance(auto, TrivialAugment) else auto.num_ops
+    if auto is None or not num_rounds:
+        return np.zeros((len(pictures), 0), np.int64), np.zeros((len(pictures), 0))
+    start, rand, trivial, both_ways, whole = (np.array(column) for column in zip(*map(RANGES.get, Op), strict=True))
+    numbers = uniforms(seed, epoch, pictures, range(streams.AUTO, streams.AUTO + 3 * num_rounds))
+    which, strength, side = numbers.reshape(num_rounds, 3, -1).transpose(1, 2, 0)  # each (B, R)
+    ops = (which * len(Op)).astype(np.int64)
+    if isinstance(auto, RandAugment):
+        strength, end = np.full_like(strength, auto.magnitude), rand
+    else:
+        strength, end = np.floor(strength * (MAX_STRENGTH + 1)), trivial
+    change = (end - start)[ops] * strength / MAX_STRENGTH
+    change = np.where(both_ways[ops] & (side < 0.5), -change, change)
+    # half to even, as both papers' code rounds the number of bits that go
+    change = np.where(whole[ops], np.round(change), change)
+    return ops, start[ops] + change
 
 
 @dataclass(frozen=True)
@@ -49,10 +133,10 @@ class SampledParams:
         noise_place: in [0, 1), where in the table of noise.
         jpeg: int64, quality; 0: none.
         num_strokes: int64.
-        strokes: (B, 3, 14) in [0, 1), what a stroke looks like (augmentation/scribbles.py); (B, 0, 14) where nothing
+        strokes: (B, 3, 14) in [0, 1), what a stroke looks like (`photometric.scribble`); (B, 0, 14) where nothing
             scribbles.
         auto_op, auto_value: (B, R) int64 and float64, the R changes of RandAugment or TrivialAugment in order
-            (draws/auto.py).
+            (`RANGES`).
     """
 
     hflip: Flags
@@ -79,10 +163,10 @@ class SampledParams:
     blur: Floats
     noise: Floats
     noise_place: Floats
-    jpeg: npt.NDArray[np.int64]
-    num_strokes: npt.NDArray[np.int64]
+    jpeg: Ints
+    num_strokes: Ints
     strokes: Floats
-    auto_op: Ops
+    auto_op: Ints
     auto_value: Floats
 
     def __len__(self) -> int:
@@ -105,7 +189,17 @@ def sample_params(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Key
     )
     erased = number[streams.ERASE] < policy.random_erasing
     crop_width, crop_height = _crop(policy.random_resized_crop, number[streams.CROP_AREA], number[streams.CROP_ASPECT])
-    blur, jpeg = policy.blur, policy.jpeg
+    blur, jpeg = np.zeros(len(pictures)), np.zeros(len(pictures), np.int64)
+    if policy.blur:
+        sigma = _between((LEAST_BLUR * policy.blur.sigma, policy.blur.sigma), number[streams.BLUR_SIGMA])
+        blur = np.where(number[streams.BLUR] < policy.blur.probability, sigma, 0.0)
+    if policy.jpeg:
+        lowest = policy.jpeg.quality
+        quality = lowest + np.floor((MAX_QUALITY + 1 - lowest) * number[streams.JPEG_QUALITY]).astype(np.int64)
+        jpeg = np.where(number[streams.JPEG] < policy.jpeg.probability, quality, 0)
+    num_strokes = 1 + np.floor(MAX_STROKES * number[streams.NUM_STROKES]).astype(np.int64)
+    most = MAX_STROKES if policy.scribble else 0
+    strokes = uniforms(seed, epoch, pictures, range(streams.STROKES, streams.STROKES + most * NUMBERS_OF_STROKE))
     auto_op, auto_value = sample_auto_augment(policy.auto_augment, seed=seed, epoch=epoch, pictures=pictures)
     return SampledParams(
         hflip=number[streams.FLIP] < policy.hflip,
@@ -130,20 +224,12 @@ def sample_params(policy: AugmentPolicy, *, seed: int, epoch: int, pictures: Key
         contrast=1.0 + either_way(policy.contrast, streams.CONTRAST),
         saturation=1.0 + either_way(policy.saturation, streams.SATURATION),
         hue=either_way(policy.hue, streams.HUE),
-        blur=np.where(number[streams.BLUR] < blur.probability, _sigma(blur.sigma, number), 0.0)
-        if blur
-        else np.zeros(len(pictures)),
+        blur=blur,
         noise=policy.noise * number[streams.NOISE],
         noise_place=number[streams.NOISE_PLACE],
-        jpeg=np.where(number[streams.JPEG] < jpeg.probability, _quality(jpeg.quality, number), 0)
-        if jpeg
-        else np.zeros(len(pictures), np.int64),
-        num_strokes=np.where(
-            number[streams.SCRIBBLE] < policy.scribble,
-            1 + np.floor(MAX_STROKES * number[streams.NUM_STROKES]).astype(np.int64),
-            0,
-        ),
-        strokes=_strokes(policy.scribble, seed, epoch, pictures),
+        jpeg=jpeg,
+        num_strokes=np.where(number[streams.SCRIBBLE] < policy.scribble, num_strokes, 0),
+        strokes=strokes.T.reshape(len(pictures), most, NUMBERS_OF_STROKE),
         auto_op=auto_op,
         auto_value=auto_value,
     )
@@ -165,19 +251,3 @@ def _crop(smallest: float, area: Floats, aspect: Floats) -> tuple[Floats, Floats
         return np.ones_like(area), np.ones_like(area)
     width, height = _rectangle(_between((smallest, 1.0), area), CROP_ASPECTS, aspect)
     return np.minimum(width, 1.0), np.minimum(height, 1.0)
-
-
-def _sigma(largest: float, number: Floats) -> Floats:
-    return _between((LEAST_BLUR * largest, largest), number[streams.BLUR_SIGMA])
-
-
-def _quality(lowest: int, number: Floats) -> npt.NDArray[np.int64]:
-    return np.asarray(lowest + np.floor((MAX_QUALITY + 1 - lowest) * number[streams.JPEG_QUALITY]).astype(np.int64))
-
-
-def _strokes(scribble: float, seed: int, epoch: int, pictures: Keys) -> Floats:
-    """(B, 3, 14), or (B, 0, 14) where nothing scribbles."""
-    count = MAX_STROKES if scribble else 0
-    first = streams.STROKES
-    found = uniforms(seed, epoch, pictures, range(first, first + count * NUMBERS_OF_STROKE))
-    return found.T.reshape(len(pictures), count, NUMBERS_OF_STROKE)

@@ -54,6 +54,11 @@ class Layout:
         """Features, downloads and the like, keyed by content: deleting it changes no result."""
         return self.root / ".miwake"
 
+    @property
+    def latency(self) -> Path:
+        """What `miwake latency` measured: of this machine, and so in no output of DVC."""
+        return self.cache / "latency.json"
+
     def stage(self, name: str) -> Path:
         """The folder that stage `name` writes."""
         return self.root / "data" / name

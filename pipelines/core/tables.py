@@ -13,6 +13,8 @@ PACK_INDEX  one row per packed picture, in the order of its pack: sorted by (sub
 PREDICTIONS one row per predicted picture. Sorted by (subset, image_id).
 FEATURES    one row per picture whose features a frozen member leaves: all, or whole groups of a large set. Sorted by
             (image_id, class_index).
+PENULTIMATE likewise, of a member that was trained as a whole: its features are of use for finding neighbours, but know
+            the labels of their training pictures, so that no classifier may be cross-validated on them.
 """
 
 import json
@@ -130,6 +132,14 @@ FEATURES = pa.schema(
         ("class_index", pa.int32()),  # the true class
         ("plain", pa.binary()),  # D half-precision numbers, little-endian: of the picture
         ("edited", pa.binary()),  # the same of its mirror image, where the member looks at it; else of the picture
+    ]
+)
+
+PENULTIMATE = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("class_index", pa.int32()),  # the true class
+        ("plain", pa.binary()),  # D half-precision numbers, little-endian: what the last layer of the network is given
     ]
 )
 

@@ -92,7 +92,10 @@ def alike_pairs(features: npt.NDArray[np.float32], *, min_cosine: float) -> list
 def _features(
     params: EmbeddingParams, rows: ManifestRows, leaders: Sequence[int], pictures: ImageSet, cache: Path
 ) -> npt.NDArray[np.float32]:
-    """(N, D) unit vectors of the leaders' pictures."""
+    """(N, D) unit vectors of the leaders' pictures.
+
+    The cache's key leaves `core` out: it reads and writes bytes and tables, and computes no pixel.
+    """
     settings = {
         "weights": hashlib.sha256(packaged_weights(_MODEL).read_bytes()).hexdigest(),
         "image_side": _IMAGE_SIDE,

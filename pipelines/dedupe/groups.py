@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pipelines.core.disjoint_sets import DisjointSets
+
 MAX_DIAMETER = 4
 """edges from one end of a group to the other, at most, where look-alikes join it"""
 
@@ -187,34 +189,29 @@ def _join_stars(
     """The group of each image, named by its smallest image_id: its star, and the stars whose kept images match.
 
     With copies dropped, kept images of two stars match only as label conflicts, recrops or look-alikes. With copies
-    kept, this is what holds them on one side of a split. A plain union-find would not do: joins depend on the diameter.
+    kept, this is what holds them on one side of a split. Joins depend on the diameter of what they make.
     """
     kept = [any(verdicts[item] == "keep" for item in inside) for inside in clusters.members]
-    parent = {centre: centre for centre in clusters.items}
+    joined = DisjointSets(len(clusters.members))
     # an upper bound: two members of a star are at most two edges apart
     diameter = dict.fromkeys(clusters.items, 0)
     for node, centre in enumerate(clusters.centres):
         if node != centre:
             diameter[centre] = 2
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
     for edges, most in ((same, len(clusters.members) * 3), (similar, MAX_DIAMETER)):
         for first, second in edges:
-            one, other = sorted((root(clusters.centres[first]), root(clusters.centres[second])))
+            one, other = sorted(joined.find(clusters.centres[node]) for node in (first, second))
             across = diameter[one] + diameter[other] + 1
             if kept[first] and kept[second] and one != other and across <= most:
-                parent[other], diameter[one] = one, across
+                joined.union(one, other)
+                diameter[one] = across
     smallest: dict[int, str] = {}
     for centre, inside in clusters.items.items():
         names = [images[item].image_id for item in inside]
-        smallest[root(centre)] = min([*names, smallest.get(root(centre), names[0])])
+        smallest[joined.find(centre)] = min([*names, smallest.get(joined.find(centre), names[0])])
     group = [""] * len(images)
     for centre, inside in clusters.items.items():
         for item in inside:
-            group[item] = smallest[root(centre)]
+            group[item] = smallest[joined.find(centre)]
     return group

@@ -19,7 +19,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "head.mean",
 """what a file holds beside parameters: of batch norms, and of a linear probe's features"""
 BATCH_SIZES = (1, 32)
 WARM_UP = 3
-MIN_SECONDS = 1.0
+MIN_SECONDS = 0.5
 """that each batch size is measured for"""
 MIN_CALLS = 5
 

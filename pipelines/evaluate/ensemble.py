@@ -8,6 +8,7 @@ import numpy as np
 from pipelines.evaluate.members import MemberPredictions, Predictions
 from pipelines.evaluate.metrics import Floats, Ints
 from pipelines.params.evaluate import Ensemble
+from pipelines.train.temperature import fit_temperature, temper
 
 PRIOR = 3.0
 """images worth of belief in equal weights. On the digits, with 25 to 500 to fit on: where three or eight networks
@@ -17,52 +18,6 @@ NUM_PARTS = 5
 """that validation images are divided into, so that each is weighed by what the others say"""
 _MAX_STEPS = 100
 """of Newton's method; ten are usual"""
-SPREAD = 0.5
-"""standard deviation of the prior of log T, as members usually have: T of .6 to 1.6"""
-FEWEST = 20
-"""images to fit a temperature to; for fewer it is 1"""
-HOTTEST = 10.0
-_LEAST = 1e-12
-"""probability: 0 has no logarithm"""
-
-
-def fit_temperature(probabilities: Floats, actual: Ints, *, spread: float = SPREAD, hottest: float = HOTTEST) -> float:
-    """The temperature T by which softmax(log p / T) has the least log loss (Guo et al. 2017), drawn towards 1.
-
-    Args:
-        probabilities: (N, K) of images that the model did not learn from.
-        actual: (N,) their true classes.
-        spread: standard deviation of the prior of log T.
-        hottest: T lies between 1 / hottest and hottest.
-
-    Returns:
-        T in six digits, so that machines agree; below 1 where the probabilities are too cautious.
-    """
-    from scipy.optimize import minimize_scalar
-
-    if len(actual) < FEWEST or probabilities.shape[1] < 2:
-        return 1.0
-    logits = np.log(np.maximum(probabilities, _LEAST))
-    rows = np.arange(len(actual))
-
-    def cost(log_temperature: float) -> float:
-        scaled = logits * np.exp(-log_temperature)
-        top = scaled.max(axis=1)
-        losses = np.log(np.exp(scaled - top[:, None]).sum(axis=1)) + top - scaled[rows, actual]
-        return float(losses.sum() + (log_temperature / spread) ** 2 / 2)
-
-    bound = float(np.log(hottest))
-    found = minimize_scalar(cost, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-7})
-    return round(float(np.exp(found.x)), 6)
-
-
-def temper(probabilities: Floats, temperature: float) -> Floats:
-    """(N, K) of (N, K): softmax(log p / T); the order of classes stays."""
-    if temperature == 1.0 or not probabilities.size:
-        return probabilities
-    scaled = np.log(np.maximum(probabilities, _LEAST)) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
 
 
 def calibrate(member: MemberPredictions) -> MemberPredictions:

@@ -1,9 +1,9 @@
 """Activation maps: where in a picture a network sees a class.
 
 Grad-CAM (Selvaraju et al. 2017) on the last feature map of a convolutional network. A network that has none, such as a
-transformer or a multilayer perceptron, gets integrated gradients (Sundararajan et al. 2017) against grey, summed over
-patches. Both are captum's. What is explained is a class's logit less the mean of all: what all classes share tells none
-apart.
+transformer or a multilayer perceptron, and one whose last map is of 3 x 3 or less, gets integrated gradients
+(Sundararajan et al. 2017) against grey, summed over patches. Both are captum's. What is explained is a class's logit
+less the mean of all: what all classes share tells none apart.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from pipelines.train.inference import to_float, to_input
 from pipelines.train.member import FrozenClassifier, TrainedMember
 
 SMALLEST_SIDE = 4
-"""of a feature map that says where something is; small pictures are explained on an earlier layer"""
+"""of a feature map that says where something is; on an earlier layer, where gradients mix, Grad-CAM misleads"""
 NUM_TOKENS = 16
 """positions from which on (B, N, D) are the patches of a transformer"""
 PATCHES = 14
@@ -78,20 +78,18 @@ def class_maps(member: TrainedMember, pixels: Pixels, rows: Ints, classes: Ints)
     Returns:
         (M, h, w) from 0 to 1, 1 being the strongest evidence for any class of that picture that is asked about.
     """
-    device = member.device
-    inputs = to_input(
-        to_float(torch.from_numpy(resize(pixels[:1], member.image_size)).to(device)), member.spec, member.in_chans
-    )
-    layers = feature_layers(member.module, inputs)
+    if len(rows) == 0:
+        return ClassMaps(np.zeros((0, 1, 1), np.float16), "", "")
+    layers = feature_layers(member.module, _inputs(member, pixels[:1]))
     parts = []
     for start in range(0, len(rows), BATCH):
-        chosen = np.ascontiguousarray(pixels[rows[start : start + BATCH]])
-        images = to_float(torch.from_numpy(resize(chosen, member.image_size)).to(device))
-        inputs = to_input(images, member.spec, member.in_chans).contiguous(memory_format=torch.channels_last)
-        targets = torch.from_numpy(classes[start : start + BATCH]).to(device)
-        explain = _grad_cam if layers else _integrated_gradients
-        parts.append(explain(member.module, inputs, targets, layers).float().cpu())
-    evidence = torch.cat(parts).clamp_min(0.0).numpy() if parts else np.zeros((0, 1, 1), np.float32)
+        inputs = _inputs(member, pixels[rows[start : start + BATCH]]).requires_grad_()
+        targets = torch.from_numpy(classes[start : start + BATCH]).to(member.device)
+        found = (
+            _grad_cam(member.module, inputs, targets, layers) if layers else _gradients(member.module, inputs, targets)
+        )
+        parts.append(found.float().cpu())
+    evidence = torch.cat(parts).clamp_min(0.0).numpy()
     most = np.zeros(len(pixels), np.float32)
     np.maximum.at(most, rows, evidence.max(axis=(1, 2), initial=0.0))
     scaled = evidence / np.where(most > 0, most, 1.0)[rows, None, None]
@@ -99,6 +97,13 @@ def class_maps(member: TrainedMember, pixels: Pixels, rows: Ints, classes: Ints)
         return ClassMaps(scaled.astype(np.float16), "integrated gradients", "input")
     names = {layer: name for name, layer in member.module.named_modules()}
     return ClassMaps(scaled.astype(np.float16), "grad-cam", ", ".join(names[layer] for layer in layers))
+
+
+def _inputs(member: TrainedMember, pixels: Pixels) -> torch.Tensor:
+    """(B, C, s, s) of (B, S, S, 3)."""
+    images = torch.from_numpy(resize(np.ascontiguousarray(pixels), member.image_size)).to(member.device)
+    inputs = to_input(to_float(images), member.spec, member.in_chans)
+    return inputs.contiguous(memory_format=torch.channels_last)
 
 
 def _contrast(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -116,7 +121,6 @@ def _grad_cam(
     module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, layers: Sequence[nn.Module]
 ) -> torch.Tensor:
     """(B, h, w) summed over the backbones, whose features the logits are a sum over; h of the largest map."""
-    inputs = inputs.requires_grad_()
     found = [captum.attr.LayerGradCam(_contrast(module), layer).attribute(inputs, targets) for layer in layers]
     side = max(maps.shape[-1] for maps in found)
     # a mean over positions of the gradient, so that maps of different sizes have one scale
@@ -127,11 +131,8 @@ def _grad_cam(
     return torch.stack(alike).sum(dim=0).squeeze(1)
 
 
-def _integrated_gradients(
-    module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, layers: Sequence[nn.Module]
-) -> torch.Tensor:
-    """(B, PATCHES, PATCHES); fewer for smaller pictures. `layers` is empty."""
-    assert not layers
+def _gradients(module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(B, PATCHES, PATCHES), integrated; fewer patches for smaller pictures."""
     found = captum.attr.IntegratedGradients(_contrast(module)).attribute(
         inputs, torch.zeros_like(inputs), targets, n_steps=STEPS, internal_batch_size=BATCH
     )
@@ -140,7 +141,7 @@ def _integrated_gradients(
 
 
 def feature_layers(module: nn.Module, inputs: torch.Tensor) -> list[nn.Module]:
-    """The layer of the last feature map, one a backbone; none where a network has no map after its last token.
+    """The layer of the last feature map, one a backbone; none where a network has no such map, or one too small.
 
     Args:
         inputs: (1, C, S, S).
@@ -159,8 +160,8 @@ def _last_map(network: nn.Module, module: nn.Module, inputs: torch.Tensor) -> nn
             return
         height, width = output.shape[-2:]
         if output.ndim == 4 and height == width:  # (B, C, h, w)
-            if height >= SMALLEST_SIDE:
-                last[0] = layer
+            if height > 1:  # what follows is pooled
+                last[0] = layer if height >= SMALLEST_SIDE else None
         elif output.shape[1] >= NUM_TOKENS or output.ndim == 4:  # (B, N, D), or channels last: no map for captum
             last[0] = None
 

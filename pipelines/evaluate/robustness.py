@@ -12,6 +12,7 @@ from pipelines.augmentation.packs import Pixels
 from pipelines.augmentation.random import picture_keys
 from pipelines.augmentation.sampling import SampledParams, sample_params
 from pipelines.core.progress import progress
+from pipelines.evaluate.figures import DIGITS
 from pipelines.evaluate.intervals import wilson_interval
 from pipelines.evaluate.members import Names
 from pipelines.evaluate.metrics import Ints
@@ -156,7 +157,7 @@ def measure_robustness(
                         "strength": strength,
                         "amount": float(amount),
                         **_accuracy(found, actual, confidence, name="accuracy"),
-                        "flip_rate": float(flipped.mean()),
+                        "flip_rate": round(float(flipped.mean()), DIGITS),
                         "worst_class": None if worst is None else classes[worst],
                     }
                 )
@@ -169,7 +170,8 @@ def _accuracy(
 ) -> dict[str, float]:
     right = float((probabilities.argmax(axis=1) == actual).sum())
     low, high = wilson_interval(np.array([right]), np.array([float(len(actual))]), confidence)
-    return {name: right / len(actual), "low": float(low[0]), "high": float(high[0])}
+    found = {name: right / len(actual), "low": float(low[0]), "high": float(high[0])}
+    return {key: round(value, DIGITS) for key, value in found.items()}
 
 
 def _worst_class(plain: Probabilities, found: Probabilities, actual: Ints) -> int | None:

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.core.tables import FEATURES, read_table
-from pipelines.evaluate.ensemble import fit_temperature, temper
 from pipelines.evaluate.intervals import group_numbers
 from pipelines.evaluate.leaks import NUM_FOLDS, RidgeProbe, matrix, naive_and_group_folds
 from pipelines.evaluate.members import EvaluationIndex, Predictions
 from pipelines.evaluate.metrics import Floats, Ints
+from pipelines.train.temperature import fit_temperature, temper
 
 HEADER = ("image_id", "label", "suggested", "probability_label", "probability_suggested", "subset", "source_path")
 NUM_DIVISIONS = 3

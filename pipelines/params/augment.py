@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from pipelines.params.base import Fraction, Name, PositiveInt, Section, Seed
 
+ResizeMode = Literal["letterbox", "center_crop", "squash"]
+
 
 class Blur(Section):
     probability: Fraction = 0.2
@@ -105,7 +107,7 @@ class CopyParams(Section):
 class AugmentParams(Section):
     image_size: Annotated[int, Field(ge=8, le=2048)] = 224
     """side of the packed square pictures, pixels: the largest at which any recipe trains"""
-    resize_mode: Literal["letterbox", "center_crop", "squash"] = "letterbox"
+    resize_mode: ResizeMode = "letterbox"
     """how a picture becomes square: grey borders, its middle, or squeezed"""
     seed: Seed = 42
     """of the draws of copies and of the preview; training draws from train.seed"""

@@ -11,7 +11,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from pipelines.core.errors import ParamsError
-from pipelines.params.augment import AugmentParams
+from pipelines.params.augment import AugmentParams, AugmentPolicy
 from pipelines.params.base import Section, did_you_mean
 from pipelines.params.builtin import with_builtins
 from pipelines.params.dedupe import DedupeParams
@@ -66,7 +66,21 @@ class Params(Section):
                     f"({', '.join(self.augment.policies)}); name one of these or add it"
                     + did_you_mean(recipe.augmentation, self.augment.policies)
                 )
+        if self.train.policies not in ({}, self.policies_of_members):
+            raise ValueError(
+                "train.policies differs from augment.policies, from which it is filled in: take it out, and change "
+                "augment.policies"
+            )
         return self
+
+    @property
+    def policies_of_members(self) -> dict[str, AugmentPolicy | None]:
+        """What `train.policies` holds."""
+        recipes = {member: self.train.recipes[member] for member in self.train.all_members}
+        return {
+            member: None if isinstance(recipe, LinearProbeRecipe) else self.augment.policies[recipe.augmentation]
+            for member, recipe in recipes.items()
+        }
 
     @property
     def mirroring(self) -> list[str]:
@@ -93,12 +107,14 @@ def load_params(path: Path) -> Params:
         raw, mistakes = with_builtins(raw)
         _refuse(path, mistakes)
     try:
-        return Params.model_validate_json(json.dumps(raw))
+        params = Params.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         from pipelines.params.mistakes import explain
 
         _refuse(path, explain(Params, raw, _text(path), error))
         raise
+    train = params.train.model_copy(update={"policies": params.policies_of_members})
+    return params.model_copy(update={"train": train})
 
 
 def read_yaml(path: Path) -> Any:

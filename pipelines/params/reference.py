@@ -112,7 +112,12 @@ def _named(node: Schema) -> list[Schema]:
 
 
 def _sections(node: Schema, root: Schema, where: str) -> Iterator[tuple[str, Schema]]:
-    """The sections that a value may be or hold, with their paths: `ingest.sources[]`, `train.recipes.NAME`."""
+    """The sections that a value may be or hold, with their paths: `ingest.sources[]`, `train.recipes.NAME`.
+
+    Not those that are filled in (readOnly): train.policies would repeat augment.policies.
+    """
+    if node.get("readOnly"):
+        return
     node = _followed(node, root)
     if "properties" in node:
         yield where, node

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
+from pipelines.params.augment import AugmentPolicy
 from pipelines.params.base import Count, Name, PositiveInt, Section, Seed, did_you_mean
 from pipelines.params.recipes import LinearProbeRecipe, NetworkRecipe, Recipe, needs, too_small_parts
 
@@ -38,6 +39,9 @@ class TrainParams(Section):
     folds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
     """the folds to train on: 0 up to split.folds - 1"""
     recipes: dict[Name, Recipe] = Field(default_factory=_builtin_recipes)
+    policies: dict[Name, AugmentPolicy | None] = Field(default_factory=dict, json_schema_extra={"readOnly": True})
+    """by member the policy that its recipe names, null for a linear probe: not written by hand but filled in from
+    augment.policies, so that DVC compares for each member the values that it trains with"""
 
     @property
     def all_members(self) -> tuple[str, ...]:

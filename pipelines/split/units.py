@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.core.disjoint_sets import DisjointSets
 from pipelines.core.errors import InputError
 from pipelines.core.tables import DEDUPED, read_schema, read_table
 from pipelines.split.links import column_for, current_factors, linking_values
@@ -244,18 +245,10 @@ def _edges(files: pa.Table, group_of_file: Ints, values: Ints | None, pairs: pa.
 
 def _joined(edges: Ints, num_groups: int) -> Ints:
     """For each group the smallest group that hangs together with it, (num_groups,); edges as of `_edges`."""
-    parent = list(range(num_groups))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
+    sets = DisjointSets(num_groups)
     for one, other in edges.tolist():
-        here, there = root(one), root(other)
-        parent[max(here, there)] = min(here, there)
-    return np.array([root(node) for node in range(num_groups)], dtype=np.int64)
+        sets.union(one, other)
+    return np.array([sets.find(group) for group in range(num_groups)], dtype=np.int64)
 
 
 def _keys(files: pa.Table, values: Ints | None, units: Ints) -> tuple[list[str], Ints]:

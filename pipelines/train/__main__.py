@@ -20,7 +20,6 @@ def run(params: Params, layout: Layout, *, member: str, fold: int) -> TrainArtif
         return f"{member} on fold {fold}, by {params.train.num_devices} processes"
     return train(
         params.train,
-        params.augment.policies,
         member=member,
         fold=fold,
         augment_dir=layout.stage("augment"),

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.augmentation.colour import LUMA
 from pipelines.augmentation.packs import Rows
+from pipelines.augmentation.photometric import to_grey
 from pipelines.features.backbones import ModelSpec, normalise
 from pipelines.params.recipes import InChans, TtaView
 from pipelines.train.data_loader import BatchLoader
@@ -49,8 +49,52 @@ def to_input(images: torch.Tensor, spec: ModelSpec, in_chans: InChans) -> torch.
     """Normalise (B, 3, S, S) images, 0 to 255, to (B, C, S, S): C is `in_chans`, 1 for luma."""
     if in_chans == 3:
         return normalise(images, spec)
-    luma = LUMA[0] * images[:, 0:1] + LUMA[1] * images[:, 1:2] + LUMA[2] * images[:, 2:3]
-    return (luma - sum(spec.mean) / 3.0) / (sum(spec.std) / 3.0)
+    return (to_grey(images) - sum(spec.mean) / 3.0) / (sum(spec.std) / 3.0)
+
+
+@torch.inference_mode()
+def penultimate_features(
+    module: nn.Module,
+    loader: BatchLoader,
+    num_images: int,
+    *,
+    spec: InputSpec,
+    image_size: int,
+    processes: ProcessGroup,
+) -> torch.Tensor:
+    """What the last linear layer of `module` is given, pooled and before dropout; logits where there is no such layer.
+
+    Arguments as `predict_proba`.
+
+    Returns:
+        (N, D) float16 on the CPU.
+    """
+    module.eval()
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    seen: list[torch.Tensor] = []
+    hook = linear[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0])) if linear else None
+    mine = processes.shard(np.arange(num_images))
+    size = max(16, min(256, BATCH_PIXELS // image_size**2))
+    parts: list[Rows] = [mine[start : start + size] for start in range(0, len(mine), size)]
+    found: torch.Tensor | None = None
+    try:
+        for part, pixels in zip(parts, loader.batches(parts), strict=True):
+            seen.clear()
+            with autocast(spec.precision, spec.device):
+                logits = module(spec.prepare(to_float(pixels)))
+            features = (seen[-1] if seen else logits).flatten(1).float().cpu()
+            if found is None:
+                found = torch.zeros((num_images, features.shape[1]))
+            found[torch.from_numpy(part)] = features
+    finally:
+        if hook is not None:
+            hook.remove()
+    if found is None:
+        return torch.zeros((num_images, 0), dtype=torch.float16)
+    if processes.count > 1:
+        found = processes.all_reduce(found.to(spec.device)).cpu()
+    # float16 ends at 65,504
+    return found.clamp(-6e4, 6e4).half()
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ import torch
 
 from pipelines.augmentation.packs import FoldRows, PackIndex, PackReader, Rows
 from pipelines.core.files import write_bytes, write_csv
-from pipelines.core.tables import FEATURES, PREDICTIONS, write_table
+from pipelines.core.tables import FEATURES, PENULTIMATE, PREDICTIONS, write_table
 from pipelines.params.networks import MemberWeights, Weights
 from pipelines.params.recipes import TtaView
 from pipelines.params.train import TrainParams
@@ -93,6 +93,7 @@ class TrainOutcome:
         history_header, history: history.csv; the first column is the x axis.
         val, test, unlabelled: (N, K) float32 probabilities of these images, in the order of the fold's rows.
         features: FEATURES; None where the backbone was trained too.
+        penultimate: PENULTIMATE; None where the backbone is frozen.
         finish: called once everything is written, to remove the checkpoint.
     """
 
@@ -104,6 +105,7 @@ class TrainOutcome:
     test: Probabilities
     unlabelled: Probabilities
     features: pa.Table | None = None
+    penultimate: pa.Table | None = None
     finish: Callable[[], None] = lambda: None
 
 
@@ -113,7 +115,7 @@ def metrics_of(line: Sequence[float]) -> dict[str, float]:
 
 
 def write_outcome(outcome: TrainOutcome, job: TrainJob, *, target: str, out_dir: Path) -> None:
-    """Write model.safetensors, history.csv, predictions.parquet and, where there are any, features.parquet."""
+    """Write model.safetensors, history.csv, predictions.parquet, and features.parquet or penultimate.parquet."""
     from pipelines.train.member import save_member
 
     index, rows = job.reader.index, job.rows
@@ -122,6 +124,8 @@ def write_outcome(outcome: TrainOutcome, job: TrainJob, *, target: str, out_dir:
     write_csv(out_dir / "history.csv", outcome.history_header, history)
     if outcome.features is not None:
         write_table(outcome.features, out_dir / "features.parquet", classes=index.classes)
+    if outcome.penultimate is not None:
+        write_table(outcome.penultimate, out_dir / "penultimate.parquet", classes=index.classes)
     predictions = [
         {
             "image_id": str(index.image_id[row]),
@@ -178,3 +182,13 @@ def feature_table(
         "edited": pa.array([line.tobytes() for line in features[edited]], pa.binary()),
     }
     return pa.table(columns, schema=FEATURES).sort_by([("image_id", "ascending"), ("class_index", "ascending")])
+
+
+def penultimate_table(index: PackIndex, rows: Rows, features: npt.NDArray[np.float16]) -> pa.Table:
+    """The table PENULTIMATE of n `rows` of the index and their (n, D) features."""
+    columns = {
+        "image_id": pa.array(index.image_id[rows].tolist(), pa.string()),
+        "class_index": pa.array(index.class_index[rows], pa.int32()),
+        "plain": pa.array([line.tobytes() for line in features], pa.binary()),
+    }
+    return pa.table(columns, schema=PENULTIMATE).sort_by([("image_id", "ascending"), ("class_index", "ascending")])

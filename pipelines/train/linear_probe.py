@@ -165,7 +165,11 @@ def _backbone_features(
     digests: Sequence[bytes],
     advance: Callable[[int], None],
 ) -> tuple[list[CachedFeatures], Tensors, str]:
-    """Of the pictures in `rows` by one backbone, one a view; its weights, and the sha256 of where they came from."""
+    """Of the pictures in `rows` by one backbone, one a view; its weights, and the sha256 of where they came from.
+
+    The cache's key leaves `core` out: it reads and writes bytes and tables, and computes no pixel. A picture's own key
+    is the digest of the packed pixels.
+    """
     module, num_features = build_backbone(model, image_size=recipe.image_size)
     member_path = job.source_path(recipe.weights)
     source = load_weights(module, recipe.weights, model=model, member_path=member_path, root=job.root)

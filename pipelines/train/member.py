@@ -24,7 +24,7 @@ from pipelines.train.logistic import LinearHead
 from pipelines.train.models import build_backbone, build_network, spec_for
 from pipelines.train.tta import view
 
-FORMAT = 3
+FORMAT = 4
 """version of the metadata; other versions are refused"""
 KEY = "miwake"
 """the only metadata key, because safetensors writes several in random order"""
@@ -51,6 +51,8 @@ class TrainedMember:
         classes: K labels (or values of that factor), in the order of the probabilities' columns.
         image_size: s, pixels.
         tta: the views that probabilities are the mean over.
+        temperature: fitted on the fold's validation pictures; `temper` of what `predict` gives, by it, is as sure as
+            it is right.
         precision: of `predict`: that of the training where this device supports it, else float32.
         device: of the module.
     """
@@ -63,6 +65,7 @@ class TrainedMember:
     classes: list[str]
     image_size: int
     tta: tuple[TtaView, ...]
+    temperature: float
     precision: Arithmetic
     device: torch.device
 
@@ -187,6 +190,7 @@ def load_member(path: Path, *, device: str = "cpu") -> TrainedMember:
         classes=classes,
         image_size=recipe.image_size,
         tta=tuple(info["tta"]),
+        temperature=info["temperature"],
         precision=_precision_here(info["precision"], place),
         device=place,
     )

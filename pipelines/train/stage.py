@@ -1,7 +1,6 @@
 """The stage train: one member on one fold."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +11,9 @@ from pipelines.augmentation.packs import FoldRows, PackReader, Rows, fold_rows, 
 from pipelines.core.errors import InputError, TrainingError, count
 from pipelines.core.files import empty_folder
 from pipelines.core.tables import PACK_INDEX, read_table
-from pipelines.params.augment import AugmentPolicy
 from pipelines.params.train import LinearProbeRecipe, Recipe, TrainParams
 from pipelines.train.runtime import keep_freed_memory, limit_thread_spinning
+from pipelines.train.temperature import fit_temperature
 from pipelines.train.trackers import check_installed
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ class TrainArtifact:
 
 def train(
     params: TrainParams,
-    policies: Mapping[str, AugmentPolicy],
     *,
     member: str,
     fold: int,
@@ -56,7 +54,6 @@ def train(
     """Train `member` on all folds but `fold`, and predict the images of `fold` and of the test set.
 
     Args:
-        policies: augment.policies.
         member: one of the recipes.
         fold: whose images validate.
         augment_dir: with packs and index.parquet.
@@ -77,7 +74,7 @@ def train(
     reader = PackReader(augment_dir, index)
     rows = fold_rows(index, fold)
     classes, labels = targets(index, recipe.target)
-    _check(member, recipe, policies, reader, rows, fold, labels, classes)
+    _check(member, recipe, reader, rows, fold, labels, classes)
     check_installed(params.trackers)
 
     limit_thread_spinning()
@@ -109,8 +106,9 @@ def train(
             members_dir=members_dir,
             cache_dir=cache_dir,
         )
-        outcome = _train(recipe, policies, job, augment_dir)
+        outcome = _train(recipe, job, augment_dir)
         outcome.info.update(_describe(recipe, job))
+        outcome.info["temperature"] = fit_temperature(outcome.val.astype(np.float64), labels[rows.val])
         if processes.is_main:
             empty_folder(out_dir)
             write_outcome(outcome, job, target=recipe.target, out_dir=out_dir)
@@ -134,17 +132,25 @@ def load_member(path: Path, *, device: str = "cpu") -> "TrainedMember":
     return member.load_member(path, device=device)
 
 
-def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "TrainJob", augment_dir: Path) -> "TrainOutcome":
+def _train(recipe: Recipe, job: "TrainJob", augment_dir: Path) -> "TrainOutcome":
+    from pipelines.train.job import exported_rows
+
+    groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
+    exported = exported_rows(groups)
     if isinstance(recipe, LinearProbeRecipe):
-        from pipelines.train.job import exported_rows
         from pipelines.train.linear_probe import train_linear_probe
 
-        groups = read_table(augment_dir / "index.parquet", PACK_INDEX, columns=["group"])["group"].to_pylist()
-        return train_linear_probe(recipe, job, probed=exported_rows(groups))
+        return train_linear_probe(recipe, job, probed=exported)
     from pipelines.train.train_network import train_network
 
+    policy = job.params.policies.get(job.member)
+    if policy is None:
+        raise InputError(
+            f"train.policies has none for {job.member}, whose augmentation is {recipe.augmentation!r}: read params by "
+            "load_params, which fills it in from augment.policies"
+        )
     try:
-        return train_network(recipe, policies[recipe.augmentation], job)
+        return train_network(recipe, policy, job, exported=exported)
     except RuntimeError as error:
         if "deterministic" not in str(error):
             raise
@@ -157,7 +163,6 @@ def _train(recipe: Recipe, policies: Mapping[str, AugmentPolicy], job: "TrainJob
 def _check(
     member: str,
     recipe: Recipe,
-    policies: Mapping[str, AugmentPolicy],
     reader: PackReader,
     rows: FoldRows,
     fold: int,
@@ -171,10 +176,6 @@ def _check(
         raise InputError(
             f"{where}.image_size {recipe.image_size} is larger than the packed pictures, {reader.image_size} px: "
             "they are never enlarged; raise augment.image_size"
-        )
-    if not isinstance(recipe, LinearProbeRecipe) and recipe.augmentation not in policies:
-        raise InputError(
-            f"{where}.augmentation {recipe.augmentation!r} is not among augment.policies ({', '.join(policies)})"
         )
     if len(rows.val) == 0:
         folds = sorted(set(index.fold[index.subset != "test"].tolist()) - {-1})

@@ -21,8 +21,15 @@ from pipelines.train.data_loader import BatchLoader, digest_pixels, make_loader
 from pipelines.train.device import choose_precision, gradient_scaler
 from pipelines.train.distillation import Teachers, load_teachers
 from pipelines.train.examples import TrainExamples, add_pseudo_labels, labelled_examples
-from pipelines.train.inference import InputSpec
-from pipelines.train.job import HISTORY_HEADER, Probabilities, TrainJob, TrainOutcome, metrics_of
+from pipelines.train.inference import InputSpec, penultimate_features
+from pipelines.train.job import (
+    HISTORY_HEADER,
+    Probabilities,
+    TrainJob,
+    TrainOutcome,
+    metrics_of,
+    penultimate_table,
+)
 from pipelines.train.loop import TrainContext, run_epochs
 from pipelines.train.losses import class_weights
 from pipelines.train.models import build_network, load_weights, spec_for, stages
@@ -30,8 +37,11 @@ from pipelines.train.optim import Stages, TrainPhase, build_ema, phases_of, star
 from pipelines.train.trackers import open_trackers
 
 
-def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: TrainJob) -> TrainOutcome:
+def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: TrainJob, *, exported: Rows) -> TrainOutcome:
     """Train until the last epoch, or until the monitored metric has not improved for `patience` epochs.
+
+    Args:
+        exported: rows of the index whose penultimate features are part of the outcome.
 
     Raises:
         InputError: weights, teachers or pseudo-labels are not what the recipe says.
@@ -61,7 +71,7 @@ def train_network(recipe: NetworkRecipe, policy: AugmentPolicy, job: TrainJob) -
         best = dict(zip(HISTORY_HEADER, state.history[state.best_epoch - 1], strict=True))
         tracker.finish({f"best_{name}": value for name, value in best.items()})
     info = {"weights": weights_digest, "num_pseudo": len(examples) - len(job.rows.train)}
-    return _outcome(state, context, info, checkpoint)
+    return _outcome(state, context, info, checkpoint, exported)
 
 
 def _examples(recipe: NetworkRecipe, job: TrainJob) -> TrainExamples:
@@ -200,8 +210,10 @@ def _checkpoint(context: TrainContext, weights_digest: str) -> Checkpoint:
     return checkpoint_for(job.cache_dir, job.title, parts=[key, examples.digest(), labels, pixels])
 
 
-def _outcome(state: TrainState, context: TrainContext, info: dict[str, object], checkpoint: Checkpoint) -> TrainOutcome:
-    """Predict validation, test and unlabelled images with the best epoch's weights."""
+def _outcome(
+    state: TrainState, context: TrainContext, info: dict[str, object], checkpoint: Checkpoint, exported: Rows
+) -> TrainOutcome:
+    """Predict validation, test and unlabelled images with the best epoch's weights, and look at all of `exported`."""
     job, recipe = context.job, context.recipe
     if state.best_epoch == 0:
         raise TrainingError(
@@ -214,6 +226,14 @@ def _outcome(state: TrainState, context: TrainContext, info: dict[str, object], 
         found = context.predict(state.evaluated, _loader(job, rows, recipe.image_size), len(rows), recipe.tta)
         return cast("Probabilities", found.float().numpy())
 
+    features = penultimate_features(
+        state.evaluated,
+        _loader(job, exported, recipe.image_size),
+        len(exported),
+        spec=context.input,
+        image_size=recipe.image_size,
+        processes=job.processes,
+    )
     return TrainOutcome(
         tensors=state.best_weights,
         info={
@@ -230,5 +250,6 @@ def _outcome(state: TrainState, context: TrainContext, info: dict[str, object], 
         val=predict(job.rows.val),
         test=predict(job.rows.test),
         unlabelled=predict(job.rows.unlabelled),
+        penultimate=penultimate_table(job.reader.index, exported, features.numpy()),
         finish=checkpoint.remove,
     )

@@ -1,11 +1,9 @@
 """Fixed views of an image: test-time augmentation, and what a linear probe learns from."""
 
-import math
-
+import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from pipelines.augmentation.geometry import GREY
+from pipelines.augmentation.geometry import rotation, warp
 from pipelines.params.recipes import TtaView
 
 CROP_RATIO = 0.875
@@ -33,25 +31,18 @@ def view(images: torch.Tensor, name: TtaView) -> torch.Tensor:
             # contiguous first: flipping a channels_last tensor takes seven times as long
             return images.contiguous().flip(-1)
         case "center_crop":
-            return _sample(images, scale=CROP_RATIO)
+            return _warped(images, scale=CROP_RATIO)
         case "center_crop_hflip":
-            return _sample(images, scale=CROP_RATIO, mirrored=True)
+            return _warped(images, scale=CROP_RATIO, mirrored=True)
         case "turn_left":
-            return _sample(images, degrees=ROTATION_DEGREES)
+            return _warped(images, degrees=ROTATION_DEGREES)
         case "turn_right":
-            return _sample(images, degrees=-ROTATION_DEGREES)
+            return _warped(images, degrees=-ROTATION_DEGREES)
 
 
-def _sample(images: torch.Tensor, *, scale: float = 1.0, degrees: float = 0.0, mirrored: bool = False) -> torch.Tensor:
-    """Enlarge the middle `scale` of each image to its full size, rotated and mirrored, with bilinear interpolation."""
-    height, width = images.shape[2:]
-    x = ((2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1).view(1, width)
-    y = ((2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1).view(height, 1)
-    cos, sin = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
-    # coordinates run from -1 to 1 along both sides: without the aspect a rotation would shear
-    aspect = width / height
-    across = cos * x - sin / aspect * y
-    grid = torch.stack((-across if mirrored else across, sin * aspect * x + cos * y), dim=-1)  # (H, W, 2)
-    grid = grid.to(images.device, images.dtype).expand(len(images), height, width, 2)
-    # grid_sample pads with zeros: shifted by GREY, they are grey
-    return F.grid_sample(images - GREY, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + GREY
+def _warped(images: torch.Tensor, *, scale: float = 1.0, degrees: float = 0.0, mirrored: bool = False) -> torch.Tensor:
+    """Enlarge the middle `scale` of each image to its full size, rotated and mirrored."""
+    matrix = rotation(np.array([degrees]), np.array([1.0 / scale]))
+    if mirrored:
+        matrix[:, 0] = -matrix[:, 0]
+    return warp(images, matrix)
