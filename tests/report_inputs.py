@@ -413,7 +413,7 @@ def add_figures(made: Fabricated, labels: Sequence[str]) -> dict[str, Any]:
     causes = ("label", "picture", "too_few", "model")
     mistakes = [
         (ids[i], "", labels[actual[i]], labels[said[i]], "", "", "", "", "",
-         " ".join(f"{near[(i + k) % len(near)]}:{labels[k % len(labels)]}:0.{9 - k}" for k in range(3)), causes[n % 4])
+         " ".join(f"{near[(i + k) % len(near)]}:0.{9 - k}" for k in range(3)), causes[n % 4])
         for n, i in enumerate(wrong)
     ]  # fmt: skip
     header = "image_id,source_path,actual,predicted,confidence,top2,top2_probability,top3,top3_probability"

@@ -29,7 +29,7 @@ from pipelines.report.evidence import AXIS_NAMES
 from pipelines.report.galleries import ThumbnailUri, decision
 from pipelines.report.inputs import CsvRow
 from pipelines.report.language import JAPANESE
-from pipelines.report.mistakes import NEIGHBOUR, map_uri
+from pipelines.report.mistakes import map_uri
 from pipelines.report.split_card import premium_sentence
 from pipelines.report.summary import escape
 from pipelines.report.wording import ensemble_sentence, headline, listed, percent, percent_range, worst_class
@@ -982,7 +982,7 @@ def test_every_mistake_is_on_the_page_with_its_path_and_the_first_ones_with_thei
     assert section.count("<li id=") == len(wrong) - 4
     cells = {(row["actual"], row["predicted"]) for row in rows if row["actual"] != row["predicted"]}
     assert len(re.findall(r'<div class="cards">', section)) == min(4, len(cells))
-    assert section.count('alt="a training picture of dog: wet"') == 4
+    assert section.count('alt="a training picture of ') == 12
     assert "Likely cause: the label may be wrong." in text
 
 
@@ -992,12 +992,6 @@ def test_maps_lie_over_the_picture_for_the_answer_and_for_the_true_class(measure
     high = map_uri(np.array([[0.0, 1.0]], np.float16))
     with Image.open(io.BytesIO(base64.b64decode(high.split(",")[1]))) as image:
         assert [image.getpixel((x, 0)) for x in (0, 1)] == [(255, 96, 0, 0), (255, 96, 0, 140)]
-
-
-def test_neighbours_are_read_whatever_their_labels_hold() -> None:
-    a, b = "a" * 64, "0123456789ab"
-    assert NEIGHBOUR.findall(f"{a}:dog: wet 1:0.93 {b}:x:-0.5") == [(a, "dog: wet 1", "0.93"), (b, "x", "-0.5")]
-    assert NEIGHBOUR.findall("") == []
 
 
 def test_everything_is_said_without_a_script(measured_source: str) -> None:
@@ -1079,9 +1073,12 @@ def test_two_runs_are_compared_on_the_pictures_that_both_have() -> None:
     known = KnownPictures({"a": ThumbnailUri("data:image/jpeg;base64,", 8, 8)}, {"b": HOSTILE})
     source = compare_page(old, new, change={**change, "verdict": "unclear"}, known=known)
     text = re.sub(r"\s+", " ", Page(source).text)
-    assert "0.0 points (\u221230.0 to +30.0), 1 gained and 1 lost; chance alone could explain that." in text
+    assert (
+        "From v1 to v2, on the 4 test pictures that both have: 0.0 points (\u221230.0 to +30.0), 1 gained and 1 lost; chance alone could explain that."
+        in text
+    )
     assert "They share 4 test pictures; of 4 in v1 and 5 in v2." in text
-    assert "accuracy50.0 %60.0 %+10.0 num images45+1 log loss–0.4–" in text
+    assert "accuracy50.0 %60.0 %+10.0num images45+1log loss–0.4–" in text
     assert "Gained 1 " in text
     assert "Lost 1 " in text
     assert f"{HOSTILE} cat: dog → cat" in text
@@ -1090,7 +1087,7 @@ def test_two_runs_are_compared_on_the_pictures_that_both_have() -> None:
     assert changed_sides(old, new) == ["a", "b"]
     cells = re.findall(r'<td class="([rw])[^>]*><b>([+-]\d+)</b>', source)
     assert sorted(cells) == [("r", "-1"), ("w", "+1")]
-    assert "http" not in source
+    assert "http:" not in source
 
 
 def test_runs_that_share_no_picture_are_not_compared() -> None:

@@ -140,7 +140,7 @@ def compare_page(
             "before": before,
             "after": after,
             "num_shared": len(shared),
-            "sentence": change_sentence({"change": change}),
+            "sentence": change_sentence(change, since=f"From {before.name} to {after.name}"),
             "figures": _figures(before.metrics, after.metrics),
             "names": [classes[k] for k in order],
             "totals": [int(old[k].sum()) for k in order],

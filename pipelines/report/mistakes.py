@@ -24,13 +24,13 @@ MAX_LISTED = 1000
 """mistakes in words alone, beside those with pictures; all are in mistakes.csv"""
 CAUSES = {
     "label": "the label may be wrong",
-    "picture": "the picture is hard to read",
-    "too_few": "too few pictures to learn from",
-    "model": "the model",
+    "picture": "the picture is poor",
+    "too_few": "too few like it to learn from",
+    "model": "the model, which learnt from some like it",
 }
 """of mistakes.csv"""
-NEIGHBOUR = re.compile(r"([0-9a-f]{12,64}):(.+?):(-?[\d.]+)(?= [0-9a-f]{12,64}:|$)")
-"""labels may hold spaces and colons"""
+NEIGHBOUR = re.compile(r"([0-9a-f]{64}):(-?[\d.]+)")
+"""of mistakes.csv: a training picture and its similarity"""
 
 
 @dataclass(frozen=True)
@@ -191,10 +191,12 @@ class MistakeGallery:
             ids[i]: NEIGHBOUR.findall(self._inputs.mistakes.get(ids[i], {}).get("neighbours", "")) for i in mistaken
         }
         thumbnails = pictures.packed(ids[i] for i in {*mistaken, *also})
-        wanted = {image_id for found in near.values() for image_id, _, _ in found}
+        wanted = {image_id for found in near.values() for image_id, _ in found}
+        rows = zip(*(self._inputs.index[name].to_pylist() for name in ("image_id", "label")), strict=True)
+        labels = {image_id: label for image_id, label in rows if image_id in wanted}
         small = pictures.packed(wanted, size=NEIGHBOUR_SIZE)
         neighbours = {
-            image_id: [ShownNeighbour(small.get(n), label, float(score)) for n, label, score in found]
+            image_id: [ShownNeighbour(small.get(n), labels.get(n, ""), float(score)) for n, score in found]
             for image_id, found in near.items()
         }
         return _Describer(self._inputs, self._paths, thumbnails, neighbours)

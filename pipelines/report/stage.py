@@ -211,7 +211,7 @@ def _results(title: str, inputs: Inputs, pairs: list[ConfusedPair]) -> dict[str,
         "metrics": figures,
         "is_drawn": inputs.is_drawn,
         "verdict": figures["verdict"],
-        "change_sentence": change_sentence(figures),
+        "change_sentence": change_sentence(figures["change"]),
         "sentences": verdict_sentences(inputs, pairs),
         "factor_matrices": _factors(figures["factors"] or {}),
         "fold_rows": [

@@ -1,6 +1,6 @@
 """Numbers as people read them, and the sentences and the table of members that several parts of the report share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,14 +68,13 @@ VERDICTS_OF_CHANGE = {
 }
 
 
-def change_sentence(metrics: dict[str, Any]) -> str:
-    """What changed since the last committed run; "" where none is known."""
-    change = metrics.get("change")
+def change_sentence(change: Mapping[str, Any] | None, since: str = "Since the last committed run") -> str:
+    """What evaluate says of what changed; "" where nothing is known."""
     if not change:
         return ""
     difference = change["difference"]
     return (
-        f"Since the last committed run, on the {count(change['num_shared'], 'test picture')} that both have: "
+        f"{since}, on the {count(change['num_shared'], 'test picture')} that both have: "
         f"{points(difference['value'])} points ({points(difference['low'])} to {points(difference['high'])}), "
         f"{change['gained']:,} gained and {change['lost']:,} lost; {VERDICTS_OF_CHANGE[change['verdict']]}."
     )
@@ -86,7 +85,7 @@ def verdict_sentences(inputs: Inputs, pairs: list[ConfusedPair]) -> list[str]:
     verdict = inputs.metrics.get("verdict")
     measured = headline(inputs.metrics, int(inputs.counts.trace()))
     first = verdict["sentence"] if verdict and verdict["status"] != "no_goal" else measured
-    return [*filter(None, (first, most_confused(inputs, pairs), change_sentence(inputs.metrics)))]
+    return [*filter(None, (first, most_confused(inputs, pairs), change_sentence(inputs.metrics.get("change"))))]
 
 
 def worst_class(metrics: dict[str, Any]) -> dict[str, Any] | None:
