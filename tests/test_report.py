@@ -1073,10 +1073,8 @@ def test_two_runs_are_compared_on_the_pictures_that_both_have() -> None:
     known = KnownPictures({"a": ThumbnailUri("data:image/jpeg;base64,", 8, 8)}, {"b": HOSTILE})
     source = compare_page(old, new, change={**change, "verdict": "unclear"}, known=known)
     text = re.sub(r"\s+", " ", Page(source).text)
-    assert (
-        "From v1 to v2, on the 4 test pictures that both have: 0.0 points (\u221230.0 to +30.0), 1 gained and 1 lost; chance alone could explain that."
-        in text
-    )
+    assert "From v1 to v2, on the 4 test pictures that both have: 0.0 points (\u221230.0 to +30.0), 1 gained" in text
+    assert "1 gained and 1 lost; chance alone could explain that." in text
     assert "They share 4 test pictures; of 4 in v1 and 5 in v2." in text
     assert "accuracy50.0 %60.0 %+10.0num images45+1log loss–0.4–" in text
     assert "Gained 1 " in text
