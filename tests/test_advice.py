@@ -20,6 +20,12 @@ TRAIN = load_params(Path(__file__).with_name("whole_params.yaml")).train
 SOUND = SplitCard(notice="", shares=[], sentences=[], audit="", premium="", leak="", leaks=[], num_leaks=0)
 MANIFEST = pa.table({"image_id": list("abc"), "group": list("aac"), "verdict": ["conflict", "conflict", "keep"]})
 PROBE_ALONE = TRAIN.model_copy(update={"recipes": {"linear_probe": TRAIN.recipes["linear_probe"]}})
+LARGE = TRAIN.model_copy(
+    update={
+        "members": ("linear_probe_large",),
+        "recipes": {"linear_probe_large": TRAIN.recipes["linear_probe"]},
+    }
+)
 TUNED = TRAIN.model_copy(update={"members": ("linear_probe", "finetune")})
 
 
@@ -143,7 +149,7 @@ def test_nothing_is_advised_where_nothing_is_wrong() -> None:
         (
             "Train linear_probe_large as well: a head on three networks",
             (found(GOOD), TRAIN, SOUND),
-            (found(GOOD), TRAIN.model_copy(update={"members": ("linear_probe", "linear_probe_large")}), SOUND),
+            (found(GOOD), LARGE, SOUND),
         ),
         (
             "Look at what the last change broke",
@@ -216,7 +222,7 @@ def test_a_class_that_the_curve_counts_is_not_asked_for_twice() -> None:
     starved = found([[1, 4, 0], [0, 20, 0], [0, 2, 18]], [14, 40, 60])
     curve = {"learning_curve": {"advice": {**ADVICE, "class": "class 0"}}}
     counted = replace(starved, metrics={**starved.metrics, **curve})
-    told = [action.what for action in advice(counted) if action.what.startswith("Collect")]
+    told = [action.what for action in advice(counted) if action.what.endswith("of class 0")]
     assert told == ["Collect 60 more pictures of class 0"]
 
 
