@@ -29,7 +29,7 @@ from pipelines.report.evidence import AXIS_NAMES
 from pipelines.report.galleries import ThumbnailUri, decision
 from pipelines.report.inputs import CsvRow
 from pipelines.report.language import JAPANESE
-from pipelines.report.mistakes import map_uri
+from pipelines.report.mistakes import MAP_COLOUR, map_uri
 from pipelines.report.split_card import premium_sentence
 from pipelines.report.summary import escape
 from pipelines.report.wording import ensemble_sentence, headline, listed, percent, percent_range, worst_class
@@ -991,7 +991,7 @@ def test_maps_lie_over_the_picture_for_the_answer_and_for_the_true_class(measure
     assert measured_source.count('class="map said"') == measured_source.count('class="map actual"') > 4
     high = map_uri(np.array([[0.0, 1.0]], np.float16))
     with Image.open(io.BytesIO(base64.b64decode(high.split(",")[1]))) as image:
-        assert [image.getpixel((x, 0)) for x in (0, 1)] == [(255, 96, 0, 0), (255, 96, 0, 140)]
+        assert [image.getpixel((x, 0)) for x in (0, 1)] == [(*MAP_COLOUR, 0), (*MAP_COLOUR, 140)]
 
 
 def test_everything_is_said_without_a_script(measured_source: str) -> None:

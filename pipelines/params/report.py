@@ -20,5 +20,5 @@ class ReportParams(Section):
     """mistakes shown with their picture and its nearest training pictures; the others are listed"""
     gallery: Count = 12
     """pictures shown in each of the galleries: duplicates, conflicts, suspects"""
-    picture_size: Annotated[int, Field(ge=32, le=512)] = 160
+    picture_size: Annotated[int, Field(ge=32, le=512)] = 192
     """longer side of an embedded picture, pixels"""

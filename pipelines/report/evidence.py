@@ -98,8 +98,8 @@ def learning_chart(inputs: Inputs, say: Say) -> Markup:
 def robustness_charts(inputs: Inputs, say: Say) -> list[tuple[str, Markup, dict[str, Any]]]:
     """Per disturbance its name, accuracy against strength, and the row of the strongest."""
     known = inputs.metrics.get("robustness") or {}
-    before = known.get("baseline")
-    start = before["value"] if isinstance(before, dict) else before
+    before = known.get("baseline") or {"value": None}
+    start = before["value"]
     found = []
     for kind, given in (known.get("kinds") or {}).items():
         rows = _known(given, "strength", "accuracy", "low", "high")
@@ -113,7 +113,7 @@ def robustness_charts(inputs: Inputs, say: Say) -> list[tuple[str, Markup, dict[
             title=f"accuracy against the strength of {kind}",
             x_name=say("Strength"),
             y_name=say("Accuracy"),
-            band=[(0, start, start), *((r["strength"], r["low"], r["high"]) for r in rows)],
+            band=[(0, before["low"], before["high"]), *((r["strength"], r["low"], r["high"]) for r in rows)],
             in_percent=True,
         )
         found.append((kind.replace("_", " "), drawn, rows[-1]))

@@ -22,6 +22,8 @@ NEIGHBOUR_SIZE = 96
 """pixels of the longer side of a nearest training picture"""
 MAX_LISTED = 1000
 """mistakes in words alone, beside those with pictures; all are in mistakes.csv"""
+MAP_COLOUR = (214, 0, 147)
+"""magenta, which few things have"""
 CAUSES = {
     "label": "the label may be wrong",
     "picture": "the picture is poor",
@@ -234,10 +236,10 @@ class _Describer:
 
 
 def map_uri(activation: npt.NDArray[np.float16]) -> str:
-    """A PNG of (h, w) activations in 0 to 1, orange and as opaque as they are high; the browser makes it larger."""
+    """A PNG of (h, w) activations in 0 to 1, coloured and as opaque as they are high; the browser makes it larger."""
     alpha = np.clip(np.nan_to_num(activation.astype(np.float32)), 0.0, 1.0)
     pixels = np.empty((*alpha.shape, 4), np.uint8)
-    pixels[..., :3] = (255, 96, 0)
+    pixels[..., :3] = MAP_COLOUR
     pixels[..., 3] = (140 * alpha).round()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
