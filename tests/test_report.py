@@ -595,6 +595,25 @@ def test_a_browser_shows_it_without_complaint_and_without_sideways_scrolling(gui
     assert all(url.startswith(("file:", "data:")) for url in asked)
 
 
+@pytest.mark.browser
+def test_axe_core_finds_nothing_to_complain_of(measured: Fabricated) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = next((p for p in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if p.exists()), None)
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"])
+        for width, scheme in ((360, "light"), (1280, "dark"), (1920, "light")):
+            # axe is a script, which the page's own policy refuses
+            settings = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, "bypass_csp": True}
+            tab = browser.new_context(**settings).new_page()
+            tab.goto(measured.report().page.as_uri())
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            assert axe.Axe().run(tab).response["violations"] == []
+        browser.close()
+
+
 def test_fabricated_pictures_differ() -> None:
     assert len({drawn_picture(k, i) for k in range(100) for i in range(5)}) == 500
 

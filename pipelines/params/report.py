@@ -16,7 +16,7 @@ class ReportParams(Section):
     """most confused pairs of classes shown with pictures"""
     pictures_per_pair: Count = 3
     """misclassified pictures shown for a pair, each way"""
-    mistakes: Count = 150
+    mistakes: Count = 100
     """mistakes shown with their picture and its nearest training pictures; the others are listed"""
     gallery: Count = 12
     """pictures shown in each of the galleries: duplicates, conflicts, suspects"""

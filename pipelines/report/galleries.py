@@ -22,7 +22,7 @@ from pipelines.images.decoding import decode
 from pipelines.images.shards import ShardReader
 from pipelines.report.inputs import CsvRow
 
-JPEG_QUALITY = 80
+JPEG_QUALITY = 75
 
 
 @dataclass(frozen=True)
