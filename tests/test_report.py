@@ -20,7 +20,7 @@ from report_inputs import ROOT, Fabricated, add_figures, drawn_picture, fabricat
 from pipelines.cli import report_diff
 from pipelines.core.errors import InputError, count
 from pipelines.core.tables import DEDUPED, PREDICTIONS, read_table
-from pipelines.report.charts import Line, chart
+from pipelines.report.charts import Dot, Line, chart, scatter
 from pipelines.report.compare import ComparedRun, KnownPictures, changed_sides, compare_page, read_run
 from pipelines.report.confusion import ConfusedPair, confused_pairs, draw_heatmap, matrix_cells, order_classes, shade
 from pipelines.report.credits import NUM_CREDITS, safe_link
@@ -467,6 +467,17 @@ def test_charts_name_both_axes_and_no_percentage_is_above_a_hundred() -> None:
     assert ">Right &amp; wrong, %</text>" in svg
     assert 'class="band"' in svg
     assert max(float(tick) for tick in re.findall(r'text-anchor="end">([\d.]+)<', svg)) <= 100
+
+
+def test_the_map_names_classes_side_by_side_and_its_rings_lead_to_mistakes() -> None:
+    dots = [Dot(0.0, 0.0, label, "", is_mistake=False) for label in ("a", "<b>")]
+    svg = str(scatter([*dots, Dot(1.0, 1.0, "a", "m-1", is_mistake=True)], title="a & b"))
+    assert 'aria-label="a &amp; b"' in svg
+    assert '<a href="#m-1" aria-label="a mistake: a"><circle class="ring" cx="876.0" cy="24.0"' in svg
+    places = re.findall(r'<text x="(\d+)" y="(\d+)"[^>]*>([^<]*)<', svg)
+    assert [name for *_, name in places] == ["&lt;b&gt;", "a"]
+    assert len({(x, y) for x, y, _ in places}) == 2
+    assert scatter([], title="") == ""
 
 
 @pytest.mark.parametrize("num_classes", [1, 3, 31])

@@ -1,6 +1,7 @@
 """Charts as inline SVG with the CSS classes of the page, so that dark mode and print apply and no script is needed."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -144,7 +145,7 @@ class Dot:
 
 
 def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
-    """Draw dots coloured by class, the class's name at the median of its dots, mistakes as rings that lead to them."""
+    """Draw dots coloured by class, the class's name where it is densest, mistakes as rings that lead to them."""
     if not dots:
         return Markup("")
     width, height, edge = 900, 620, 24
@@ -158,14 +159,18 @@ def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
     # the golden angle: neighbours in the alphabet have distant hues
     hues = {label: round(k * 137.508) % 360 for k, label in enumerate(labels)}
     groups, names = [], []
+    taken: set[tuple[int, int]] = set()
     for label in labels:
         own = [dot for dot in dots if dot.label == label]
         at = [(dot, *place(dot.x, dot.y)) for dot in own]
         calm = "".join(f'<circle cx="{a}" cy="{b}" r="3"/>' for dot, a, b in at if not dot.is_mistake)
         rings = "".join(_ring(dot, a, b) for dot, a, b in at if dot.is_mistake)
         groups.append(f'<g style="--hue:{hues[label]}">{calm}{rings}</g>')
-        middle = len(own) // 2
-        a, b = sorted(a for _, a, _ in at)[middle], sorted(b for _, _, b in at)[middle]
+        # where the class is densest, in a place that no name has
+        found = Counter((int(a / 150), int(b / 20)) for _, a, b in at)
+        place_of = min(found, key=lambda cell: (cell in taken, -found[cell], cell))
+        taken.add(place_of)
+        a, b = 150 * place_of[0] + 75, 20 * place_of[1] + 15
         names.append(f'<text x="{a}" y="{b}" text-anchor="middle">{escape(label[:24])}</text>')
     names = names if len(labels) <= 40 else []
     # a group: what has links in it is no image to screen readers
