@@ -3,7 +3,7 @@
 The cause follows stated rules, in this order:
 
 label    the labels are disputed (a suspect), or all three neighbours have the predicted label and the network is sure;
-picture  a rule of validate on the quality of single pictures is broken by it;
+picture  it is less sharp, of less contrast or smaller than 98 % of all kept pictures;
 too_few  its class has fewer training pictures than half the median class, or none of them is among the neighbours;
 model    none of these: the class is there, the network does not tell it.
 """
@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipelines.evaluate.members import Names
 from pipelines.evaluate.metrics import Floats, Ints
@@ -23,9 +24,29 @@ HEADER = (
     *("image_id", "source_path", "actual", "predicted", "confidence", "probability_actual"),
     *("top2", "top2_probability", "top3", "top3_probability", "neighbours", "cause"),
 )
+QUALITY_COLUMNS = ["image_id", "verdict", "width", "height", "sharpness", "contrast"]
 NUM_NEIGHBOURS = 3
+POOR_QUANTILE = 0.02
+"""of sharpness, contrast and shorter side: a picture below it is poor"""
 SURE = 0.9
 """confidence with which a picture among neighbours of the predicted label is likely to have a wrong one"""
+
+
+def poor_pictures(table: pa.Table) -> frozenset[str]:
+    """The image_ids that are below POOR_QUANTILE of kept pictures in sharpness, contrast or shorter side.
+
+    Args:
+        table: DEDUPED, with QUALITY_COLUMNS.
+    """
+    kept = table.filter(pa.array([verdict == "keep" for verdict in table["verdict"].to_pylist()], pa.bool_()))
+    ids = np.array(kept["image_id"].to_pylist(), object)
+    sides = [kept[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("width", "height")]
+    qualities = [kept[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("sharpness", "contrast")]
+    found: set[str] = set()
+    for values in (*qualities, np.minimum(*sides)):
+        if len(values) and not np.isnan(values).all():
+            found.update(ids[values < np.nanquantile(values, POOR_QUANTILE)].tolist())
+    return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -38,26 +59,20 @@ class Neighbour:
 
 
 def nearest(
-    wanted: Floats, features: npt.NDArray[np.float16], keys: Sequence[tuple[str, str]], *, num: int = NUM_NEIGHBOURS
+    wanted: npt.NDArray[np.float32], train: npt.NDArray[np.float32], keys: Sequence[tuple[str, str]]
 ) -> list[list[Neighbour]]:
-    """The `num` training pictures nearest to each of M pictures, the nearest first.
+    """The NUM_NEIGHBOURS training pictures nearest to each of M pictures, the nearest first.
 
     Args:
-        wanted: (M, D) features.
-        features: (N, D) of training pictures.
+        wanted: (M, D) features of length 1.
+        train: (N, D) of training pictures.
         keys: (image_id, label) of these, sorted: of equals the first counts as nearer.
     """
-    if not len(features) or not len(wanted):
-        return [[] for _ in wanted]
-    train = features.astype(np.float32)
-    train /= np.maximum(np.linalg.norm(train, axis=1, keepdims=True), 1e-9)
-    looked_for = wanted.astype(np.float32)
-    looked_for /= np.maximum(np.linalg.norm(looked_for, axis=1, keepdims=True), 1e-9)
     found = []
-    for line in looked_for:
+    for line in wanted:
         # rounded, so that machines agree on the order
         cosines = (train @ line).astype(np.float64).round(4)
-        order = np.argsort(-cosines, kind="stable")[:num]
+        order = np.argsort(-cosines, kind="stable")[:NUM_NEIGHBOURS]
         found.append([Neighbour(*keys[row], float(cosines[row])) for row in order])
     return found
 
@@ -76,7 +91,7 @@ def cause_of(
 
     Args:
         is_suspect: whether the label is disputed.
-        is_poor: whether the picture breaks a rule on quality.
+        is_poor: whether the picture is poor.
         num_train: training pictures of every class.
     """
     labels = [one.label for one in neighbours]
@@ -110,13 +125,14 @@ def mistake_rows(
         paths: (image_id, label) to the source path.
         neighbours: of wrong pictures, by image_id; without an entry none are known.
         suspects: (image_id, label) whose label is disputed.
-        poor: image_ids that break a rule on quality.
+        poor: image_ids of poor pictures.
         num_train: training pictures of every class.
     """
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(actual)), predicted]
-    wrong = [row for row in np.flatnonzero(predicted != actual)]
-    wrong.sort(key=lambda row: (-round(float(confidence[row]), 6), str(image_ids[row])))
+    wrong = sorted(
+        np.flatnonzero(predicted != actual), key=lambda row: (-round(float(confidence[row]), 6), str(image_ids[row]))
+    )
     rows = []
     for row in wrong:
         image_id, label = str(image_ids[row]), classes[actual[row]]

@@ -18,6 +18,7 @@ from pipelines.evaluate.change import HEADER as CHANGE_HEADER
 from pipelines.evaluate.change import ID_DIGITS, change, compare_answers
 from pipelines.evaluate.ensemble import EnsemblePredictions, calibrate, combine
 from pipelines.evaluate.factors import factor_figures
+from pipelines.evaluate.feature_space import look_at_features
 from pipelines.evaluate.figures import DIGITS, compute_figures, headline, rounded
 from pipelines.evaluate.leaks import leak_premium
 from pipelines.evaluate.members import (
@@ -117,6 +118,7 @@ def evaluate(
     suspects = find_suspects((combined.val, test), packed, features=features, settled=_settled(files), seed=params.seed)
     figures["suspects"] = {
         "num": len(suspects.found),
+        "per_class": dict(sorted(Counter(one.label for one in suspects.found).items())),
         "num_pictures": suspects.num_pictures,
         "expected_precision": suspects.expected_precision,
         "method": suspects.method,
@@ -132,6 +134,19 @@ def evaluate(
     figures["slices"] = slices(scored.right, groups, columns, confidence=params.confidence)
 
     empty_folder(out_dir)
+    # the first path of an image, as files are sorted
+    paths = {(file.image_id, file.label): file.source_path for file in reversed(files)}
+    figures |= look_at_features(
+        params,
+        folders=folders,
+        members=label_members,
+        test=test,
+        packed=packed,
+        manifest=manifest,
+        suspects=frozenset((one.image_id, one.label) for one in suspects.found),
+        paths=paths,
+        out_dir=out_dir,
+    )
     if ask:
         figures |= ask_networks(
             params,
@@ -145,7 +160,7 @@ def evaluate(
             out_dir=out_dir,
         )
     figures = rounded(figures)
-    _write_tables(combined, suspects, packed.classes, files, out_dir)
+    _write_tables(combined, suspects, packed.classes, paths, out_dir)
     write_csv(out_dir / COMPARED, CHANGE_HEADER, answers)
     _write_curves(figures, out_dir)
     write_json(out_dir / "figures.json", figures)
@@ -175,7 +190,11 @@ def _short_groups(packed: EvaluationIndex) -> dict[str, str]:
 
 
 def _write_tables(
-    combined: EnsemblePredictions, suspects: Suspects, classes: list[str], files: list[_ManifestFile], out_dir: Path
+    combined: EnsemblePredictions,
+    suspects: Suspects,
+    classes: list[str],
+    paths: Mapping[tuple[str, str], str],
+    out_dir: Path,
 ) -> None:
     """predictions.parquet, predictions.csv, confusion.csv and suspects.csv."""
     test = combined.test
@@ -193,8 +212,6 @@ def _write_tables(
     counts = confusion_counts(scored.actual, scored.predicted, scored.num_classes).tolist()
     lines = ((label, *row) for label, row in zip(classes, counts, strict=True))
     write_csv(out_dir / "confusion.csv", ("actual", *classes), lines)
-    # the first path of an image, as files are sorted
-    paths = {(file.image_id, file.label): file.source_path for file in reversed(files)}
     disputed = (
         (
             *(s.image_id, s.label, s.suggested, _text(s.probability_label), _text(s.probability_suggested)),

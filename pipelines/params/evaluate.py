@@ -39,3 +39,6 @@ class EvaluateParams(Section):
     robustness_images: Count = 32
     """test pictures that are made worse in 35 ways: noise, blur, JPEG, brightness, occlusion, rotation and pen strokes,
     each in five strengths; 0 does not measure it"""
+    learning_curve_repeats: Annotated[Count, Field(le=100)] = 2
+    """random divisions into folds that the learning curve is the mean of; of many pictures fewer are used; 0 does not
+    measure it"""
