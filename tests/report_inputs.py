@@ -377,13 +377,20 @@ def add_figures(made: Fabricated, labels: Sequence[str]) -> dict[str, Any]:
             "all": [],
         },
         "learning_curve": {
-            **{"method": "frozen features", "fit": {"a": 0.1, "b": 1.0, "c": 0.5}, "per_class": {}},
+            **{"method": "frozen features", "fit": {"a": 0.1, "b": 1.0, "c": 0.5}},
+            "per_class": {
+                labels[0]: {
+                    "points": [{"num_images": 12.5, "accuracy": 0.6, "low": 0.4, "high": 0.8}],
+                    "forecast": [{"num_images": 24.0, "accuracy": 0.7, "low": 0.5, "high": 0.9}],
+                }
+            },
             "points": [
                 {"num_images": n, "accuracy": 0.9 - 9 / n, "low": 0.85 - 9 / n, "high": 0.95 - 9 / n}
                 for n in (25, 50, 100, 200)
             ],
             "forecast": [{"num_images": 400, "accuracy": 0.88, "low": 0.8, "high": 0.93}],
-            "advice": {"class": labels[0], "more_images": 60, "expected_gain": 0.012, "low": 0.002, "high": 0.02},
+            "advice": {"class": labels[0], "more_images": 60, "expected_gain": 0.012, "low": 0.002, "high": 0.02,
+                       "recall_gain": {"value": 0.1, "low": 0.0, "high": 0.2}},
         },
         "strangers": {
             **{"method": "energy", "threshold": -4.2, "false_rate": 0.05, "num_test_flagged": 3},

@@ -984,7 +984,9 @@ def test_every_subject_that_was_measured_has_its_section(measured_source: str) -
         "it answers when it is at least 80.0 % sure (chosen on validation pictures). On test pictures it then answers "
         "90.0 % (80.0 to 95.0), and 97.0 % (90.0 to 99.0) of the answers are right.",
         "The true class is the first answer for 90.0 % (80.0 to 95.0); The true class is among the first 2 for 95.0 %",
-        "60 more pictures of cat should bring about +1.2 points (+0.2 to +2.0).",
+        "60 more pictures of cat, the weakest class, should bring about +1.2 points of accuracy (+0.2 to +2.0), and "
+        "+10.0 (0.0 to +20.0) of its recall.",
+        "cat1260.0 % (40.0 to 80.0)2470.0 % (50.0 to 90.0)",
         "noise at the strongest 40.0 %, 50 % of the answers change; weakest: cat",
         "Pictures of no known class are told by energy, threshold -4.2",
         "Of 12 slices looked at, these are told right clearly less often",
