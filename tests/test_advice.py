@@ -1,4 +1,4 @@
-"""What to fix first: each rule speaks where it should and is silent where it should, the largest gain first."""
+"""What to do first: each rule speaks where it should and is silent where it should, the largest gain first."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -213,7 +213,7 @@ def test_a_frozen_recipe_is_never_told_of_augmentation() -> None:
     """It has none, and validation has chosen its regularisation; the recipe that is not run comes first."""
     told = advice(found(GOOD, histories={("linear_probe", 0): HISTORY}), TRAIN)
     assert told[0].what == "Train finetune as well: all of the network, not its head alone"
-    assert "88.1 to 94.3 %, for six minutes on two cores" in told[0].why
+    assert "88.1 to 94.3\u202f%, for six minutes on two cores" in told[0].why
     assert told[0].where == "params.yaml, train.members: [linear_probe, finetune]"
     assert not [action for action in told if "augmentation" in action.why or "regularisation" in action.why]
 

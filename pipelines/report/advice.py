@@ -38,15 +38,15 @@ LEVERS = (
         "finetune",
         "all of the network, not its head alone",
         0.52,
-        "On 2,754 photographs of guitars it raised accuracy from 88.1 to 94.3 %, for six minutes on two cores.",
+        "On 2,754 photographs of guitars it raised accuracy from 88.1 to 94.3\u202f%, for six minutes on two cores.",
         "",
     ),
     _Lever(
         "linear_probe_large",
         "a head on three networks, of larger pictures",
         0.3,
-        "It raised accuracy from 88.1 to 92.6 % on 2,754 photographs of guitars, and from 83.1 to 87.3 % on 713 of "
-        "clothing, for some minutes on two cores.",
+        "It raised accuracy from 88.1 to 92.6\u202f% on 2,754 photographs of guitars, and from 83.1 to 87.3\u202f% on 713 "
+        "of clothing, for some minutes on two cores.",
         "; augment.image_size: 288",
     ),
 )

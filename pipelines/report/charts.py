@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 12, 44
 MAX_TICKS = 6
+TICK_WIDTH = 38
+"""pixels that a number below the x axis takes"""
 Point = tuple[float, float]
 
 
@@ -83,7 +85,7 @@ def chart(
             f'<text x="{LEFT - 8}" y="{y.place(t) + 4}" text-anchor="end">{100 * t if in_percent else t:g}</text>'
             for t in y.ticks
         ),
-        *(f'<text x="{x.place(t)}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{t:g}</text>' for t in x.ticks),
+        *(f'<text x="{at}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{t:.6g}</text>' for t, at in _apart(x)),
         f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
         f"{escape(x_name)}</text>",
         f'<text class="axis" transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">'
@@ -109,6 +111,15 @@ def _band(points: list[tuple[float, float, float]]) -> str:
         return ""
     edge = [f"{a} {low}" for a, low, _ in points] + [f"{a} {high}" for a, _, high in reversed(points)]
     return f'<path class="band" d="M{"L".join(edge)}Z"/>'
+
+
+def _apart(axis: CurveAxis) -> list[tuple[float, float]]:
+    """The ticks of the x axis with their places, from the last on those that do not touch the one before."""
+    found: list[tuple[float, float]] = []
+    for tick in reversed(axis.ticks):
+        if not found or found[-1][1] - axis.place(tick) >= TICK_WIDTH:
+            found.append((tick, axis.place(tick)))
+    return found[::-1]
 
 
 def _some(xs: list[float]) -> list[float]:

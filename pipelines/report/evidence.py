@@ -68,6 +68,7 @@ def coverage_chart(inputs: Inputs, say: Say) -> Markup:
         x_name=say("Share answered"),
         y_name=say("Accuracy"),
         band=[(r["coverage"], r["low"], r["high"]) for r in rows],
+        x_ticks=[tick / 5 for tick in range(6) if rows and rows[-1]["coverage"] <= tick / 5],
         in_percent=True,
     )
 

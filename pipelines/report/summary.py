@@ -135,7 +135,7 @@ def _actions(actions: list[Action]) -> list[str]:
         f"{i}. **{escape(a.what)}.** {escape(a.why)}" + (f" *Where: {escape(a.where)}.*" if a.where else "")
         for i, a in enumerate(actions, 1)
     ]
-    return ["## What to fix first", "\n".join(lines)]
+    return ["## What to do first", "\n".join(lines)]
 
 
 def _legend(legend: dict[str, str]) -> list[str]:
