@@ -45,8 +45,8 @@ LEVERS = (
         "linear_probe_large",
         "a head on three networks, of larger pictures",
         0.3,
-        "It raised accuracy from 88.1 to 92.6\u202f% on 2,754 photographs of guitars, and from 83.1 to 87.3\u202f% on 713 "
-        "of clothing, for some minutes on two cores.",
+        "It raised accuracy from 88.1 to 92.6\u202f% on 2,754 photographs of guitars, and from 83.1 to 87.3\u202f% on "
+        "713 of clothing, for some minutes on two cores.",
         "; augment.image_size: 288",
     ),
 )
