@@ -3,6 +3,7 @@
     miwake params split.seed
     miwake status
     miwake ingest diff 1 2
+    miwake report diff HEAD~1 HEAD
     miwake validate
     miwake validate --write-suite suite.json
     miwake latency
@@ -37,6 +38,13 @@ app = typer.Typer(
 )
 ingest_app = typer.Typer(help="Pictures as ingest packed them.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(ingest_app, name="ingest")
+report_app = typer.Typer(help="What evaluate found.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(report_app, name="report")
+
+
+@report_app.callback()
+def _report() -> None:
+    """What evaluate found."""
 
 
 @app.callback()
@@ -64,6 +72,34 @@ def ingest_diff(
         return
     for line in diff.describe(found, names=names, limit=limit):
         print(line)
+
+
+@report_app.command("diff")
+def report_diff(
+    before: Annotated[str, typer.Argument(help="A commit.")],
+    after: Annotated[str, typer.Argument(help="A later one.")] = "HEAD",
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path(".miwake/report_diff.html"),
+) -> None:
+    """Write the page of two commits: metrics, both matrices, the pictures that changed sides."""
+    from pipelines.core.files import write_text
+    from pipelines.evaluate.change import Answer, change
+    from pipelines.params import load_params
+    from pipelines.report import compare
+
+    layout = Layout(Path.cwd())
+    params = load_params(layout.params)
+    files = [f"data/evaluate/{name}" for name in ("metrics.json", "compared.csv")]
+    old, new = (compare.read_run(one, *(_git("show", f"{one}:./{file}") for file in files)) for one in (before, after))
+    answers = [Answer(i, *answer, old.answers[i][1]) for i, answer in new.answers.items() if i in old.answers]
+    known = compare.known_pictures(
+        compare.changed_sides(old, new),
+        layout=layout,
+        size=params.report.picture_size,
+        max_pixels=params.ingest.max_pixels,
+    )
+    told = change(answers, known.groups, confidence=new.metrics["confidence"], num_before=len(old.answers))
+    write_text(out, compare.compare_page(old, new, change=told, known=known, language=params.report.language))
+    print(f"{out}: {len(answers)} pictures are in both")
 
 
 @app.command("params")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipelines.core.files import write_csv, write_json
 from pipelines.core.layout import Layout
-from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, write_table
+from pipelines.core.tables import DEDUPED, PACK_INDEX, PREDICTIONS, read_table, write_table
 from pipelines.evaluate import evaluate
 from pipelines.params import load_params
 from pipelines.params.evaluate import Ensemble, EvaluateParams
@@ -56,6 +56,7 @@ class Fabricated:
             params,
             train=self.train,
             max_pixels=100_000_000,
+            snapshot="1",
             folders=Layout(self.root).members(self.train),
             **{f"{s}_dir": data / s for s in ("ingest", "dedupe", "validate", "split", "augment", "evaluate")},
             out_dir=data / "report",
@@ -323,3 +324,115 @@ def _expectations(data: Path, flaws: bool) -> None:
     ]
     value = {"success": True, "num_errors": 0, "num_warnings": int(flaws), "rules": listed}
     write_json(data / "validate" / "expectations.json", json.loads(json.dumps(value)))
+
+
+def add_figures(made: Fabricated, labels: Sequence[str]) -> dict[str, Any]:
+    """Add to figures.json, and write mistakes.csv, embedding.csv and maps, by evaluate's contract."""
+    folder = made.root / "data" / "evaluate"
+    table = read_table(folder / "predictions.parquet", PREDICTIONS)
+    ids, actual = table["image_id"].to_pylist(), table["class_index"].to_pylist()
+    chances = np.asarray(table["probabilities"].to_pylist())
+    said = chances.argmax(axis=1).tolist()
+    wrong = [i for i in range(len(ids)) if said[i] != actual[i]]
+    train = read_table(made.root / "data" / "augment" / "index.parquet", PACK_INDEX)
+    near = [i for i, s in zip(train["image_id"].to_pylist(), train["subset"].to_pylist(), strict=True) if s == "train"]
+    share = {"value": 0.9, "low": 0.8, "high": 0.95}
+    figures: dict[str, Any] = {
+        "verdict": {
+            **{"status": "unclear", "metric": "accuracy", "goal": 0.9, "coverage": 1.0, "num_images": len(ids)},
+            **{**share, "more_images_needed": 240, "sentence": "The goal of 90 % may be met: too few test pictures."},
+        },
+        "calibration": {
+            **{"temperature": 0.9, "error": 0.05, "calibrated_mean": 0.04, "calibrated_low": 0.02},
+            **{"calibrated_high": 0.08, "is_calibrated": True},
+            "bins": [
+                {"confidence": c, "accuracy": c - 0.02, "num": 9, "low": c - 0.1, "high": min(1.0, c + 0.1)}
+                for c in (0.3, 0.5, 0.7, 0.9)
+            ],
+        },
+        "coverage": {
+            **{"threshold": 0.8, "wished_precision": 0.95},
+            "at_threshold": {"coverage": share, "accuracy": {"value": 0.97, "low": 0.9, "high": 0.99}},
+            "curve": [
+                {"coverage": c, "threshold": 1 - c, "accuracy": 1 - c / 9, "low": 0.95 - c / 9, "high": 1.0}
+                for c in (0.2, 0.4, 0.6, 0.8, 1.0)
+            ],
+        },
+        "top_k": {"1": share, "2": {**share, "value": 0.95}, "3": None, "5": None},
+        "change": {
+            **{"num_shared": 50, "num_before": 51, "num_now": 52, "gained": 3, "lost": 1, "p_mcnemar": 0.62},
+            **{"difference": {"value": 0.04, "low": -0.02, "high": 0.1}, "verdict": "unclear"},
+            "per_class": {label: {"gained": int(k == 0), "lost": int(k == 1)} for k, label in enumerate(labels)},
+            "changed": [
+                {"image_id": ids[i][:16], "actual": labels[actual[i]], "before": labels[0], "now": labels[said[i]]}
+                for i in wrong[:3]
+            ],
+        },
+        "slices": {
+            "num_looked_at": 12,
+            "worse": [
+                {"kind": "quality", "name": "most blurred", "num_images": 11, "rest": 0.95, "p_adjusted": 0.004,
+                 "accuracy": {"value": 0.5, "low": 0.3, "high": 0.7}}
+            ],
+            "all": [],
+        },
+        "learning_curve": {
+            **{"method": "frozen features", "fit": {"a": 0.1, "b": 1.0, "c": 0.5}},
+            "per_class": {
+                labels[0]: {
+                    "points": [{"num_images": 12.5, "accuracy": 0.6, "low": 0.4, "high": 0.8}],
+                    "forecast": [{"num_images": 24.0, "accuracy": 0.7, "low": 0.5, "high": 0.9}],
+                }
+            },
+            "points": [
+                {"num_images": n, "accuracy": 0.9 - 9 / n, "low": 0.85 - 9 / n, "high": 0.95 - 9 / n}
+                for n in (25, 50, 100, 200)
+            ],
+            "forecast": [{"num_images": 400, "accuracy": 0.88, "low": 0.8, "high": 0.93}],
+            "advice": {"class": labels[0], "more_images": 60, "expected_gain": 0.012, "low": 0.002, "high": 0.02,
+                       "recall_gain": {"value": 0.1, "low": 0.0, "high": 0.2}},
+        },
+        "strangers": {
+            **{"method": "energy", "threshold": -4.2, "false_rate": 0.05, "num_test_flagged": 3},
+            "auroc_left_out": share,
+        },
+        "robustness": {
+            **{"baseline": share, "num_images": 40, "member": "linear_probe", "view": "original"},
+            "kinds": {
+                kind: [
+                    {"strength": s, "accuracy": 0.9 - s * by, "low": 0.8 - s * by, "high": 0.95 - s * by,
+                     "flip_rate": s * by, "worst_class": labels[0]}
+                    for s in range(1, 6)
+                ]
+                for kind, by in (("blur", 0.02), ("noise", 0.1), ("scribble", 0.05))
+            },
+        },
+        "maps": {"method": "LayerGradCam", "layer": "conv_head", "member": "linear_probe", "num": len(wrong)},
+        "cost": {
+            member: {"num_params": 4_650_000, "macs": 400_000_000, "file_bytes": 13_000_000, "image_size": 224}
+            for member in made.train.members
+        },
+        "embedding": {"num_images": len(ids), "method": "PCA, t-SNE"},
+        "factors": {"colour": {"classes": ["red", "blue"], "counts": [[20, 3], [2, 27]], "accuracy": share}},
+    }  # fmt: skip
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8")) | figures
+    write_json(folder / "figures.json", figures)
+    causes = ("label", "picture", "too_few", "model")
+    mistakes = [
+        (ids[i], "", labels[actual[i]], labels[said[i]], "", "", "", "", "",
+         " ".join(f"{near[(i + k) % len(near)]}:0.{9 - k}" for k in range(3)), causes[n % 4])
+        for n, i in enumerate(wrong)
+    ]  # fmt: skip
+    header = "image_id,source_path,actual,predicted,confidence,top2,top2_probability,top3,top3_probability"
+    write_csv(folder / "mistakes.csv", [*header.split(","), "neighbours", "cause"], mistakes)
+    places = [
+        (image_id, a % 5 + i % 7 / 9, a // 5 + i % 11 / 13, labels[a], "test", i in wrong)
+        for i, (image_id, a) in enumerate(zip(ids, actual, strict=True))
+    ]
+    write_csv(folder / "embedding.csv", ("image_id", "x", "y", "label", "subset", "is_mistake"), places)
+    rows = [(ids[i], labels[k]) for i in wrong for k in (said[i], actual[i])]
+    rows += [(ids[i], labels[actual[i]]) for i in range(len(ids)) if i not in wrong]
+    ramp = np.linspace(0, 1, 49, dtype=np.float16).reshape(7, 7)
+    np.save(folder / "maps.npy", np.stack([np.roll(ramp, k, axis=1) for k in range(len(rows))]))
+    write_csv(folder / "maps.csv", ("image_id", "class", "row"), [(*row, k) for k, row in enumerate(rows)])
+    return figures

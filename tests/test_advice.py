@@ -1,4 +1,4 @@
-"""What to fix first: each rule speaks where it should and is silent where it should, the largest gain first."""
+"""What to do first: each rule speaks where it should and is silent where it should, the largest gain first."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.params import load_params
 from pipelines.params.train import TrainParams
-from pipelines.report.actions import Action, what_to_fix
+from pipelines.report.actions import Action
+from pipelines.report.advice import what_to_do
 from pipelines.report.confusion import confused_pairs
 from pipelines.report.inputs import Inputs
 from pipelines.report.split_card import SplitCard
@@ -19,6 +20,12 @@ TRAIN = load_params(Path(__file__).with_name("whole_params.yaml")).train
 SOUND = SplitCard(notice="", shares=[], sentences=[], audit="", premium="", leak="", leaks=[], num_leaks=0)
 MANIFEST = pa.table({"image_id": list("abc"), "group": list("aac"), "verdict": ["conflict", "conflict", "keep"]})
 PROBE_ALONE = TRAIN.model_copy(update={"recipes": {"linear_probe": TRAIN.recipes["linear_probe"]}})
+LARGE = TRAIN.model_copy(
+    update={
+        "members": ("linear_probe_large",),
+        "recipes": {"linear_probe_large": TRAIN.recipes["linear_probe"]},
+    }
+)
 TUNED = TRAIN.model_copy(update={"members": ("linear_probe", "finetune")})
 
 
@@ -64,7 +71,7 @@ def found(
 
 
 def advice(inputs: Inputs, train: TrainParams = TUNED, division: SplitCard = SOUND) -> list[Action]:
-    return what_to_fix(inputs, confused_pairs(inputs.counts), train, division)
+    return what_to_do(inputs, confused_pairs(inputs.counts), train, division)
 
 
 PERFECT = [[100, 0, 0], [0, 100, 0], [0, 0, 100]]
@@ -78,6 +85,27 @@ REJECT = {"source_path": "x.txt", "reason": "not-an-image"}
 LEAK = replace(SOUND, leak="2 groups lie across.", num_leaks=2)
 TOO_FEW = [[9, 0, 0], [0, 100, 0], [0, 0, 100]]
 CALIBRATION = {"calibration": {"error": 0.2, "calibrated_low": 0.02, "calibrated_high": 0.05}}
+
+
+COST = {"value": -0.04, "low": -0.07, "high": -0.01}
+CHANGE = {"change": {"verdict": "worse", "num_shared": 200, "difference": COST}}
+ADVICE = {"class": "class 1", "more_images": 60, "expected_gain": 0.02, "low": 0.01, "high": 0.03}
+MORE = {"learning_curve": {"advice": ADVICE}}
+SLICE = {"kind": "colour", "name": "greyscale", "num_images": 30, "accuracy": {"value": 0.6}, "rest": 0.95}
+ABANDONED = [[90, 10, 0], [20, 80, 0], [4, 5, 0]]
+AT = {"accuracy": {"value": 0.97, "low": 0.94, "high": 0.99}, "coverage": {"value": 0.8}}
+MISSED = {"verdict": {"status": "missed", "metric": "accuracy", "goal": 0.95}}
+SURE = {"coverage": {"threshold": 0.83, "at_threshold": AT}}
+UNCLEAR = {"status": "unclear", "low": 0.88, "high": 0.97, "goal": 0.95, "more_images_needed": 240}
+FRAGILE = {
+    "robustness": {
+        "baseline": {"value": 0.9},
+        "kinds": {
+            "blur": [{"strength": 3, "accuracy": 0.7, "high": 0.75}],
+            "jpeg": [{"strength": 3, "accuracy": 0.85, "high": 0.89}, {"strength": 5, "accuracy": 0.2, "high": 0.3}],
+        },
+    }
+}
 
 
 def test_nothing_is_advised_where_nothing_is_wrong() -> None:
@@ -119,6 +147,51 @@ def test_nothing_is_advised_where_nothing_is_wrong() -> None:
             (found(PERFECT, histories={("linear_probe", 0): HISTORY}), TUNED, SOUND),
         ),
         (
+            "Train linear_probe_large as well: a head on three networks",
+            (found(GOOD), TRAIN, SOUND),
+            (found(GOOD), LARGE, SOUND),
+        ),
+        (
+            "Look at what the last change broke",
+            (found(PERFECT, metrics=CHANGE), TUNED, SOUND),
+            (found(PERFECT, metrics={"change": {**CHANGE["change"], "verdict": "unclear"}}), TUNED, SOUND),
+        ),
+        (
+            "Collect 60 more pictures of class 1",
+            (found(PERFECT, metrics=MORE), TUNED, SOUND),
+            (found(PERFECT, metrics={"learning_curve": {"advice": None}}), TUNED, SOUND),
+        ),
+        (
+            "Collect pictures like those of colour greyscale",
+            (found(PERFECT, metrics={"slices": {"worse": [SLICE]}}), TUNED, SOUND),
+            (found(PERFECT, metrics={"slices": {"worse": []}}), TUNED, SOUND),
+        ),
+        (
+            "Win back class 2: the model never says it",
+            (found(ABANDONED), TUNED, SOUND),
+            (found([[90, 10, 0], [20, 80, 0], [4, 4, 1]]), TUNED, SOUND),
+        ),
+        (
+            "Let it answer only when it is at least 83\u202f% sure",
+            (found(PERFECT, metrics=MISSED | SURE), TUNED, SOUND),
+            (found(PERFECT, metrics=SURE | {"verdict": {**MISSED["verdict"], "goal": 0.98}}), TUNED, SOUND),
+        ),
+        (
+            "Test on 240 more pictures before you decide",
+            (found(PERFECT, metrics={"verdict": UNCLEAR}), TUNED, SOUND),
+            (found(PERFECT, metrics={"verdict": {**UNCLEAR, "status": "met"}}), TUNED, SOUND),
+        ),
+        (
+            "Say how good is good enough",
+            (found(PERFECT, metrics={"verdict": {"status": "no_goal"}}), TUNED, SOUND),
+            (found(PERFECT, metrics={"verdict": {**UNCLEAR, "status": "met"}}), TUNED, SOUND),
+        ),
+        (
+            "Train finetune with blur, if pictures in use have it",
+            (found(PERFECT, metrics=FRAGILE), TUNED, SOUND),
+            (found(PERFECT, metrics=FRAGILE), TRAIN, SOUND),
+        ),
+        (
             "Do not read the probabilities as chances",
             (found(PERFECT, metrics=CALIBRATION), TUNED, SOUND),
             (
@@ -140,9 +213,25 @@ def test_a_frozen_recipe_is_never_told_of_augmentation() -> None:
     """It has none, and validation has chosen its regularisation; the recipe that is not run comes first."""
     told = advice(found(GOOD, histories={("linear_probe", 0): HISTORY}), TRAIN)
     assert told[0].what == "Train finetune as well: all of the network, not its head alone"
-    assert "88.1\u202f% to 94.9\u202f%, for six minutes on two cores" in told[0].why
+    assert "88.1 to 94.3\u202f%, for six minutes on two cores" in told[0].why
     assert told[0].where == "params.yaml, train.members: [linear_probe, finetune]"
     assert not [action for action in told if "augmentation" in action.why or "regularisation" in action.why]
+
+
+def test_a_class_that_the_curve_counts_is_not_asked_for_twice() -> None:
+    starved = found([[1, 4, 0], [0, 20, 0], [0, 2, 18]], [14, 40, 60])
+    curve = {"learning_curve": {"advice": {**ADVICE, "class": "class 0"}}}
+    counted = replace(starved, metrics={**starved.metrics, **curve})
+    told = [action.what for action in advice(counted) if action.what.endswith("of class 0")]
+    assert told == ["Collect 60 more pictures of class 0"]
+
+
+def test_what_an_abandoned_class_needs_depends_on_whether_a_network_learns() -> None:
+    told = [advice(found(ABANDONED), train) for train in (TUNED, TRAIN)]
+    assert [next(a for a in some if a.what.startswith("Win back")).where for some in told] == [
+        "params.yaml, train.recipes.finetune.class_balance: loss_weights",
+        "the source of these classes",
+    ]
 
 
 def test_starved_classes_are_named_with_what_they_have() -> None:

@@ -11,6 +11,7 @@ def main(params: Params, layout: Layout) -> ReportArtifact:
         params.report,
         train=params.train,
         max_pixels=params.ingest.max_pixels,
+        snapshot=params.ingest.snapshot,
         ingest_dir=layout.stage("ingest"),
         dedupe_dir=layout.stage("dedupe"),
         validate_dir=layout.stage("validate"),

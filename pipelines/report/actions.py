@@ -1,4 +1,4 @@
-"""What to fix first: a short ordered list of things a person can do."""
+"""What to do about the data: each rule finds one thing that a person can do, or nothing."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.core.errors import count
-from pipelines.params.train import TrainParams
 from pipelines.report.confusion import ConfusedPair
 from pipelines.report.data_card import class_counts, num_in_conflict
 from pipelines.report.inputs import Inputs
 from pipelines.report.split_card import SplitCard
-from pipelines.report.wording import clipped, figure_of, listed, percent
+from pipelines.report.wording import clipped, figure_of, listed, percent, percent_range
 
 RARE_BELOW = 1 / 3
 """of the median class: a class with fewer training images is rare"""
@@ -21,16 +20,6 @@ FEW_TO_LEARN_FROM"""
 FEW_TO_LEARN_FROM = 20
 FEW_TEST_IMAGES = 10
 """with fewer, a 95 % interval of recall is about 50 points wide"""
-WIDE_GAP = 0.15
-"""of accuracy between training and validation"""
-POOR_CALIBRATION = 0.1
-FIXED_BY_FINETUNING = 0.57
-"""of a linear probe's mistakes: guitars, 11 classes, 528 test images: accuracy .881, fine-tuned .949"""
-WORTH_TUNING = 0.02
-"""of test images classified wrong: fewer leave little to gain"""
-FINETUNING = ("finetune", "partial_finetune", "linear_then_finetune")
-BUILTIN_FINETUNING = "finetune"
-"""the built-in recipe that is suggested where params.yaml has none of these"""
 NAMED = 5
 
 
@@ -54,25 +43,7 @@ class Action:
     gain: float
 
 
-def what_to_fix(inputs: Inputs, pairs: list[ConfusedPair], train: TrainParams, division: SplitCard) -> list[Action]:
-    """Actions, the largest expected gain first."""
-    found = [
-        _leaks(division),
-        _broken_rules(inputs),
-        _untried(inputs, train),
-        _conflicts(inputs),
-        _suspects(inputs),
-        _starved(inputs),
-        _worst_pair(inputs, pairs),
-        _rejects(inputs),
-        _low_support(inputs),
-        _overfit(inputs, train),
-        _calibration(inputs),
-    ]
-    return sorted(filter(None, found), key=lambda action: -action.gain)
-
-
-def _leaks(division: SplitCard) -> Action | None:
+def leaks(division: SplitCard) -> Action | None:
     if not division.num_leaks:
         return None
     return Action(
@@ -84,7 +55,7 @@ def _leaks(division: SplitCard) -> Action | None:
     )
 
 
-def _broken_rules(inputs: Inputs) -> Action | None:
+def broken_rules(inputs: Inputs) -> Action | None:
     broken = [rule for rule in inputs.expectations["rules"] if not rule["success"]]
     if not broken:
         return None
@@ -93,7 +64,7 @@ def _broken_rules(inputs: Inputs) -> Action | None:
         f"Look at {count(len(broken), 'rule')} the data does not keep",
         "; ".join(_fault(rule) for rule in broken) + ".",
         "params.yaml, section validate",
-        "data",
+        "rules",
         0.1 * min(1.0, offenders / max(inputs.manifest.num_rows, 1)),
     )
 
@@ -105,26 +76,41 @@ def _fault(rule: dict[str, Any]) -> str:
     return f"{rule['fault']} (found {shown(rule['observed'])}{limit})"
 
 
-def _untried(inputs: Inputs, train: TrainParams) -> Action | None:
-    """A fine-tuning recipe, where all that ran are linear probes."""
-    wrong = 1.0 - (inputs.metrics["accuracy"]["value"] or 0.0)
-    own = [name for name, recipe in train.recipes.items() if recipe.tuning in FINETUNING]
-    tuned = next(iter(own), BUILTIN_FINETUNING)
-    ran = {train.recipes[name].tuning for name in train.all_members}
-    if ran != {"linear_probe"} or wrong < WORTH_TUNING:
+def more_pictures(inputs: Inputs) -> Action | None:
+    """What the learning curve advises."""
+    told = (inputs.metrics.get("learning_curve") or {}).get("advice")
+    if not told or told["more_images"] <= 0 or told["expected_gain"] <= 0:
         return None
+    ends = percent_range(told["low"], told["high"])
     return Action(
-        f"Train {tuned} as well: all of the network, not its head alone",
-        f"Of every member only the head learns from these pictures, and {percent(wrong)} of the test pictures are "
-        f"told wrong. On 2,754 photographs of guitars, tuning all of the network raised accuracy from "
-        f"{percent(0.881)} to {percent(0.949)}, for six minutes on two cores.",
-        f"params.yaml, train.members: [{', '.join((*train.members, tuned))}]",
-        "made",
-        FIXED_BY_FINETUNING * wrong,
+        f"Collect {count(told['more_images'], 'more picture')} of {told['class']}",
+        f"By the learning curve they add about {100 * told['expected_gain']:.1f} points of accuracy"
+        f"{'' if ends == '–' else f' ({ends})'}.",
+        f"the source of {told['class']}",
+        "more",
+        told["expected_gain"],
     )
 
 
-def _conflicts(inputs: Inputs) -> Action | None:
+def weak_slice(inputs: Inputs) -> Action | None:
+    """The slice that loses the most test pictures to what the rest would tell right."""
+    worse = (inputs.metrics.get("slices") or {}).get("worse") or []
+    total = max(inputs.metrics["num_images"], 1)
+    lost = [((one["rest"] - one["accuracy"]["value"]) * one["num_images"] / total, one) for one in worse]
+    if not lost:
+        return None
+    share, one = max(lost, key=lambda pair: pair[0])
+    return Action(
+        f"Collect pictures like those of {one['kind']} {one['name']}",
+        f"Of its {count(one['num_images'], 'test picture')}, {percent(one['accuracy']['value'])} are told right; of "
+        f"the rest {percent(one['rest'])}. That is more than chance explains, after counting the slices looked at.",
+        "",
+        "slices",
+        0.5 * share,
+    )
+
+
+def conflicts(inputs: Inputs) -> Action | None:
     number = num_in_conflict(inputs)
     if not number:
         return None
@@ -134,15 +120,15 @@ def _conflicts(inputs: Inputs) -> Action | None:
         f"Settle {count(number, 'picture that stands', 'pictures that stand')} under two labels",
         f"The same picture cannot be both.{kept_out}",
         "data/decisions/relabel.csv",
-        "duplicates",
+        "conflicts",
         number / max(inputs.index.num_rows, 1),
     )
 
 
-def _suspects(inputs: Inputs) -> Action | None:
+def suspects(inputs: Inputs) -> Action | None:
     if not inputs.suspects:
         return None
-    precision = inputs.metrics.get("suspects", {}).get("expected_precision")
+    precision = (inputs.metrics.get("suspects") or {}).get("expected_precision")
     right = f" About {percent(precision, 0)} of them are expected to be wrong labels." if precision is not None else ""
     return Action(
         f"Look at {count(len(inputs.suspects), 'suspect')}",
@@ -154,13 +140,16 @@ def _suspects(inputs: Inputs) -> Action | None:
     )
 
 
-def _starved(inputs: Inputs) -> Action | None:
+def starved(inputs: Inputs) -> Action | None:
     """Rare classes, and those of low recall with little to learn from, by the test images they lose."""
     trained = {c.label: c.subsets["train"] for c in class_counts(inputs)}
     median = float(np.median(list(trained.values()))) if trained else 0.0
     mean = inputs.metrics["balanced_accuracy"]["value"] or 0.0
+    counted = ((inputs.metrics.get("learning_curve") or {}).get("advice") or {}).get("class")
     found: list[tuple[int, str, str]] = []
     for k, label in enumerate(inputs.classes):
+        if label == counted:
+            continue  # more_pictures says how many
         tested, right = int(inputs.counts[k].sum()), int(inputs.counts[k, k])
         weak = tested > 0 and right / tested < mean - WEAK_BY
         few = trained[label] < max(median, FEW_TO_LEARN_FROM)
@@ -182,7 +171,7 @@ def _starved(inputs: Inputs) -> Action | None:
     )
 
 
-def _worst_pair(inputs: Inputs, pairs: list[ConfusedPair]) -> Action | None:
+def worst_pair(inputs: Inputs, pairs: list[ConfusedPair]) -> Action | None:
     """The most confused pair of at least three classes; of two there is only one."""
     total = sum(p.mistakes for p in pairs)
     if len(inputs.classes) < 3 or not pairs or pairs[0].mistakes < 3:
@@ -199,7 +188,7 @@ def _worst_pair(inputs: Inputs, pairs: list[ConfusedPair]) -> Action | None:
     )
 
 
-def _rejects(inputs: Inputs) -> Action | None:
+def rejects(inputs: Inputs) -> Action | None:
     if not inputs.rejects:
         return None
     reasons = sorted({row["reason"] for row in inputs.rejects})
@@ -212,7 +201,7 @@ def _rejects(inputs: Inputs) -> Action | None:
     )
 
 
-def _low_support(inputs: Inputs) -> Action | None:
+def low_support(inputs: Inputs) -> Action | None:
     per_class = inputs.metrics["per_class"]
     few = [label for label, c in per_class.items() if c["num_images"] < FEW_TEST_IMAGES]
     if not few:
@@ -223,44 +212,5 @@ def _low_support(inputs: Inputs) -> Action | None:
         "pictures, or a larger test_fraction, narrow it.",
         "params.yaml, split.test_fraction",
         "classes",
-        0.0,
-    )
-
-
-def _overfit(inputs: Inputs, train: TrainParams) -> Action | None:
-    """Not of linear probes: they have no augmentation, and validation chose their regularisation."""
-    gaps = []
-    for (member, _), history in inputs.histories.items():
-        if train.recipes[member].tuning == "linear_probe" or not history.get("val_loss"):
-            continue
-        best = int(np.nanargmin(history["val_loss"])) if not np.isnan(history["val_loss"]).all() else -1
-        gap = history["train_accuracy"][best] - history["val_accuracy"][best]
-        if gap > WIDE_GAP:
-            gaps.append((gap, member))
-    if not gaps:
-        return None
-    gap, member = max(gaps)
-    return Action(
-        f"Give {member} more to learn from, or less freedom",
-        f"It is {100 * gap:.0f} points better on the pictures it learnt from than on those it did not: "
-        "more pictures, stronger augmentation or more regularisation close that gap.",
-        f"params.yaml, train.recipes.{member}",
-        "curves",
-        0.1 * gap,
-    )
-
-
-def _calibration(inputs: Inputs) -> Action | None:
-    """Where the calibration error is larger than chance would make that of a calibrated model."""
-    known = inputs.metrics.get("calibration")
-    error = known["error"] if known else inputs.metrics["expected_calibration_error"]["value"]
-    by_chance = (known["calibrated_high"] or 0.0) if known else 0.0
-    if error is None or error <= max(POOR_CALIBRATION, by_chance):
-        return None
-    return Action(
-        "Do not read the probabilities as chances",
-        f"Confidence and accuracy lie {100 * error:.0f} points apart on average. The ranking is still of use.",
-        "",
-        "calibration",
         0.0,
     )

@@ -1,4 +1,4 @@
-"""The confusion matrix: look-alikes side by side, the worst pairs first, shaded cells, and confusion_matrix.png."""
+"""The confusion matrix: look-alikes side by side, worst pairs first, shaded cells, confusion_matrix.png and .svg."""
 
 import io
 import unicodedata
@@ -136,12 +136,22 @@ def shade(fraction: float) -> float:
     return round(0.1 + 0.8 * fraction, 3) if fraction < 0.5 else round(0.78 + 0.44 * (fraction - 0.5), 3)
 
 
-def draw_heatmap(counts: Counts, classes: Sequence[str], order: Sequence[int]) -> tuple[bytes, dict[str, str]]:
-    """Draw (K, K) counts, rows are the truth, in this order of classes.
+@dataclass(frozen=True)
+class Heatmap:
+    """A drawn matrix, and what stands for labels that no installed font can write: {"no. 3": label}."""
 
-    Returns:
-        the PNG, and what stands for labels that no installed font can write: {"no. 3": label}.
-    """
+    png: bytes
+    svg: bytes
+    legend: dict[str, str]
+
+
+def draw_heatmap(
+    counts: Counts,
+    classes: Sequence[str],
+    order: Sequence[int],
+    axes_names: tuple[str, str] = ("What it is", "What the model said"),
+) -> Heatmap:
+    """Draw (K, K) counts, rows are the truth, in this order of classes; `axes_names` are those of rows and columns."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -154,7 +164,9 @@ def draw_heatmap(counts: Counts, classes: Sequence[str], order: Sequence[int]) -
     share = shares(shown)
     cell = 0.42 if size <= NUMBERS_UP_TO else 0.16
     side = max(cell * size, 2.2)
-    with matplotlib.rc_context({"font.family": list(fonts), "axes.unicode_minus": False}):
+    # names that no font can write are left to the page
+    rows, columns = (name if _drawable(name, 0, fonts) == name else "" for name in axes_names)
+    with matplotlib.rc_context({"font.family": list(fonts), "axes.unicode_minus": False, "svg.hashsalt": "miwake"}):
         figure = Figure(figsize=(side + 3.2, side + 2.6), dpi=110 if size <= NUMBERS_UP_TO else 100)
         FigureCanvasAgg(figure)
         axes = figure.add_axes((2.3 / (side + 3.2), 0.5 / (side + 2.6), side / (side + 3.2), side / (side + 2.6)))
@@ -171,11 +183,16 @@ def draw_heatmap(counts: Counts, classes: Sequence[str], order: Sequence[int]) -
         axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1.2 if size <= NUMBERS_UP_TO else 0.3)
         axes.tick_params(which="minor", length=0)
-        axes.set_xlabel("rows: what it is · columns: what the model said", fontsize=8, color="#5b606b", labelpad=8)
-        buffer = io.BytesIO()
-        # no Software key: it names matplotlib's version
-        figure.savefig(buffer, format="png", metadata={"Software": None}, facecolor="white", bbox_inches="tight")
-    return buffer.getvalue(), legend
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel(columns, fontsize=9, color="#5b606b", labelpad=8)
+        axes.set_ylabel(rows, fontsize=9, color="#5b606b", labelpad=8)
+        # without the keys that name matplotlib's version, or the time
+        drawn = []
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Creator": None, "Date": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white", bbox_inches="tight")
+            drawn.append(buffer.getvalue())
+    return Heatmap(drawn[0], drawn[1], legend)
 
 
 def _colours(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The image galleries of the page: confused pairs with typical examples, duplicates, conflicts and suspects.
+"""Thumbnails, and the galleries of pictures whose label or place a person should judge: duplicates and suspects.
 
 Thumbnails are embedded as data URIs, once for every time they are shown.
 """
@@ -7,7 +7,7 @@ import base64
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,9 @@ from pipelines.core.errors import ImageError
 from pipelines.core.tables import short_id
 from pipelines.images.decoding import decode
 from pipelines.images.shards import ShardReader
-from pipelines.params.report import ReportParams
-from pipelines.report.confusion import ConfusedPair
-from pipelines.report.inputs import CsvRow, Inputs
+from pipelines.report.inputs import CsvRow
 
-JPEG_QUALITY = 80
+JPEG_QUALITY = 75
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,10 @@ class ThumbnailMaker:
     size: int
     max_pixels: int
 
-    def packed(self, image_ids: Iterable[str]) -> dict[str, ThumbnailUri]:
+    def packed(self, image_ids: Iterable[str], *, size: int | None = None) -> dict[str, ThumbnailUri]:
         """Thumbnails by image_id of what is packed, as the model saw it; else of the originals."""
+        if size is not None:
+            return replace(self, size=min(size, self.size)).packed(image_ids)
         wanted = set(image_ids)
         found: dict[str, ThumbnailUri] = {}
         rows = self.index.filter(pc.is_in(self.index["image_id"], pa.array(sorted(wanted), pa.string())))
@@ -93,82 +93,6 @@ class ThumbnailMaker:
         image.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
         encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
         return ThumbnailUri(f"data:image/jpeg;base64,{encoded}", image.width, image.height)
-
-
-@dataclass(frozen=True)
-class ShownImage:
-    """A test image with (label, probability) of the two classes of its pair, the most probable first.
-
-    Args:
-        picture: None where it cannot be shown.
-        path: its source.
-    """
-
-    picture: ThumbnailUri | None
-    chances: list[tuple[str, float]]
-    path: str
-
-
-@dataclass(frozen=True)
-class ConfusionGallery:
-    """Images of `actual` that were predicted as `predicted`, beside typical ones of `actual`."""
-
-    actual: str
-    predicted: str
-    mistakes: int
-    num_actual: int
-    anchor: str
-    typical: list[ShownImage]
-    mistaken: list[ShownImage]
-
-
-def pair_anchors(pairs: list[ConfusedPair]) -> dict[tuple[int, int], str]:
-    """By (actual, predicted) class the anchor of its gallery."""
-    found = {}
-    for i, pair in enumerate(pairs, 1):
-        found[pair.first, pair.second] = f"pair-{i}-a"
-        found[pair.second, pair.first] = f"pair-{i}-b"
-    return found
-
-
-def pair_galleries(
-    inputs: Inputs, pairs: list[ConfusedPair], params: ReportParams, pictures: ThumbnailMaker
-) -> list[tuple[ConfusionGallery, ConfusionGallery]]:
-    """Both ways of each pair. Mistakes: the most confident first. Typical: right, and the most confident."""
-    paths = _paths(inputs)
-    predicted = inputs.probabilities.argmax(axis=1)
-    anchors = pair_anchors(pairs)
-    chosen: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
-    for a, b in anchors:
-        typical = _surest(inputs, np.flatnonzero((inputs.actual == a) & (predicted == a)), a)
-        mistaken = _surest(inputs, np.flatnonzero((inputs.actual == a) & (predicted == b)), b)
-        chosen[a, b] = (typical[: max(params.pictures_per_pair, 1)], mistaken[: params.pictures_per_pair])
-    thumbnails = pictures.packed(inputs.image_ids[i] for both in chosen.values() for part in both for i in part)
-
-    def shown(i: int, classes: tuple[int, int]) -> ShownImage:
-        chances = [(inputs.classes[k], float(inputs.probabilities[i, k])) for k in classes]
-        image_id = inputs.image_ids[i]
-        return ShownImage(thumbnails.get(image_id), sorted(chances, key=lambda c: -c[1]), paths.get(image_id, ""))
-
-    def direction(a: int, b: int) -> ConfusionGallery:
-        typical, mistaken = chosen[a, b]
-        return ConfusionGallery(
-            actual=inputs.classes[a],
-            predicted=inputs.classes[b],
-            mistakes=int(inputs.counts[a, b]),
-            num_actual=int(inputs.counts[a].sum()),
-            anchor=anchors[a, b],
-            typical=[shown(i, (a, b)) for i in typical],
-            mistaken=[shown(i, (a, b)) for i in mistaken],
-        )
-
-    return [(direction(p.first, p.second), direction(p.second, p.first)) for p in pairs]
-
-
-def _surest(inputs: Inputs, rows: np.ndarray[tuple[int], np.dtype[np.intp]], class_index: int) -> list[int]:
-    """The rows, the most probable for a class first; of equals by image_id."""
-    chance = inputs.probabilities[:, class_index]
-    return sorted(rows.tolist(), key=lambda i: (-float(chance[i]), inputs.image_ids[i]))
 
 
 @dataclass(frozen=True)
@@ -244,14 +168,3 @@ def decision(image_id: str, *values: str) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow((short_id(image_id), *values))
     return buffer.getvalue()
-
-
-def _paths(inputs: Inputs) -> dict[str, str]:
-    """By image_id, the first path of each test picture."""
-    wanted = set(inputs.image_ids)
-    pairs = zip(inputs.manifest["image_id"].to_pylist(), inputs.manifest["source_path"].to_pylist(), strict=True)
-    found: dict[str, str] = {}
-    for image_id, path in pairs:
-        if image_id in wanted and (image_id not in found or path < found[image_id]):
-            found[image_id] = path
-    return found

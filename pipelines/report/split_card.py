@@ -93,7 +93,8 @@ def premium_sentence(premium: dict[str, Any]) -> str:
         return "Leak premium: none; dedupe found no two pictures that belong together, so a random split leaks nothing."
     than = "worse" if value < 0 else "better"
     sign = -1 if value < 0 else 1
-    ends = sorted((sign * 100 * low, sign * 100 * high))
+    # a rounded zero has no sign
+    ends = sorted(round(sign * 100 * end, 1) + 0.0 for end in (low, high))
     return (
         f"Leak premium: a random split that ignores copies would have looked {100 * abs(value):.1f} points {than} "
         f"({ends[0]:.1f} to {ends[1]:.1f}): so divided, a linear probe tells {percent(premium['by_file'])} of "

@@ -12,14 +12,12 @@ from pipelines.report.wording import (
     calibration,
     decimal,
     decisions_taken,
-    easiest,
     ensemble_sentence,
-    headline,
     idle_decisions,
     member_rows,
-    most_confused,
     percent,
     percent_range,
+    verdict_sentences,
 )
 
 NUM_CLASSES, NUM_PAIRS = 10, 5
@@ -27,6 +25,7 @@ NUM_CLASSES, NUM_PAIRS = 10, 5
 
 def summary_markdown(
     title: str,
+    run: str,
     inputs: Inputs,
     pairs: list[ConfusedPair],
     actions: list[Action],
@@ -35,11 +34,10 @@ def summary_markdown(
 ) -> str:
     """Write the file; `legend` says what numbers stand for in confusion_matrix.png."""
     metrics = inputs.metrics
-    num_right = int(inputs.counts.trace())
-    sentences = [headline(metrics, num_right), easiest(metrics), most_confused(inputs, pairs)]
     blocks = [
         f"# {escape(title)}",
-        " ".join(escape(s) for s in sentences if s),
+        escape(run),
+        " ".join(map(escape, verdict_sentences(inputs, pairs))),
         *([f"> **Copies on both sides.** {escape(division.notice)}"] if division.notice else []),
         *["> The pictures are drawn, not photographed: the sample that comes with miwake."] * inputs.is_drawn,
         _figures(metrics),
@@ -137,7 +135,7 @@ def _actions(actions: list[Action]) -> list[str]:
         f"{i}. **{escape(a.what)}.** {escape(a.why)}" + (f" *Where: {escape(a.where)}.*" if a.where else "")
         for i, a in enumerate(actions, 1)
     ]
-    return ["## What to fix first", "\n".join(lines)]
+    return ["## What to do first", "\n".join(lines)]
 
 
 def _legend(legend: dict[str, str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Numbers as people read them, and the sentences and the table of members that several parts of the report share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,33 @@ def headline(metrics: dict[str, Any], num_right: int) -> str:
     )
 
 
+VERDICTS_OF_CHANGE = {
+    "better": "better than chance explains",
+    "worse": "worse than chance explains",
+    "unclear": "chance alone could explain that",
+}
+
+
+def change_sentence(change: Mapping[str, Any] | None, since: str = "Since the last committed run") -> str:
+    """What evaluate says of what changed; "" where nothing is known."""
+    if not change:
+        return ""
+    difference = change["difference"]
+    return (
+        f"{since}, on the {count(change['num_shared'], 'test picture')} that both have: "
+        f"{points(difference['value'])} points ({points(difference['low'])} to {points(difference['high'])}), "
+        f"{change['gained']:,} gained and {change['lost']:,} lost; {VERDICTS_OF_CHANGE[change['verdict']]}."
+    )
+
+
+def verdict_sentences(inputs: Inputs, pairs: list[ConfusedPair]) -> list[str]:
+    """The report in three sentences: whether the goal is met, what is confused, what changed."""
+    verdict = inputs.metrics.get("verdict")
+    measured = headline(inputs.metrics, int(inputs.counts.trace()))
+    first = verdict["sentence"] if verdict and verdict["status"] != "no_goal" else measured
+    return [*filter(None, (first, most_confused(inputs, pairs), change_sentence(inputs.metrics.get("change"))))]
+
+
 def worst_class(metrics: dict[str, Any]) -> dict[str, Any] | None:
     """label, recall, low, high and num_images of the class with the least recall; None where all have the same."""
     known = [
@@ -80,22 +107,10 @@ def recall_of(one: dict[str, Any]) -> str:
     return f"{found}: {percent(one['recall'], 0)} ({percent_range(one['low'], one['high'])})"
 
 
-def easiest(metrics: dict[str, Any]) -> str:
-    """The classes with the most recall; "" where fewer than two have test pictures."""
-    known = [(c["recall"], label) for label, c in metrics["per_class"].items() if c["recall"] is not None]
-    if len(known) < 2:
-        return ""
-    top = max(known)[0]
-    best = [label for recall, label in known if recall == top]
-    if len(best) == len(known):
-        return f"All classes are recognised equally often, {percent(top, 0)} of the time."
-    return f"Easiest: {clipped(best, 3)} ({percent(top, 0)} of their pictures found)."
-
-
 def calibration(metrics: dict[str, Any]) -> str:
     """The calibration error, beside that of a calibrated model."""
     known = metrics.get("calibration")
-    error = known["error"] if known else metrics.get("expected_calibration_error", {}).get("value")
+    error = known["error"] if known else None
     if error is None:
         return "Calibration error: not known."
     if not known or known["calibrated_high"] is None:
@@ -113,7 +128,7 @@ def calibration(metrics: dict[str, Any]) -> str:
 
 def decisions_taken(metrics: dict[str, Any]) -> list[str]:
     """How many decisions were applied, and what changed labels do to accuracy."""
-    taken = metrics.get("decisions", {})
+    taken = metrics.get("decisions") or {}
     parts = [
         count(taken[key], *nouns)
         for key, nouns in (
@@ -134,6 +149,13 @@ def decisions_taken(metrics: dict[str, Any]) -> list[str]:
             f"is {percent(taken['accuracy_with_original_labels'])}."
         )
     return found
+
+
+def run_line(inputs: Inputs, *, snapshot: str, members: Sequence[str]) -> str:
+    """Which run this is: equal inputs give an equal id, and no clock is read."""
+    applied = sum(row["status"] == "applied" for row in inputs.decisions)
+    parts = [f"run {inputs.run_id}", f"snapshot {snapshot}", clipped(members, 4)]
+    return " · ".join([*parts, count(applied, "decision") if applied else "no decisions"])
 
 
 def idle_decisions(rows: Sequence[CsvRow]) -> list[str]:
@@ -217,7 +239,7 @@ def ensemble_sentence(metrics: dict[str, Any]) -> str:
     else:
         verdict = "chance alone could explain that"
     how, num_members = ENSEMBLE_METHODS[ensemble["method"]], count(ensemble["num_members"], "member")
-    value, low, high = (_points(gain[key]) for key in ("value", "low", "high"))
+    value, low, high = (points(gain[key]) for key in ("value", "low", "high"))
     return (
         f"Together, {how}, {num_members} tell {percent(all_of_them)} of the test pictures right; {best}, the best "
         f"alone on validation pictures, tells {percent(alone)}. On the same pictures the difference is {value} points "
@@ -225,7 +247,8 @@ def ensemble_sentence(metrics: dict[str, Any]) -> str:
     )
 
 
-def _points(difference: float) -> str:
-    points = round(100 * difference, 1)
+def points(difference: float) -> str:
+    """A difference of fractions in points of 1 %, with its sign."""
+    value = round(100 * difference, 1)
     # a rounded zero has no sign
-    return f"{MINUS if points < 0 else '+' if points > 0 else ''}{abs(points):.1f}"
+    return f"{MINUS if value < 0 else '+' if value > 0 else ''}{abs(value):.1f}"

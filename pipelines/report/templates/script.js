@@ -4,19 +4,10 @@
   const matrix = document.querySelector("table.matrix");
   const readout = document.getElementById("readout");
   if (matrix && readout) {
-    const columns = [...matrix.tHead.rows[0].cells];
-    let lit = null;
+    readout.hidden = false;
     const show = (cell) => {
-      if (lit) lit.classList.remove("lit");
-      lit = null;
-      if (!cell || cell.tagName !== "TD" || !cell.closest("tbody")) return;
-      lit = columns[cell.cellIndex];
-      lit.classList.add("lit");
-      const row = cell.parentElement.cells[0].textContent;
-      const column = lit.textContent;
-      // titles would cover the cell beside the one that is read
-      if (cell.title) { cell.dataset.says = cell.title; cell.removeAttribute("title"); }
-      readout.textContent = cell.dataset.says || `${row} was never taken for ${column}.`;
+      const link = cell?.querySelector("a");
+      readout.textContent = link ? link.getAttribute("aria-label") : "";
     };
     matrix.addEventListener("pointerover", (event) => show(event.target.closest("td")));
     matrix.addEventListener("focusin", (event) => show(event.target.closest("td")));
