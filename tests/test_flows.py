@@ -633,7 +633,11 @@ def test_the_schedule_of_the_params_is_checked_field_by_field() -> None:
 
     for cron in ("0 3 * * 1", "*/5 0-6 1,15 jan-mar mon-fri", "59 23 31 12 7"):
         assert RetrainParams(cron=cron, timezone="Asia/Tokyo", refresh=False).cron == cron
-    for cron, what in (("60 3 * * 1", "'60' is no minute"), ("0 3 0 * *", "'0' is no day"), ("0 9-3 * * *", "hour")):
+    for cron, what in (
+        ("60 3 * * 1", "bad minute; write minute 0 to 59"),
+        ("0 3 0 * *", "bad day"),
+        ("0 9-3 * * *", "bad hour"),
+    ):
         with pytest.raises(ValueError, match=what):
             RetrainParams(cron=cron, timezone="UTC", refresh=False)
     with pytest.raises(ValueError, match="'Asia/Kyoto' is no time zone; write UTC or an IANA name"):
