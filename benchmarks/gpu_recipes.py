@@ -35,7 +35,7 @@ class Sizes:
 
 
 FULL = Sizes(None, 100, 1000, 224, 32, "resnet50", "resnet18", "resnet34", 15, 10, 4, 256, 512, 60, 1.0)
-SMOKE = Sizes(4, 2, 4, 32, 32, "resnet18", "small_cnn", "small_cnn", 2, 2, 2, 16, 16, 2, 0.01)
+SMOKE = Sizes(4, 2, 4, 32, 32, "resnet18", "small_cnn", "small_cnn", 2, 2, 2, 8, 16, 2, 0.01)
 
 
 def policies() -> dict[str, Json]:

@@ -48,6 +48,7 @@ def test_every_part_runs_and_ends_in_tables_and_a_json_line(
 ) -> None:
     for module in (gpu, training):
         monkeypatch.setattr(module, "watch", in_this_process)
+    monkeypatch.setenv("MIWAKE_WORKERS", "1")
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--smoke"])
     gpu.main()
     output = capsys.readouterr().out
