@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from training import Json, policy, recipe, sgd
+from training import Json, recipe, sgd
 
 MIXINGS = {
     "mixup": {"mixup": 0.2, "cutmix": 0.0, "mixup_prob": 1.0},
@@ -35,20 +35,19 @@ class Sizes:
 
 
 FULL = Sizes(None, 100, 1000, 224, 32, "resnet50", "resnet18", "resnet34", 15, 10, 4, 256, 512, 60, 1.0)
-SMOKE = Sizes(4, 2, 4, 32, 32, "resnet18", "small_cnn", "small_cnn", 2, 2, 2, 16, 16, 2, 0.01)
+SMOKE = Sizes(4, 2, 4, 32, 32, "resnet18", "small_cnn", "small_cnn", 2, 2, 2, 8, 16, 2, 0.01)
 
 
 def policies() -> dict[str, Json]:
     """What may happen to a picture, by the names that the recipes use."""
+    crops: Json = {"hflip": 0.5, "translate": 0.125}
     return {
-        "moves": policy(hflip=0.5, degrees=10.0, translate=0.1, scale=0.1),
-        "crops": policy(hflip=0.5, translate=0.125),
-        "crops_erased": policy(hflip=0.5, translate=0.125, random_erasing=0.5),
-        "colours": policy(brightness=0.2, contrast=0.2, saturation=0.2),
-        "randaugment": policy(
-            hflip=0.5, translate=0.125, auto_augment={"kind": "randaugment", "num_ops": 2, "magnitude": 9}
-        ),
-        "trivialaugment": policy(hflip=0.5, translate=0.125, auto_augment={"kind": "trivialaugment"}),
+        "moves": {"hflip": 0.5, "degrees": 10.0, "translate": 0.1, "scale": 0.1},
+        "crops": crops,
+        "crops_erased": crops | {"random_erasing": 0.5},
+        "colours": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2},
+        "randaugment": crops | {"auto_augment": {"kind": "randaugment", "num_ops": 2, "magnitude": 9}},
+        "trivialaugment": crops | {"auto_augment": {"kind": "trivialaugment"}},
     }
 
 

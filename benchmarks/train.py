@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measure import Claim, claim, made_folder, report
-from training import choose, cifar_folder, history, policy, prepare, recipe, train, write_project
+from training import choose, cifar_folder, history, prepare, recipe, train, write_project
 from watching import ROOT, watch
 
 PEERS = Path(__file__).parent / "peers_train"
@@ -109,7 +109,7 @@ class Bench:
             image_size=IMAGE_SIZE,
             epochs=self.epochs,
         )
-        moves = policy(hflip=0.5, degrees=10.0, translate=0.1, scale=0.1)
+        moves = {"hflip": 0.5, "degrees": 10.0, "translate": 0.1, "scale": 0.1}
         write_project(
             self.project,
             self.pictures,

@@ -102,11 +102,6 @@ def _link(source: Path, target: Path) -> None:
 # The pipeline --------------------------------------------------------------------------------------------------
 
 
-def policy(**changes: object) -> Json:
-    """A policy of augment that changes nothing but what is named."""
-    return changes
-
-
 def recipe(**changes: object) -> Json:
     """A network trained from scratch with nothing extra: what `changes` leave of it."""
     plain = {

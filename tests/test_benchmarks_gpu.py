@@ -1,34 +1,58 @@
 """The training benchmarks: every part of benchmarks/gpu.py on drawn pictures, and what it shares with train.py."""
 
+import contextlib
+import io
 import json
-import subprocess
+import runpy
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import gpu
 import pytest
+import training
 from gpu_recipes import FULL, best, extras, fine_tuning, large, policies, small
 from measure import claim
 from train import Trained, claims, either_way
-from training import Json, Project, choose, cifar_folder, draw_pictures, policy, recipe, write_project
-from watching import watch
+from training import Json, Project, choose, cifar_folder, draw_pictures, recipe, write_project
+from watching import EPOCH, Watched, watch
 
 from pipelines.params import load_params
 
-ROOT = Path(__file__).resolve().parents[1]
+Watch = Callable[..., Watched]
 
 
-def smoke(*parts: str) -> tuple[str, Json]:
-    """What gpu.py --smoke prints, and its JSON line."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--smoke", "--parts", *parts]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: Json = json.loads(done.stdout.splitlines()[-1])
-    return done.stdout, found
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """Stands for `watch`: stages run here, where torch is imported already; scripts in a process of their own."""
+
+    def watch_here(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> Watched:
+        if command[1] != "-m":
+            return watch(command, cwd=cwd, env=env)
+        started, said = time.perf_counter(), io.StringIO()
+        with monkeypatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", list(command[2:]))
+            runpy.run_module(command[2], run_name="__main__")
+        seconds = time.perf_counter() - started
+        rates = [float(found[3].replace(",", "")) for found in EPOCH.finditer(said.getvalue())]
+        ends = tuple(seconds * (number + 1) / (len(rates) + 1) for number in range(len(rates)))
+        return Watched(seconds, 1.0, 0.0, ends, tuple(rates), said.getvalue())
+
+    return watch_here
 
 
-@pytest.mark.slow
-def test_every_part_runs_and_ends_in_tables_and_a_json_line() -> None:
-    output, found = smoke("fine_tune", "scratch", "extras", "augmentation")
+def test_every_part_runs_and_ends_in_tables_and_a_json_line(
+    in_this_process: Watch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (gpu, training):
+        monkeypatch.setattr(module, "watch", in_this_process)
+    monkeypatch.setenv("MIWAKE_WORKERS", "1")
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--smoke"])
+    gpu.main()
+    output = capsys.readouterr().out
+    found: Json = json.loads(output.splitlines()[-1])
     assert set(found) == {
         "fine-tune: seconds for 1,000 pictures, sustained",
         "fine-tune: whole",
@@ -48,15 +72,13 @@ def test_every_part_runs_and_ends_in_tables_and_a_json_line() -> None:
     assert sum(line.split()[:2] == ["trivialaugment", "32"] for line in output.splitlines()) == 1
 
 
-def test_a_part_alone_says_what_it_lacks_without_a_gpu() -> None:
+def test_a_part_alone_says_what_it_lacks_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "nowhere"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.strip() == "torch finds no NVIDIA GPU here: only --smoke runs without one"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "nowhere"])
+    with pytest.raises(SystemExit, match="torch finds no NVIDIA GPU here: only --smoke runs without one"):
+        gpu.main()
 
 
 def test_the_recipes_of_the_full_run_are_valid(tmp_path: Path) -> None:
@@ -75,14 +97,6 @@ def test_the_recipes_of_the_full_run_are_valid(tmp_path: Path) -> None:
     assert set(params.train.recipes) == set(recipes)
     assert params.train.recipes["random"].tuning == "scratch"
     assert params.augment.policies["crops"].translate == 0.125
-
-
-def test_a_policy_changes_nothing_but_what_is_named() -> None:
-    found = policy(hflip=0.5)
-    assert found.pop("hflip") == 0.5
-    # crop is the smallest share of the area that is cut out: 1 leaves all
-    assert {value for name, value in found.items() if name != "random_resized_crop"} <= {0.0, None}
-    assert found.get("random_resized_crop", 1.0) == 1.0
 
 
 def test_validation_pictures_are_the_last_of_the_training_ones(tmp_path: Path) -> None:

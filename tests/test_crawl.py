@@ -373,12 +373,13 @@ def test_a_new_snapshot_searches_anew_and_keeps_what_is_gone_if_asked_to(web: We
 
 HANGS_SECONDS = 240.0
 SCRIPT = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 from pipelines.params.ingest import DownloadParams, IngestParams
 from pipelines.ingest import ingest
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes a background process ignore it
     folder = Path(sys.argv[1])
     params = IngestParams.model_validate_json((folder / "ingest.json").read_text())
     print(ingest(params, root=folder, cache=folder / "cache", out_dir=folder / "out", workers=1))

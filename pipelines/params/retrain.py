@@ -1,21 +1,15 @@
 """Scheduled retraining (flows/retrain.py); no DVC stage reads this."""
 
-import re
+import datetime
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
+from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator
 
 from pipelines.params.base import Section
 
-FIELDS = (
-    # name, lowest, highest value, names that stand for values
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day", 1, 31, ()),
-    ("month", 1, 12, ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")),
-    ("weekday", 0, 7, ("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
-)
+CRON_FIELDS = "minute 0 to 59, hour 0 to 23, day 1 to 31, month 1 to 12 or jan, weekday 0 to 7 or sun"
 
 
 class RetrainParams(Section):
@@ -29,11 +23,12 @@ class RetrainParams(Section):
     @field_validator("cron")
     @classmethod
     def _cron_is_possible(cls, cron: str) -> str:
-        for (name, low, high, names), text in zip(FIELDS, cron.split(" "), strict=True):
-            if not all(_is_possible(part, low, high, names) for part in text.split(",")):
-                raise ValueError(
-                    f"retrain.cron {cron!r}: {text!r} is no {name}; write {low} to {high}, *, */5, 1-5 or 1,3,5"
-                )
+        try:
+            CronSim(cron, datetime.datetime(2000, 1, 1))  # parses all fields; the day does not matter
+        except CronSimError as error:
+            raise ValueError(
+                f"retrain.cron {cron!r}: {str(error).lower()}; write {CRON_FIELDS}, each as 5, *, */5, 1-5 or 1,3,5"
+            ) from error
         return cron
 
     @field_validator("timezone")
@@ -46,22 +41,3 @@ class RetrainParams(Section):
                 f"retrain.timezone {timezone!r} is no time zone; write UTC or an IANA name, such as Asia/Tokyo"
             ) from error
         return timezone
-
-
-def _is_possible(part: str, low: int, high: int, names: tuple[str, ...]) -> bool:
-    """Whether `part` is a value, a range or a step that a field of a cron line may hold."""
-    found = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([1-9]\d*))?", part.lower())
-    if not found:
-        return False
-    first, last, _step = found.groups()
-    values = [_value(text, low, names) for text in (first, last) if text is not None]
-    return all(value is not None and low <= value <= high for value in values) and values == sorted(
-        value for value in values if value is not None
-    )
-
-
-def _value(text: str, low: int, names: tuple[str, ...]) -> int | None:
-    if text in names:
-        # months count from 1, weekdays from 0
-        return names.index(text) + low
-    return int(text) if text.isascii() and text.isdigit() else None
