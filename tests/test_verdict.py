@@ -348,3 +348,12 @@ def test_each_factor_has_a_matrix_of_its_own(tmp_path: Path) -> None:
 def test_figures_are_rounded_and_what_is_not_known_is_null() -> None:
     found = rounded({"a": [1.23456789, float("nan")], "b": {"c": np.float64(0.1), "d": 3, "e": None}})
     assert json.dumps(found) == '{"a": [1.234568, null], "b": {"c": 0.1, "d": 3, "e": null}}'
+
+
+def test_the_keys_of_metrics_json_are_the_documented_ones(tmp_path: Path) -> None:
+    import re
+
+    run(small_stage(tmp_path))
+    keys = list(json.loads((tmp_path / "evaluate" / "metrics.json").read_text(encoding="utf-8")))
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE) == keys
