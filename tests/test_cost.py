@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from train_inputs import FROZEN, SCRATCH, run, small_packs
 
-from pipelines import cli
+from pipelines.commands import models
 from pipelines.core.errors import InputError
 from pipelines.evaluate.cost import member_cost, write_latency
 from pipelines.train import load_member
@@ -61,7 +61,7 @@ def test_miwake_latency_says_what_each_member_takes(
     )
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
-    cli.latency()
+    models.latency()
     said = capsys.readouterr().out
     assert re.search(r"latency: on cpu \(\w+\), 2 threads, all views\n", said)
     assert re.search(r"latency: scratch: [\d.,]+ ms for one picture, [\d.,]+ ms for 32 \([\d,]+ a second\)\n", said)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from report_inputs import ROOT, Fabricated, add_figures, drawn_picture, fabricate
 
-from pipelines.cli import report_diff
+from pipelines.commands.report import report_diff
 from pipelines.core.errors import InputError, count
 from pipelines.core.tables import DEDUPED, PREDICTIONS, read_table
 from pipelines.report.charts import Dot, Line, chart, scatter

@@ -1,7 +1,9 @@
-"""What git holds of a file."""
+"""What git says."""
 
 import subprocess
 from pathlib import Path
+
+from pipelines.core.errors import InputError
 
 
 def committed_text(path: Path) -> str | None:
@@ -13,3 +15,16 @@ def committed_text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     return found.stdout.decode("utf-8", "replace") if found.returncode == 0 else None
+
+
+def git(*words: str) -> str:
+    """What `git` prints; InputError with its message when it fails."""
+    try:
+        done = subprocess.run(
+            ["git", "-c", "core.quotepath=off", *words], capture_output=True, check=False, encoding="utf-8"
+        )
+    except FileNotFoundError as error:
+        raise InputError("git is not installed: without it there is no commit to go back to") from error
+    if done.returncode:
+        raise InputError(f"git {words[0]}: {done.stderr.strip()}")
+    return done.stdout

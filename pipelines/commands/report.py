@@ -1,0 +1,36 @@
+"""What a person asks of the evaluation: `miwake report diff`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.core.git import git
+from pipelines.core.layout import Layout
+
+
+def report_diff(
+    before: Annotated[str, typer.Argument(help="A commit.")],
+    after: Annotated[str, typer.Argument(help="A later one.")] = "HEAD",
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path(".miwake/report_diff.html"),
+) -> None:
+    """Write the page of two commits: metrics, both matrices, the pictures that changed sides."""
+    from pipelines.core.files import write_text
+    from pipelines.evaluate.change import Answer, change
+    from pipelines.params import load_params
+    from pipelines.report import compare
+
+    layout = Layout(Path.cwd())
+    params = load_params(layout.params)
+    files = [f"data/evaluate/{name}" for name in ("metrics.json", "compared.csv")]
+    old, new = (compare.read_run(one, *(git("show", f"{one}:./{file}") for file in files)) for one in (before, after))
+    answers = [Answer(i, *answer, old.answers[i][1]) for i, answer in new.answers.items() if i in old.answers]
+    known = compare.known_pictures(
+        compare.changed_sides(old, new),
+        layout=layout,
+        size=params.report.picture_size,
+        max_pixels=params.ingest.max_pixels,
+    )
+    told = change(answers, known.groups, confidence=new.metrics["confidence"], num_before=len(old.answers))
+    write_text(out, compare.compare_page(old, new, change=told, known=known, language=params.report.language))
+    print(f"{out}: {len(answers)} pictures are in both")
