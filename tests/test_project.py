@@ -62,6 +62,13 @@ def test_a_project_is_begun_from_a_folder_and_runs_with_its_own_code(tmp_path: P
     assert "24 of 24 files accepted" in first.stdout
     assert second.stdout.splitlines()[-1] == "0 stages ran, 5 unchanged"
 
+    put(job / "params.yaml", (job / "params.yaml").read_bytes().replace(b"folds: 1\n", b"folds: 2\n"))
+    assert miwake("status", cwd=job, code=job).stdout.splitlines() == [
+        "status: nothing that can be seen without reading changed since snapshot '1'",
+        "status: params: split.folds: 1 → 2",
+        "status: `miwake run` would do split, augment, train, evaluate, report, and what depends on what they write",
+    ]
+
 
 def test_the_code_that_a_project_holds_is_all_that_its_stages_need() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()

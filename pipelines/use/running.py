@@ -1,18 +1,20 @@
 """`miwake run`: `dvc repro` with a line a stage, and at the end what the report says first."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pipelines.core.errors import InputError, count
+from pipelines.core.layout import OUTPUTS
 
 Outcome = Literal["ran", "restored", "unchanged", "failed"]
 """restored: DVC had kept what an earlier run with the same inputs wrote"""
@@ -144,6 +146,60 @@ def _started(words: list[str], root: Path) -> Iterator[subprocess.Popen[str]]:
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
+
+
+# What a run would do --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What `dvc repro` would do now.
+
+    Args:
+        changed: keys of params whose values differ from those of the last run: "split.folds: 1 → 5".
+        stages: that would run, as dvc.yaml names them, but for those that only read what these write.
+    """
+
+    changed: list[str]
+    stages: list[str]
+
+
+def pending(root: Path, now: Mapping[str, Any], before: Mapping[str, Any]) -> Pending:
+    """Ask DVC what changed; of params, whose first stage would have to run, compare the values.
+
+    Args:
+        now: every value that the next run uses.
+        before: those of the last one, data/params.yaml; empty where there was none.
+
+    Raises:
+        InputError: DVC cannot say.
+    """
+    words = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, encoding="utf-8", check=False)
+    try:
+        found = {name.partition("@")[0] for name in json.loads(done.stdout)}
+    except json.JSONDecodeError as error:
+        raise InputError(f"dvc status: {done.stderr.strip() or done.stdout.strip()}") from error
+    was = dict(leaves(before))
+    changed = [(key, value) for key, value in leaves(now) if key not in was or was[key] != value] if was else []
+    found |= {key.partition(".")[0] for key, _ in changed if key.partition(".")[0] in OUTPUTS}
+    return Pending(
+        [f"{key}: {_yaml(was.get(key))} → {_yaml(value)}" for key, value in changed],
+        [name for name in OUTPUTS if name in found],
+    )
+
+
+def leaves(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, by dotted path."""
+    if isinstance(value, Mapping) and value:
+        for key, below in value.items():
+            yield from leaves(below, f"{above}.{key}".removeprefix("."))
+    else:
+        yield above, value
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if value is not None else "null"
 
 
 # What the run says --------------------------------------------------------------------------------
