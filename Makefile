@@ -60,12 +60,14 @@ lock: ## write requirements.lock and requirements-dev.lock anew from pyproject.t
 
 # The environment -----------------------------------------------------------------------------------------------
 
-# `miwake` from anywhere below an activated environment, without installing the project into it: this folder is the
-# project. -P: a folder named pipelines where it is called must not be taken for ours.
+# `miwake` with an activated environment, without installing the project into it: the code is that of the project where
+# it is called, else of this folder. -P: a mere folder named pipelines where it is called must not be taken for ours.
 define MIWAKE
 #!/bin/sh
 bin=$$(cd "$$(dirname "$$0")" && pwd)
-PYTHONPATH="$${bin%/*/*}" exec "$$bin/python" -P -m pipelines.cli "$$@"
+code=$$PWD
+[ -f "$$code/dvc.yaml" ] && [ -f "$$code/pipelines/cli.py" ] || code=$${bin%/*/*}
+PYTHONPATH="$$code" exec "$$bin/python" -P -m pipelines.cli "$$@"
 endef
 export MIWAKE
 

@@ -3,7 +3,6 @@
 import datetime
 from pathlib import Path
 from shutil import which
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -12,19 +11,16 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode
 
 from flows import artifacts, compare
 from flows.bridge import try_lock
 from flows.markdown import page, table
 from flows.pipeline import RunCancelledError, cancelled, end_tasks, exclusive_run, run_stages
-from pipelines.core.errors import InputError, ParamsError
-from pipelines.core.files import write_text
+from pipelines.core.errors import InputError
 from pipelines.core.git import committed_text
 from pipelines.core.layout import Layout
 from pipelines.params import load_params
+from pipelines.params.edit import write_snapshot
 
 
 @flow(name="retrain", log_prints=True, on_failure=[end_tasks], on_cancellation=[end_tasks], on_crashed=[end_tasks])
@@ -87,49 +83,6 @@ def scheduled_day(layout: Layout) -> str:
     zone = ZoneInfo(load_params(layout.params).retrain.timezone)
     scheduled: datetime.datetime = flow_run.scheduled_start_time
     return scheduled.astimezone(zone).date().isoformat()
-
-
-def write_snapshot(path: Path, snapshot: str) -> None:
-    """Set `ingest.snapshot` in params.yaml; every other line, comments too, stays as it is.
-
-    Raises:
-        ParamsError: the file has no such key, or would no longer be valid; then it stays as it was.
-    """
-    text = path.read_text(encoding="utf-8")
-    quoted = "'" + snapshot.replace("'", "''") + "'"  # as DVC's own writer quotes it
-    try:
-        document = YAML().compose(text)
-        try:
-            start, end = value_span(document, "ingest", "snapshot")
-        except KeyError:  # the default so far: it becomes the first key of the section
-            start, _ = value_span(document, "ingest")
-            indentation = text[text.rfind("\n", 0, start) + 1 : start]
-            if indentation.strip():
-                raise
-            end, quoted = start, f"snapshot: {quoted}\n{indentation}"
-    except (YAMLError, KeyError) as error:
-        raise ParamsError(f"{path} has no ingest.snapshot to set: {error}") from error
-    write_text(path, text[:start] + quoted + text[end:])
-    try:
-        load_params(path)
-    except ParamsError:
-        write_text(path, text)
-        raise
-
-
-def value_span(node: Any, *keys: str) -> tuple[int, int]:
-    """Where the value at `keys` begins and ends in the text of a YAML document, in characters.
-
-    Raises:
-        KeyError: there is no such value.
-    """
-    for key in keys:
-        pairs = node.value if isinstance(node, MappingNode) else []
-        found = [value for name, value in pairs if name.value == key]
-        if not found:
-            raise KeyError(key)
-        node = found[0]
-    return node.start_mark.index, node.end_mark.index
 
 
 def committed_table(root: Path, path: Path) -> pa.Table | None:

@@ -1,7 +1,10 @@
 """The `miwake` command: what a person asks of data and models, beside the stages that DVC runs.
 
-    miwake params split.seed
+    miwake new my-job --from ~/pictures
+    miwake run
+    miwake refresh
     miwake status
+    miwake params split.seed
     miwake ingest diff 1 2
     miwake report diff HEAD~1 HEAD
     miwake validate
@@ -17,7 +20,7 @@ import sys
 
 import typer
 
-from pipelines.commands import data, models, params, report
+from pipelines.commands import data, models, params, project, report
 from pipelines.core.errors import MiwakeError
 
 HELP = "Image classification that can be reproduced: what to ask of data and models."
@@ -34,6 +37,9 @@ def _group(text: str) -> typer.Typer:
 
 app = _group(HELP)
 app.info.name = "miwake"
+app.command("new")(project.new)
+app.command("run")(project.run)
+app.command("refresh")(project.refresh)
 app.command("params")(params.params)
 app.command("status")(data.status)
 app.command("validate")(data.validate)

@@ -124,7 +124,7 @@ def test_status_says_what_is_new_and_make_repro_asks_it_first(two_snapshots: Pat
     whole["ingest"]["snapshot"] = "3"
     yaml.dump(whole, two_snapshots / "params.yaml")
     assert miwake("status", cwd=two_snapshots).stdout == (
-        "status: snapshot '3' was not read here yet: `make repro` does\n"
+        "status: snapshot '3' was not read here yet: `miwake run` does\n"
     )
     whole["ingest"]["snapshot"] = "2"
     yaml.dump(whole, two_snapshots / "params.yaml")

@@ -234,7 +234,8 @@ def test_two_runs_write_the_same_bytes_and_clear_what_was_there(root: Path) -> N
         *("reliability", "suspects"),
     )
     assert set(first) == {
-        "metrics.json", "figures.json", "predictions.parquet", *(f"{name}.csv" for name in tables)
+        *("metrics.json", "figures.json", "predictions.parquet", "strangers.safetensors"),
+        *(f"{name}.csv" for name in tables),
     }  # fmt: skip
 
 

@@ -10,11 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from evaluate_inputs import run, small_stage, table, write_features
+from safetensors.numpy import save
+from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
+from pipelines.core.errors import InputError
 from pipelines.evaluate.embedding import choose_pictures, embed
 from pipelines.evaluate.mistakes import Neighbour, cause_of, mistake_rows, nearest, poor_pictures
-from pipelines.evaluate.strangers import auroc, strangers, unit
+from pipelines.evaluate.strangers import (
+    PENALTY,
+    StrangerScorer,
+    _Fitter,
+    auroc,
+    read_scorer,
+    strangers,
+    unit,
+)
 
 
 def near(*labels: str) -> list[Neighbour]:
@@ -107,34 +118,40 @@ def test_mistakes_are_listed_the_surest_first_with_three_answers() -> None:
 def test_auroc_is_scikit_learns_ties_included() -> None:
     rng = np.random.default_rng(1)
     strange, known = rng.integers(0, 9, 40) + np.float64(2), rng.integers(0, 9, 70).astype(np.float64)
-    expected = roc_auc_score([1] * 40 + [0] * 70, np.concatenate([strange, known]))
+    expected = roc_auc_score([0] * 40 + [1] * 70, np.concatenate([strange, known]))
     assert auroc(strange, known) == pytest.approx(expected)
 
 
-def told_apart(apart: float, *, leave_out: bool = True) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Four classes in train and val; in test also one that nobody learnt. `apart`: how far classes lie."""
-    rng = np.random.default_rng(3)
+def drawn(count: int, num_classes: int, *, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features and classes. `apart`: how far classes lie."""
+    classes = np.arange(count) % num_classes
+    features = np.random.default_rng(seed).normal(size=(count, 30)) + apart * np.eye(30)[classes]
+    return features.astype(np.float16), classes
 
-    def draw(count: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-        classes = np.arange(count) % num_classes
-        return unit(rng.normal(size=(count, 30)) + apart * np.eye(30)[classes]), classes
 
-    test = draw(100, 5)
-    found, scores = strangers(*draw(400, 4), *draw(200, 4), *test, leave_out=leave_out, confidence=0.95)
+def told_apart(
+    apart: float, *, leave_out: bool = True
+) -> tuple[dict[str, Any], StrangerScorer, tuple[np.ndarray, np.ndarray]]:
+    """Four classes in train and val; in test also one that nobody learnt."""
+    train, val, test = (
+        drawn(count, k, apart=apart, seed=seed) for seed, (count, k) in enumerate(((400, 4), (200, 4), (100, 5)))
+    )
+    found = strangers(train, val, test, member="probe-0", leave_out=leave_out, confidence=0.95)
     assert found is not None
-    return found, scores, test[1] == 4
+    return *found, test
 
 
 def test_a_class_that_nobody_learnt_is_strange_where_classes_lie_apart() -> None:
-    found, scores, is_strange = told_apart(25.0)
+    found, scorer, (features, classes) = told_apart(25.0)
     assert found["auroc_left_out"]["value"] > 0.99
-    assert (scores[is_strange] > found["threshold"]).all()
-    assert (scores[~is_strange] > found["threshold"]).mean() < 0.15
-    assert found["num_test_flagged"] == int((scores > found["threshold"]).sum())
+    scores = scorer.score(features)
+    assert (scores[classes == 4] < found["threshold"]).all()
+    assert (scores[classes != 4] < found["threshold"]).mean() < 0.15
+    assert found["num_test_flagged"] == int((scores < found["threshold"]).sum())
 
 
 def test_where_features_say_nothing_strangers_are_not_told() -> None:
-    found, _, _ = told_apart(0.0)
+    found, *_ = told_apart(0.0)
     assert found["auroc_left_out"]["value"] == pytest.approx(0.5, abs=0.1)
     assert found["auroc_left_out"]["low"] < 0.55
 
@@ -144,11 +161,45 @@ def test_a_network_that_learnt_all_classes_is_not_asked_about_one_left_out() -> 
 
 
 def test_too_few_validation_pictures_set_no_threshold() -> None:
-    one = unit(np.ones((5, 3)))
-    labels = np.zeros(5, np.int64)
-    found, scores = strangers(one, labels, one, labels, one, labels, leave_out=True, confidence=0.95)
-    assert found is None
-    assert len(scores) == 0
+    one = (np.ones((5, 3), np.float16), np.zeros(5, np.int64))
+    assert strangers(one, one, one, member="probe-0", leave_out=True, confidence=0.95) is None
+
+
+@pytest.mark.parametrize("num_train", [20, 200])
+def test_the_regression_is_scikit_learns_with_fewer_pictures_than_features_too(num_train: int) -> None:
+    """And leaving out a class is fitting to the others."""
+    (features, classes), (asked, _) = (drawn(count, 4, apart=3.0, seed=count) for count in (num_train, 50))
+    for gone in (None, 2):
+        scorer = _Fitter(features, classes).fit(member="probe-0", without=gone)
+        kept = classes != gone
+        rows, among = scorer.standardise(features)[kept], classes[kept]
+        present = np.unique(among)
+        ridge = Ridge(alpha=PENALTY, solver="svd").fit(rows.astype(np.float64), among[:, None] == present)
+        centers = unit(np.stack([rows[among == k].mean(axis=0) for k in present]))
+        new = scorer.standardise(asked)
+        expected = ridge.predict(new).max(axis=1) + (new @ centers.T).max(axis=1)
+        assert scorer.score(asked) == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_scorer_comes_back_from_its_file_and_other_files_are_refused(tmp_path: Path) -> None:
+    found, scorer, (features, _) = told_apart(25.0)
+    path = tmp_path / "strangers.safetensors"
+    scorer.save(path)
+    first = path.read_bytes()
+    scorer.save(path)
+    assert path.read_bytes() == first
+    again = read_scorer(path)
+    assert again is not None
+    assert (again.threshold, again.member) == (found["threshold"], "probe-0")
+    assert (again.score(features) == scorer.score(features)).all()
+    path.write_bytes(first[:50])
+    with pytest.raises(InputError, match=r"is no whole safetensors file .* `dvc checkout --force`"):
+        read_scorer(path)
+    with pytest.raises(InputError, match="does not exist: run `dvc repro evaluate`"):
+        read_scorer(tmp_path / "absent")
+    path.write_bytes(save({"a": np.ones(1)}))
+    with pytest.raises(InputError, match="lacks the metadata key 'miwake'"):
+        read_scorer(path)
 
 
 def test_the_map_lays_what_is_alike_together() -> None:
@@ -197,6 +248,7 @@ def test_the_stage_writes_mistakes_with_neighbours_and_no_figures_of_too_little(
     write_features(root / "train" / "two-0", keys, np.eye(6), np.eye(6))
     figures = run(root)
     assert (figures["learning_curve"], figures["strangers"]) == (None, None)
+    assert read_scorer(root / "evaluate" / "strangers.safetensors") is None
     rows = table(root / "evaluate" / "mistakes.csv")
     assert [row["image_id"] for row in rows] == ["c"]
     assert rows[0]["source_path"] == "z/c.jpg"
@@ -211,4 +263,5 @@ def test_the_stage_writes_mistakes_with_neighbours_and_no_figures_of_too_little(
 def test_the_stage_needs_no_features(tmp_path: Path) -> None:
     figures = run(small_stage(tmp_path))
     assert (figures["learning_curve"], figures["strangers"], figures["embedding"]) == (None, None, None)
+    assert read_scorer(tmp_path / "evaluate" / "strangers.safetensors") is None
     assert [row["neighbours"] for row in table(tmp_path / "evaluate" / "mistakes.csv")] == [""]

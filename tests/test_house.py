@@ -203,6 +203,7 @@ VARIABLES = {
     **dict.fromkeys(("MLFLOW_EXPERIMENT_NAME", "WANDB_ERROR_REPORTING", "WANDB_MODE"), TRACKER),
     **dict.fromkeys(("WANDB_API_KEY", "WANDB_PROJECT"), TRACKER),
     "GX_ANALYTICS_ENABLED": "no telemetry",
+    "PATH": "handed on by `miwake run`, behind the folder of this Python",
 }
 """every environment variable that the stages read or set by name, and why no result depends on it"""
 

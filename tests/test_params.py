@@ -17,8 +17,8 @@ from pipelines.core.errors import ParamsError
 from pipelines.params import Params, load, load_params
 from pipelines.params.base import Section, path_below
 from pipelines.params.load import read_yaml
-from pipelines.params.mistakes import RENAMED_KEYS, RENAMED_VALUES, renamed
 from pipelines.params.optimizers import Sgd
+from pipelines.params.renamed import RENAMED_KEYS, RENAMED_VALUES, renamed
 from pipelines.params.schema import _subclasses, editor_schema, params_schema
 from pipelines.params.split import SplitParams
 

@@ -2,13 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.core.errors import InputError
 from pipelines.core.layout import Layout
 from pipelines.params.inputs import refuse_input_in_outputs
+
+if TYPE_CHECKING:
+    from pipelines.params import Params
+
+SHOWN = 8
+"""changed params that `status` lists"""
 
 
 def ingest_diff(
@@ -35,7 +41,7 @@ def ingest_diff(
 def status(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing where nothing changed.")] = False,
 ) -> None:
-    """Say what is new, changed or gone in the sources since the snapshot was read, and what to do; read no picture."""
+    """Say what is new in the sources since the snapshot was read, and what a run would do; read no picture."""
     from pipelines.ingest import changes, snapshots
     from pipelines.params import load_params
 
@@ -51,8 +57,26 @@ def status(
         print(
             f"status: nothing that can be seen without reading changed since snapshot {name!r}"
             if read
-            else f"status: snapshot {name!r} was not read here yet: `make repro` does"
+            else f"status: snapshot {name!r} was not read here yet: `miwake run` does"
         )
+    if not quiet and (layout.root / "dvc.yaml").is_file():
+        _say_what_would_run(params, layout)
+
+
+def _say_what_would_run(params: "Params", layout: Layout) -> None:
+    from pipelines.params.load import read_yaml
+    from pipelines.use.running import pending
+
+    before = read_yaml(layout.resolved) if layout.resolved.is_file() else {}
+    found = pending(layout.root, params.model_dump(mode="json", by_alias=True), before)
+    for line in found.changed[:SHOWN]:
+        print(f"status: params: {line}")
+    if len(found.changed) > SHOWN:
+        print(f"status: params: and {len(found.changed) - SHOWN} more, see `dvc params diff` after a run")
+    if found.stages:
+        print(f"status: `miwake run` would do {', '.join(found.stages)}, and what depends on what they write")
+    else:
+        print("status: every stage is up to date with its inputs")
 
 
 def validate(

@@ -101,7 +101,8 @@ def score_threshold(thumbnails: Thumbnails | ThumbnailSubset, image_ids: Sequenc
     The random pairs are all pairs of the 2,048 images of lowest id, which is a hash of the content: an image more or
     less changes 1 pair in 1,024, or none. One in a thousand is extrapolated from one in ten and one in a hundred by
     Fisher's z: these rest on a hundred times as many pairs, and copies, which are rare among all pairs, do not show.
-    What is left of an image's weight, 0.2 % of the allowed distance, disappears in that distance's steps of 12 %.
+    What is left of an image's weight, 0.2 % of the allowed distance, seldom shows in that distance's steps of 12 %:
+    of 60 guitars taken away one by one, 58 left the threshold as it was and 2 moved it by one step.
 
     Args:
         thumbnails: (N, 32, 32) uint8, none blank.

@@ -18,11 +18,12 @@ from pipelines.evaluate.figures import DIGITS
 from pipelines.evaluate.intervals import group_numbers
 from pipelines.evaluate.leaks import matrix
 from pipelines.evaluate.learning_curve import learning_curve
-from pipelines.evaluate.members import EvaluationIndex, MemberPredictions, Predictions
+from pipelines.evaluate.members import EvaluationIndex, MemberPredictions, Predictions, val_accuracy
 from pipelines.evaluate.metrics import Ints, score
-from pipelines.evaluate.strangers import strangers, unit
+from pipelines.evaluate.strangers import StrangerScorer, strangers, unit, write_tensors
 from pipelines.params.evaluate import EvaluateParams
 
+STRANGERS = "strangers.safetensors"
 CURVE_HEADER = ("num_images", "accuracy", "low", "high", "kind")
 
 
@@ -34,11 +35,13 @@ class LabelledFeatures:
         keys: (image_id, class_index) of each.
         features: (N, D) float16.
         is_frozen: whether the network never learnt the labels.
+        member: the name of the network's folder: "linear_probe-0".
     """
 
     keys: list[tuple[str, int]]
     features: npt.NDArray[np.float16]
     is_frozen: bool
+    member: str
 
     @property
     def actual(self) -> Ints:
@@ -61,7 +64,7 @@ def read_features(folder: Path, packed: EvaluationIndex) -> LabelledFeatures | N
     row_of = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
     keys = sorted((image_id, k) for image_id in row_of for k in packed.classes_of[image_id])
     features = matrix(table["plain"])[[row_of[image_id] for image_id, _ in keys]]
-    return LabelledFeatures(keys, features, is_frozen)
+    return LabelledFeatures(keys, features, is_frozen, folder.name)
 
 
 def look_at_features(
@@ -76,7 +79,8 @@ def look_at_features(
     paths: Mapping[tuple[str, str], str],
     out_dir: Path,
 ) -> dict[str, Any]:
-    """The parts learning_curve, strangers and embedding of figures.json; writes mistakes.csv and a CSV of each curve.
+    """The parts learning_curve, strangers and embedding of figures.json; writes mistakes.csv, a CSV of each curve
+    and strangers.safetensors.
 
     Neighbours, strangers and map are of the member that tells most validation pictures right and has features, by its
     first fold; the curve of the first frozen one.
@@ -95,6 +99,7 @@ def look_at_features(
     wrong = ~scored.right
     found: dict[str, Any] = {"learning_curve": None, "strangers": None, "embedding": None}
     neighbours: dict[str, list[mistakes.Neighbour]] = {}
+    scorer: StrangerScorer | None = None
     places: list[tuple[object, ...]] = []
     if seen is not None:
         features, actual = unit(seen.features), seen.actual
@@ -107,11 +112,14 @@ def look_at_features(
         names = [(seen.keys[row][0], packed.classes[actual[row]]) for row in known]
         near = mistakes.nearest(features[[row for _, row in asked]], features[known], names)
         neighbours = {image_id: one for (image_id, _), one in zip(asked, near, strict=True)}
-        found["strangers"], _ = strangers(
-            *(features[known], actual[known], features[val], actual[val], features[tested], actual[tested]),
+        told = strangers(
+            *((seen.features[rows], actual[rows]) for rows in (known, val, tested)),
+            member=seen.member,
             leave_out=seen.is_frozen,
             confidence=params.confidence,
         )
+        if told is not None:
+            found["strangers"], scorer = told
         mistaken = {_key(test, i) for i in np.flatnonzero(wrong).tolist()}
         is_mistake = np.array([key in mistaken for key in seen.keys])
         rows = embedding.choose_pictures([image_id for image_id, _ in seen.keys], is_mistake)
@@ -124,6 +132,10 @@ def look_at_features(
                 )
                 for row, (x, y) in zip(rows, drawn.tolist(), strict=True)
             ]
+    if scorer is not None:
+        scorer.save(out_dir / STRANGERS)
+    else:
+        write_tensors(out_dir / STRANGERS, {}, {})
     found["learning_curve"] = _curve(params, folders, seen, packed)
     rows_of_curve = _curve_rows(found["learning_curve"])
     write_csv(out_dir / "learning_curve.csv", CURVE_HEADER, rows_of_curve)
@@ -168,12 +180,7 @@ def _of_best_member(
     folders: Mapping[tuple[str, int], Path], members: Sequence[MemberPredictions], packed: EvaluationIndex
 ) -> tuple[LabelledFeatures | None, set[str]]:
     """Features, and the pictures that validated their network."""
-
-    def accuracy(member: MemberPredictions) -> float:
-        right = member.val.probabilities.argmax(axis=1) == member.val.actual
-        return float(right.sum()) / max(len(right), 1)
-
-    for member in sorted(members, key=accuracy, reverse=True):
+    for member in sorted(members, key=val_accuracy, reverse=True):
         for (name, fold), folder in folders.items():
             if name == member.name and fold in member.folds and (seen := read_features(folder, packed)) is not None:
                 return seen, set(member.folds[fold].image_ids)

@@ -58,6 +58,12 @@ class MemberPredictions:
     folds: dict[int, Predictions] = field(default_factory=dict)
 
 
+def val_accuracy(member: MemberPredictions) -> float:
+    """The fraction of validation pictures that it tells right; 0 where there are none."""
+    right = member.val.probabilities.argmax(axis=1) == member.val.actual
+    return float(right.sum()) / max(len(right), 1)
+
+
 def read_members(folders: Mapping[tuple[str, int], Path], labels: list[str]) -> list[MemberPredictions]:
     """Read every member, in the order of `folders`: (member, fold) to the folder that its training wrote.
 

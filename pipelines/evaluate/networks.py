@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipelines.augmentation.packs import PackReader, Pixels, read_index
 from pipelines.core.errors import InputError
 from pipelines.core.files import whole_file, write_csv
-from pipelines.evaluate.members import EvaluationIndex, MemberPredictions, Predictions
+from pipelines.evaluate.members import EvaluationIndex, MemberPredictions, Predictions, val_accuracy
 from pipelines.evaluate.metrics import Ints, score
 from pipelines.evaluate.robustness import HEADER, choose_pictures, csv_rows, measure_robustness
 from pipelines.params.evaluate import EvaluateParams
@@ -66,7 +66,7 @@ def ask_networks(
         first_folds.setdefault(name, folder)
     best = max(
         (member for member in members if member.name in first_folds),
-        key=lambda member: float((member.val.probabilities.argmax(axis=1) == member.val.actual).mean()),
+        key=val_accuracy,
         default=None,
     )
     found: dict[str, Any] = {"maps": None, "robustness": None, "cost": {}}

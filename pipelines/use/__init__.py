@@ -1,4 +1,8 @@
 """What people do with a project and its trained models, on top of the stages.
 
+project        a folder of one's own for `miwake run`: `miwake new`
+running        `dvc repro` with a line a stage, and what the run says: `miwake run`
 model_folder   the model of a run, in a project or in a folder that works without it
+classifier     its networks, combined as evaluate combines them
+pictures       what paths on the command line name: files, folders, archives, URLs
 """

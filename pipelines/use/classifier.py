@@ -16,6 +16,7 @@ from pipelines.core.errors import ImageError, InputError
 from pipelines.core.tables import LABEL
 from pipelines.evaluate.ensemble import vote, weighted_mean
 from pipelines.evaluate.members import EvaluationIndex, LabelFactors, MemberPredictions, Predictions, join_factors
+from pipelines.evaluate.strangers import StrangerScorer
 from pipelines.images.decoding import ReducedImage, decode, decode_reduced, plain_jpeg, summarize
 from pipelines.ingest.cropping import find_crop
 from pipelines.params.base import did_you_mean
@@ -80,7 +81,7 @@ class Answers(NamedTuple):
 
     probabilities: Floats
     """(B, K), in the order of its classes; rows sum to 1"""
-    scores: npt.NDArray[np.float32] | None
+    scores: Floats | None
     """(B,) of the test for strangers; None where there is no such test"""
     factors: Mapping[str, tuple[tuple[str, ...], Floats]]
     """by factor of the label its V values and (B, V)"""
@@ -96,7 +97,7 @@ class Classifier:
         target: label, or that factor.
         threshold: below which no class is named; None where it is not known, as for a member chosen out of several.
         members: by recipe its trained folds, and what is known of each.
-        tells_strangers: whether it can tell pictures of no known class.
+        scorer: the test for pictures of no known class; None where there is none.
     """
 
     info: ModelInfo
@@ -105,12 +106,8 @@ class Classifier:
     threshold: float | None
     members: Mapping[str, list[tuple[ModelMember, "TrainedMember"]]]
     device: str
-    _strangers: tuple[Any, Any] | None = None
+    scorer: StrangerScorer | None = None
     _features: list[Any] = field(default_factory=list)
-
-    @property
-    def tells_strangers(self) -> bool:
-        return self._strangers is not None
 
     @property
     def explained(self) -> "TrainedMember":
@@ -175,42 +172,41 @@ class Classifier:
             whole = weighted_mean(found, np.array([weights[name] for name in told]))
         return temper(whole, self.info.temperature)
 
-    def _score(self) -> npt.NDArray[np.float32] | None:
+    def _score(self) -> Floats | None:
         """(B,) of the features that a hook kept while the networks ran."""
-        if self._strangers is None or self.info.strangers is None:
+        if self.scorer is None:
             return None
-        weight, bias = self._strangers
-        num_views = len(self._watched().tta)
-        views = self._watched().tta
-        # one entry a view of each batch of PREDICT_BATCH pictures
-        plain = self._features[views.index("original") :: num_views]
-        features = np.concatenate(plain)
-        if self.info.strangers.unit_length:
-            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
-        found: npt.NDArray[np.float32] = (features @ weight.T + bias).max(axis=1)
-        return found
+        views = self.watched.tta
+        # one entry for each view of each batch that a member divides the pictures into
+        plain = self._features[views.index("original") :: len(views)]
+        return self.scorer.score(np.concatenate(plain))
 
-    def _watched(self) -> "TrainedMember":
-        test = self.info.strangers
-        assert test is not None
-        return next(one for known, one in self.members[test.member] if known.fold == test.fold)
+    @property
+    def watched(self) -> "TrainedMember":
+        """The network whose features the test for strangers takes."""
+        assert self.scorer is not None
+        return next(
+            one
+            for folds in self.members.values()
+            for known, one in folds
+            if f"{known.name}-{known.fold}" == self.scorer.member
+        )
 
-    def _watch(self, weight: Any, bias: Any) -> None:
-        """Keep the features of the member that the test for strangers looks at, each time it runs."""
+    def watch(self) -> None:
+        """Keep the features of that network each time it runs."""
         from pipelines.train.member import FrozenClassifier
         from pipelines.train.models.building import head_names
 
-        module = self._watched().module
+        module = self.watched.module
         head = module.head if isinstance(module, FrozenClassifier) else module.get_submodule(head_names(module)[0])
 
         def keep(_: Any, given: Any) -> None:
             features = given[0].detach().float()
             features = features.mean(dim=(2, 3)) if features.ndim == 4 else features
-            # rounded as features.parquet is, which the test was fitted to
-            self._features.append(features.clamp(-6e4, 6e4).half().float().cpu().numpy())
+            # rounded as the features that the test was fitted to
+            self._features.append(features.clamp(-6e4, 6e4).half().cpu().numpy())
 
         head.register_forward_pre_hook(keep)
-        self._strangers = (weight, bias)
 
 
 def load_classifier(
@@ -255,11 +251,14 @@ def load_classifier(
         members=members,
         device=place_of,
     )
-    test = info.strangers
-    if test is not None and target == LABEL and test.member in members:
-        if "original" in found._watched().tta:
-            import safetensors.numpy
+    names_here = [f"{known.name}-{known.fold}" for folds in members.values() for known, _ in folds]
+    if info.strangers is not None and target == LABEL and info.strangers.member in names_here:
+        from pipelines.evaluate.strangers import read_scorer
 
-            tensors = safetensors.numpy.load_file(model.files[test.file])
-            found._watch(tensors["weight"], tensors["bias"])
+        found.scorer = read_scorer(model.files[info.strangers.file])
+        # without the picture itself among the views there are no features to compare
+        if found.scorer is not None and "original" in found.watched.tta:
+            found.watch()
+        else:
+            found.scorer = None
     return found

@@ -34,8 +34,6 @@ from pipelines.params.load import load_params
 FORMAT = 1
 MODEL_JSON = "model.json"
 STRANGERS = "strangers.safetensors"
-KEY = "miwake"
-"""the metadata key of strangers.safetensors, as of members"""
 FIGURES = ("num_images", "confidence", "accuracy", "balanced_accuracy", "macro_f1", "log_loss")
 """what model.json repeats of figures.json"""
 
@@ -100,18 +98,15 @@ class StrangerTest(Section):
     """What tells pictures of no known class: see `pipelines.evaluate.strangers`.
 
     Args:
-        file: with the tensors `weight` (K, D) and `bias` (K,).
-        member, fold: whose features they take.
-        threshold: a picture whose largest score is less is a stranger.
-        unit_length: whether features are scaled to length 1 first.
+        file: that its `read_scorer` reads.
+        member: whose features they take, with its fold: "linear_probe-0".
+        threshold: a picture that scores less is a stranger.
     """
 
     file: str
     member: str
-    fold: int
     threshold: float
     method: str
-    unit_length: bool
 
 
 class Fit(Section):
@@ -334,18 +329,12 @@ def _threshold(coverage: Mapping[str, Any]) -> Threshold | None:
 
 def _read_strangers(path: Path) -> StrangerTest | None:
     """None where evaluate could not fit it."""
-    if not path.is_file():
-        return None
-    import safetensors
+    from pipelines.evaluate.strangers import METHOD, read_scorer
 
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            known = json.loads((file.metadata() or {})[KEY])
-        return StrangerTest(
-            file=STRANGERS, **{name: known[name] for name in StrangerTest.model_fields if name != "file"}
-        )
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not as evaluate writes it ({error}): run `dvc repro evaluate`") from error
+    scorer = read_scorer(path) if path.is_file() else None
+    if scorer is None:
+        return None
+    return StrangerTest(file=STRANGERS, member=scorer.member, threshold=scorer.threshold, method=METHOD)
 
 
 def _read_factors(
