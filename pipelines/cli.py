@@ -9,6 +9,7 @@
     miwake report diff HEAD~1 HEAD
     miwake validate
     miwake validate --write-suite suite.json
+    miwake predict pictures/
     miwake latency
     miwake rollback
 
@@ -20,7 +21,7 @@ import sys
 
 import typer
 
-from pipelines.commands import data, models, params, project, report
+from pipelines.commands import data, models, params, predict, project, report
 from pipelines.core.errors import MiwakeError
 
 HELP = "Image classification that can be reproduced: what to ask of data and models."
@@ -43,6 +44,7 @@ app.command("refresh")(project.refresh)
 app.command("params")(params.params)
 app.command("status")(data.status)
 app.command("validate")(data.validate)
+app.command("predict")(predict.predict)
 app.command("latency")(models.latency)
 app.command("rollback")(models.rollback)
 

@@ -28,7 +28,7 @@ from pipelines.core.tables import DEDUPED, LABEL, PACK_INDEX, read_classes, read
 from pipelines.params.augment import ResizeMode
 from pipelines.params.base import Fraction, PositiveFloat, PositiveInt, Section
 from pipelines.params.evaluate import Ensemble
-from pipelines.params.ingest import CropParams
+from pipelines.params.ingest import CropParams, DownloadParams
 from pipelines.params.load import load_params
 
 FORMAT = 1
@@ -187,6 +187,21 @@ def read_model(path: Path) -> Model:
         f"{path} holds no model: neither {MODEL_JSON}, which `miwake export safetensors` writes, nor the params.yaml "
         "of a project; name one with --model, or begin a project with `miwake new`"
     )
+
+
+def find_model(root: Path, named: Path | None) -> Model:
+    """The model that a command of the project at `root` works with: the named one, else that of its last run.
+
+    Raises:
+        InputError: as `read_model`.
+    """
+    return read_model(root if named is None else named)
+
+
+def download_rules(root: Path) -> DownloadParams:
+    """ingest.download of the project at `root`; the defaults where there is none."""
+    path = root / "params.yaml"
+    return load_params(path).ingest.download if path.is_file() else DownloadParams()
 
 
 def write_model(model: Model, folder: Path) -> None:
