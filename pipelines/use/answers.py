@@ -10,18 +10,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-import pyarrow as pa
-from PIL import Image
+from typing import IO, TYPE_CHECKING, Any
 
 from pipelines.core.errors import InputError
 from pipelines.core.files import whole_file, write_text
-from pipelines.core.tables import TableWriter
-from pipelines.report.page import render_page
 from pipelines.use.classifier import Classifier, Pixels
 from pipelines.use.predict import NAMED, STRANGER, TOP, UNSURE, Answer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".html")
 NONE = "none of these"
@@ -101,6 +98,10 @@ def open_answers(path: Path, classifier: Classifier) -> Iterator[Write]:
                     as_json(one).encode("utf-8", "replace") + b"\n" for one in answers
                 )
             else:
+                import pyarrow as pa
+
+                from pipelines.core.tables import TableWriter
+
                 schema = _schema(names)
                 with TableWriter(file, schema) as table:
                     yield lambda answers: table.write(
@@ -142,7 +143,9 @@ def csv_writer(file: IO[str], factors: Sequence[str]) -> Write:
     return write
 
 
-def _schema(factors: Sequence[str]) -> pa.Schema:
+def _schema(factors: Sequence[str]) -> "pa.Schema":
+    import pyarrow as pa
+
     row = flat(Answer("", "", "", "", ()), factors)
     return pa.schema([(name, pa.float64() if value is None else pa.string()) for name, value in row.items()])
 
@@ -180,7 +183,9 @@ class _Doubtful:
 
 def thumbnail(pixels: Pixels, *, side: int = THUMBNAIL_SIDE) -> str:
     """A JPEG of (S, S, 3) as data URI."""
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=75)
@@ -189,6 +194,8 @@ def thumbnail(pixels: Pixels, *, side: int = THUMBNAIL_SIDE) -> str:
 
 def page(kept: _Doubtful, classifier: Classifier) -> str:
     """One file that needs nothing else, the most doubtful pictures first."""
+    from pipelines.report.page import render_page
+
     kept.sort()
     context = {
         "language": "en",

@@ -58,16 +58,14 @@ def prepare(data: bytes, info: ModelInfo) -> Pixels:
         picture = ReducedImage(pixels, width, height)
     if min(width, height) < limits.min_side:
         raise ImageError("too-small", f"{width} x {height} pixels; ingest.min_side is {limits.min_side}")
-    placement = place(
-        width, height, crop=_crop(data, info, width, height), resize_mode=info.fit.resize_mode, image_size=side
-    )
+    placement = place(width, height, crop=_crop(data, info), resize_mode=info.fit.resize_mode, image_size=side)
     if picture is None:
         across, down = least_size(width, height, placement)
         picture = decode_reduced(data, max_pixels=limits.max_pixels, width=across, height=down)
     return to_square(picture, width=width, height=height, placement=placement, image_size=side)
 
 
-def _crop(data: bytes, info: ModelInfo, width: int, height: int) -> Crop:
+def _crop(data: bytes, info: ModelInfo) -> Crop:
     if not isinstance(info.crop, CenterCrop | FaceCrop):
         return WHOLE
     summary = summarize(data, max_pixels=info.limits.max_pixels, min_side=info.limits.min_side)

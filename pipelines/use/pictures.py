@@ -82,7 +82,7 @@ class Pictures:
         """`path`, or what it matches as a pattern that the shell left."""
         if path == "-" or _URL.match(path) or os.path.lexists(path):
             return [path]
-        found = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+        found = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []  # noqa: PTH207  (absolute too)
         if not found:
             what = "matches nothing" if glob.has_magic(path) else "does not exist"
             raise InputError(f"{path} {what}: name a picture, a folder, an archive, a pattern, a URL, or - for a list")
