@@ -1,6 +1,17 @@
 """`miwake predict`: the model of a run, read where it lies or from a folder, and what it says of pictures."""
 
+import csv
+import errno
+import io
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,18 +21,24 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from hostile_server import Answer, HostileServer
+from PIL import Image
 from use_inputs import FOLDS, MEMBERS, shared_project
 
-from pipelines.core.errors import InputError
+from pipelines.cli import app
+from pipelines.core.errors import ImageError, InputError
 from pipelines.core.layout import Layout
 from pipelines.core.tables import FEATURES, MANIFEST, PACK_INDEX, PREDICTIONS, read_table
 from pipelines.evaluate.leaks import matrix
 from pipelines.images.shards import ShardReader
+from pipelines.params.ingest import DownloadParams
 from pipelines.train.temperature import temper
 from pipelines.use.classifier import Classifier, Floats, Pixels, load_classifier, prepare
-from pipelines.use.model_folder import MODEL_JSON, JoinedFactors, ModelMember, read_model, write_model
-from pipelines.use.pictures import Picture
-from pipelines.use.predict import decide, predict
+from pipelines.use.model_folder import MODEL_JSON, JoinedFactors, Limits, ModelMember, read_model, write_model
+from pipelines.use.pictures import NamedPictures, Picture
+from pipelines.use.predict import Prediction, decide, predict
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +226,253 @@ class Told:
 
     def predict(self, pixels: Pixels) -> Floats:
         return np.tile(self._probabilities, (len(pixels), 1))
+
+
+# what paths name -----------------------------------------------------------------------------
+
+LIMITS = Limits(max_file_bytes=100_000, max_pixels=1_000_000, min_side=8)
+
+
+def read_all(*paths: str, stdin: bytes = b"", limits: Limits = LIMITS, hosts: tuple[str, ...] = ()) -> dict[str, str]:
+    """By path `<bytes>`, or the reason why it cannot be read."""
+    download = DownloadParams(private_hosts=hosts, delay_seconds=0.0, max_attempts=1)
+    found = {}
+    with NamedPictures(paths, limits=limits, download=download, stdin=io.BytesIO(stdin)) as pictures:
+        for one in pictures:
+            try:
+                found[one.path] = str(len(one.read()))
+            except ImageError as error:
+                found[one.path] = error.reason
+    return found
+
+
+def test_folders_patterns_and_files_are_read_as_ingest_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, size in {
+        "p/b/2.jpg": 2,
+        "p/a/1.jpg": 1,
+        "p/.hidden": 1,
+        "p/.git/x": 1,
+        "p/Thumbs.db": 1,
+        "3.png": 3,
+    }.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"x" * size)
+    with Path("p/huge.jpg").open("wb") as huge:
+        huge.truncate(2 << 30)
+    Path("p/link.jpg").symlink_to("a/1.jpg")
+    expected = {
+        "p/.hidden": "hidden",
+        "p/huge.jpg": "too-large",
+        "p/link.jpg": "symlink",
+        "p/a/1.jpg": "1",
+        "p/b/2.jpg": "2",
+    }
+    assert read_all("p") == expected
+    assert list(read_all("p")) == list(expected)
+    assert read_all("p/*/?.jpg", "3.png", "p/link.jpg") == {
+        "p/a/1.jpg": "1",
+        "p/b/2.jpg": "2",
+        "3.png": "3",
+        "p/link.jpg": "1",
+    }
+
+
+def test_what_names_nothing_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    for path, message in {
+        f"{tmp_path}/x.jpg": "x.jpg does not exist: name a picture",
+        f"{tmp_path}/*.jpg": "matches nothing: name a picture",
+        str(tmp_path): "holds no file: name a folder of pictures",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            read_all(path)
+    with pytest.raises(InputError, match="standard input is empty: give it a path on each line"):
+        read_all("-")
+
+
+def test_standard_input_is_a_list_or_one_picture(tmp_path: Path) -> None:
+    jpeg = tmp_path / "ü 1.jpg"
+    jpeg.write_bytes(b"\xff\xd8\xff" + b"x" * 5000)
+    lines = f"{jpeg}\n\n  {tmp_path}/absent.jpg\n{tmp_path}".encode()
+    assert read_all("-", stdin=lines) == {str(jpeg): "5003", f"{tmp_path}/absent.jpg": "unreadable"}
+    assert read_all("-", stdin=jpeg.read_bytes()) == {"-": "5003"}
+    many = b"".join(b"%s/absent-%d.jpg\n" % (str(tmp_path).encode(), i) for i in range(300))
+    assert len(read_all("-", stdin=many)) == 300
+    with pytest.raises(InputError, match="standard input holds more than 100000 bytes, which ingest.max_file_bytes"):
+        read_all("-", stdin=b"\xff\xd8\xff" * 40_000)
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz"])
+def test_archives_need_no_class_folders_and_are_not_trusted(suffix: str, tmp_path: Path) -> None:
+    path = str(tmp_path / f"p.{suffix}")
+    files = {"1.jpg": b"1", "a/22.jpg": b"22", "../out.jpg": b"x", "__MACOSX/1.jpg": b"x", "big.jpg": b"x" * 200_000}
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, data in files.items():
+                packed.writestr(name, data)
+    else:
+        with tarfile.open(path, "w:gz" if suffix.endswith("gz") else "w") as tar:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    assert read_all(path) == {
+        f"{path}/1.jpg": "1",
+        f"{path}/a/22.jpg": "2",
+        f"{path}/../out.jpg": "unsafe-path",
+        f"{path}/big.jpg": "too-large",
+    }
+
+
+def test_urls_are_fetched_by_ingests_rules() -> None:
+    with HostileServer() as server:
+        server.add("/a.jpg", Answer(b"x" * 7))
+        server.add("/robots.txt", Answer(b"User-agent: *\nDisallow: /no", type="text/plain"))
+        server.add("/no/b.jpg", Answer(b"x"))
+        a, b, c = (server.url(path) for path in ("/a.jpg", "/no/b.jpg", "/absent.jpg"))
+        host = a.split("/")[2]
+        assert read_all(a, b, c, hosts=(host,)) == {a: "7", b: "robots-disallowed", c: "http-404"}
+        assert read_all(a) == {a: "private-address"}
+
+
+# the command ---------------------------------------------------------------------------------
+
+
+def command(*words: str, cwd: Path, **changes: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "predict", *words],
+        cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, encoding="utf-8", check=False,
+        **{"capture_output": True, **changes},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(project: Layout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Test pictures, and three files that are none; names that a page must escape."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, data in enumerate(pictures_of(project, "test").values()):
+        (folder / f"{number:02d}.jpg").write_bytes(data)
+    shutil.copy(folder / "00.jpg", folder / "<b>&.jpg")
+    (folder / "note.txt").write_text("no picture")
+    (folder / "cut.jpg").write_bytes((folder / "00.jpg").read_bytes()[:-200])
+    (folder / "empty.jpg").touch()
+    return folder
+
+
+def run_in_process(project: Layout, *words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    app(["predict", *words, "--device", "cpu"], standalone_mode=False)
+
+
+def test_every_form_of_output_says_the_same(
+    project: Layout,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for suffix in ("csv", "parquet", "jsonl", "html"):
+        run_in_process(project, str(pictures), "--out", str(tmp_path / f"x.{suffix}"), monkeypatch=monkeypatch)
+    said = capsys.readouterr().err
+    num = len(list(pictures.iterdir()))
+    assert f"predict: {num} pictures: " in said
+    assert "3 could not be used (" in said
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [str(path) for path in sorted(pictures.iterdir())]
+    status = {Path(row["path"]).name: row["status"] for row in rows}
+    assert (status["note.txt"], status["cut.jpg"], status["empty.jpg"]) == ("not-an-image", "truncated", "empty-file")
+    table = pq.read_table(tmp_path / "x.parquet").to_pylist()
+    assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in table] == rows
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert [(one["path"], one["answer"] or "", one["status"]) for one in lines] == [
+        (row["path"], row["answer"].replace("none of these", ""), row["status"]) for row in rows
+    ]
+    page = (tmp_path / "x.html").read_text()
+    assert "&lt;b&gt;&amp;.jpg" in page
+    assert "<b>&" not in page
+    assert "<script" not in page
+    assert page.count("<figure>") == num - 3
+    shown = [float(found) for found in re.findall(r"<p>\S+ ([\d.]+) %", page)]
+    strangers = page.count("a stranger</span>")
+    assert shown[strangers:] == sorted(shown[strangers:])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_maps_are_written_for_every_picture(
+    project: Layout, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(pictures / name) for name in ("00.jpg", "empty.jpg", "01.jpg")]
+    run_in_process(project, *paths, "--explain", str(tmp_path / "maps"), "--json", monkeypatch=monkeypatch)
+    names = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert [name.split("-")[:2] for name in names] == [["000001", "00"], ["000003", "01"]]
+    with Image.open(tmp_path / "maps" / names[0]) as image:
+        assert image.size == (448, 448)
+
+
+def test_ctrl_c_keeps_what_was_answered(
+    project: Layout, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the second batch: the file has 64 rows, whole, and the status is 130."""
+    from pipelines.use import predict as module
+
+    def stopped(*words: Any, **named: Any) -> Iterator[list[Prediction]]:
+        for number, batch in enumerate(predict(*words, **named)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(module, "predict", stopped)
+    paths = [str(pictures / "00.jpg")] * 100
+    with pytest.raises(SystemExit) as ended:
+        run_in_process(project, *paths, "--out", str(tmp_path / "x.csv"), monkeypatch=monkeypatch)
+    assert ended.value.code == 130
+    assert "stopped after 64 pictures" in capsys.readouterr().err
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 65
+
+
+def test_a_full_disk_leaves_the_old_file(
+    project: Layout, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.csv"
+    out.write_text("old")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pipelines.core.files.os.fsync", full)
+    with pytest.raises(InputError, match="x.csv cannot be written .No space left on device.: free some space"):
+        run_in_process(project, str(pictures / "00.jpg"), "--out", str(out), monkeypatch=monkeypatch)
+    assert out.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_words_that_make_no_sense_are_refused_before_a_network_is_loaded(
+    project: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / "x.jpg"
+    picture.write_bytes(b"x")
+    for words, message in {
+        ("--out", "x.txt"): "--out x.txt ends in none of .csv, .parquet, .jsonl, .html",
+        ("--out", "x.csv", "--json"): "--json prints and --out writes a file: choose one of them",
+        ("--model", str(tmp_path)): "holds no model: neither model.json",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            run_in_process(project, str(picture), *words, monkeypatch=monkeypatch)
+    with pytest.raises(InputError, match="none of these could be used; the first, .*x.jpg: not-an-image"):
+        run_in_process(project, str(picture), monkeypatch=monkeypatch)
+
+
+def test_a_closed_pipe_and_a_project_that_has_not_run(project: Layout, pictures: Path, tmp_path: Path) -> None:
+    """`miwake predict … | head -1` ends quietly; a folder without a model is one sentence and status 1."""
+    read, write = os.pipe()
+    os.close(read)
+    closed = command(str(pictures), cwd=project.root, capture_output=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    absent = command(str(pictures), cwd=tmp_path)
+    assert absent.returncode == 1
+    assert re.fullmatch(r"miwake: .* holds no model: .*\n", absent.stderr)
+    assert absent.stdout == ""

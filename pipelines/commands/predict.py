@@ -11,7 +11,7 @@ from pipelines.core.errors import InputError
 if TYPE_CHECKING:
     from pipelines.use.answers import Write
     from pipelines.use.classifier import Classifier
-    from pipelines.use.predict import Answer
+    from pipelines.use.predict import Prediction
 
 INTERRUPTED = 130
 
@@ -20,7 +20,7 @@ def predict(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, folders, patterns, archives, URLs; - for standard input: a path a line, or a picture."
+            help="NamedPictures, folders, patterns, archives, URLs; - for standard input: a path a line, or a picture."
         ),
     ],
     model: Annotated[
@@ -45,7 +45,7 @@ def predict(
     from pipelines.params.command import FEWER_THREADS
     from pipelines.use.answers import check_out, open_answers
     from pipelines.use.model_folder import download_rules, find_model
-    from pipelines.use.pictures import Pictures
+    from pipelines.use.pictures import NamedPictures
 
     if out is not None:
         check_out(out)
@@ -56,7 +56,7 @@ def predict(
     for variable in FEWER_THREADS:
         os.environ.pop(variable, None)
     found = find_model(Path.cwd(), model)
-    with Pictures(
+    with NamedPictures(
         paths, limits=found.info.limits, download=download_rules(Path.cwd()), stdin=sys.stdin.buffer
     ) as pictures:
         from pipelines.use.classifier import load_classifier
@@ -82,6 +82,9 @@ def predict(
                     tally.add(answers)
             except KeyboardInterrupt:
                 stopped = True
+            except BrokenPipeError:  # `miwake predict … | head` has read enough; typer would end with status 1
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return
     written = f" → {out}" if out is not None else ""
     print(f"predict: {'stopped after ' * stopped}{tally.sentence(classifier)}{written}", file=sys.stderr)
     if stopped:
@@ -100,7 +103,7 @@ def _printer(classifier: "Classifier", *, as_json: bool) -> "Write":
 
     if as_json:
 
-        def write(answers: "Sequence[Answer]") -> None:
+        def write(answers: "Sequence[Prediction]") -> None:
             for one in answers:
                 print(json_line(one))
             sys.stdout.flush()
@@ -125,7 +128,7 @@ def _table(classifier: "Classifier") -> "Write":
     why = {STRANGER: "a stranger", UNSURE: f"below {classifier.threshold:.0%}" if classifier.threshold else ""}
     began = False
 
-    def write(answers: "Sequence[Answer]") -> None:
+    def write(answers: "Sequence[Prediction]") -> None:
         nonlocal began
         table = Table(box=None, show_header=not began, expand=True, padding=(0, 1))
         table.add_column("picture", ratio=4, overflow="fold")

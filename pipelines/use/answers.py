@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pipelines.core.errors import InputError
 from pipelines.core.files import whole_file, write_text
 from pipelines.use.classifier import Classifier, Pixels
-from pipelines.use.predict import NAMED, STRANGER, TOP, UNSURE, Answer
+from pipelines.use.predict import NAMED, STRANGER, TOP, UNSURE, Prediction
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,10 +28,10 @@ MAX_SHOWN = 1000
 THUMBNAIL_SIDE = 128
 TEMPLATES = Path(__file__).parent / "templates"
 
-Write = Callable[[Sequence[Answer]], None]
+Write = Callable[[Sequence[Prediction]], None]
 
 
-def flat(answer: Answer, factors: Sequence[str]) -> dict[str, Any]:
+def flat(answer: Prediction, factors: Sequence[str]) -> dict[str, Any]:
     """A row of CSV and Parquet; None where the picture could not be read."""
     row: dict[str, Any] = {"path": answer.path, "answer": shown(answer), "status": answer.status}
     for rank in range(TOP):
@@ -45,12 +45,12 @@ def flat(answer: Answer, factors: Sequence[str]) -> dict[str, Any]:
     return {**row, "detail": answer.detail, "image_id": answer.image_id}
 
 
-def shown(answer: Answer) -> str:
+def shown(answer: Prediction) -> str:
     """The label, `none of these`, or "" for what could not be read."""
     return (answer.label or NONE) if answer.is_read else ""
 
 
-def as_json(answer: Answer) -> str:
+def as_json(answer: Prediction) -> str:
     """A line of JSON Lines."""
     value = {
         "path": answer.path,
@@ -131,7 +131,7 @@ def csv_writer(file: IO[str], factors: Sequence[str]) -> Write:
     """A function that writes answers to an open text file, the header first."""
     names: list[str] = []
 
-    def write(answers: Sequence[Answer]) -> None:
+    def write(answers: Sequence[Prediction]) -> None:
         rows = [flat(one, factors) for one in answers]
         writer = csv.writer(file, lineterminator="\n")
         if not names and rows:
@@ -146,7 +146,7 @@ def csv_writer(file: IO[str], factors: Sequence[str]) -> Write:
 def _schema(factors: Sequence[str]) -> "pa.Schema":
     import pyarrow as pa
 
-    row = flat(Answer("", "", "", "", ()), factors)
+    row = flat(Prediction("", "", "", "", ()), factors)
     return pa.schema([(name, pa.float64() if value is None else pa.string()) for name, value in row.items()])
 
 
@@ -159,12 +159,12 @@ class _Doubtful:
     """The most doubtful answers, with their thumbnails; the others are counted."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[Answer, str]] = []
+        self.answers: list[tuple[Prediction, str]] = []
         self.counts = {NAMED: 0, UNSURE: 0, STRANGER: 0}
-        self.unread: list[Answer] = []
+        self.unread: list[Prediction] = []
         self.num_unread = 0
 
-    def add(self, answers: Iterable[Answer]) -> None:
+    def add(self, answers: Iterable[Prediction]) -> None:
         for one in answers:
             if not one.is_read or one.pixels is None:
                 self.num_unread += 1

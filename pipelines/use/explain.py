@@ -11,13 +11,13 @@ from PIL import Image
 
 from pipelines.core.files import write_bytes
 from pipelines.use.classifier import Classifier
-from pipelines.use.predict import Answer
+from pipelines.use.predict import Prediction
 
 _SIDE = 448
 """pixels"""
 
 
-def write_maps(classifier: Classifier, answers: Sequence[Answer], folder: Path, *, first: int) -> None:
+def write_maps(classifier: Classifier, answers: Sequence[Prediction], folder: Path, *, first: int) -> None:
     """Write `<number>-<name>-<class>.jpg` for each answer with a picture.
 
     Args:

@@ -1,7 +1,7 @@
 """What PATH… of a command names: files, folders, patterns, archives, URLs, a list or a picture on standard input.
 
-Pictures come one after the other, as they are found: nothing holds all names of a folder of any size. What cannot be
-read is a picture too, whose `read` says why, by the reasons that ingest rejects files for.
+Pictures come one after the other, as they are found: nothing holds all names of a tree of any size. What cannot be read
+is a picture too, whose `read` says why, by the reasons that ingest rejects files for.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Picture(NamedTuple):
     """the whole file; raises ImageError. May be called from another thread"""
 
 
-class Pictures:
+class NamedPictures:
     """The pictures that `paths` name, within its `with` block.
 
     Args:

@@ -23,7 +23,7 @@ NAMED, UNSURE, STRANGER = "named", "unsure", "stranger"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What is said of one picture.
 
     Args:
@@ -70,7 +70,7 @@ class _Read(NamedTuple):
 
 def predict(
     classifier: Classifier, pictures: Iterable[Picture], *, num_threads: int | None = None
-) -> Iterator[list[Answer]]:
+) -> Iterator[list[Prediction]]:
     """Answers in the order of `pictures`, BATCH at a time; the memory does not depend on how many there are.
 
     Args:
@@ -107,20 +107,22 @@ def _read(picture: Picture, info: ModelInfo) -> _Read:
     return _Read(hashlib.sha256(data).hexdigest(), prepare(data, info))
 
 
-def _answer(classifier: Classifier, pictures: list[Picture], found: list[_Read | ImageError]) -> list[Answer]:
+def _answer(classifier: Classifier, pictures: list[Picture], found: list[_Read | ImageError]) -> list[Prediction]:
     good = [one for one in found if isinstance(one, _Read)]
     told = iter(decide(classifier, classifier.answer(np.stack([one.pixels for one in good])))) if good else iter(())
     answers = []
     for picture, one in zip(pictures, found, strict=True):
         if isinstance(one, ImageError):
-            answers.append(Answer(picture.path, "", one.reason, "", (), detail=one.detail))
+            answers.append(Prediction(picture.path, "", one.reason, "", (), detail=one.detail))
         else:
-            answers.append(Answer(path=picture.path, image_id=one.image_id, pixels=one.pixels, **next(told)._asdict()))
+            answers.append(
+                Prediction(path=picture.path, image_id=one.image_id, pixels=one.pixels, **next(told)._asdict())
+            )
     return answers
 
 
 class Decided(NamedTuple):
-    """The part of an answer that does not depend on the file; see `Answer`."""
+    """The part of an answer that does not depend on the file; see `Prediction`."""
 
     status: str
     label: str
@@ -154,9 +156,9 @@ class Tally:
     """Counts answers, and says what they come to."""
 
     counts: Counter[str]
-    first_problem: Answer | None = None
+    first_problem: Prediction | None = None
 
-    def add(self, answers: Iterable[Answer]) -> None:
+    def add(self, answers: Iterable[Prediction]) -> None:
         for one in answers:
             self.counts[one.status] += 1
             if not one.is_read and self.first_problem is None:
