@@ -10,6 +10,7 @@
     miwake validate
     miwake validate --write-suite suite.json
     miwake predict pictures/
+    miwake audit shop/
     miwake latency
     miwake rollback
 
@@ -45,6 +46,7 @@ app.command("params")(params.params)
 app.command("status")(data.status)
 app.command("validate")(data.validate)
 app.command("predict")(predict.predict)
+app.command("audit")(predict.audit)
 app.command("latency")(models.latency)
 app.command("rollback")(models.rollback)
 

@@ -1,6 +1,6 @@
-"""What a trained model says of pictures: `miwake predict`."""
+"""What a trained model says of pictures and of labels: `miwake predict`, `audit`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ from pipelines.core.errors import InputError
 if TYPE_CHECKING:
     from pipelines.use.answers import Write
     from pipelines.use.classifier import Classifier
+    from pipelines.use.model_folder import Model
     from pipelines.use.predict import Prediction
 
 INTERRUPTED = 130
@@ -42,7 +43,6 @@ def predict(
     import sys
     from collections import Counter
 
-    from pipelines.params.command import FEWER_THREADS
     from pipelines.use.answers import check_out, open_answers
     from pipelines.use.model_folder import download_rules, find_model
     from pipelines.use.pictures import NamedPictures
@@ -51,19 +51,15 @@ def predict(
         check_out(out)
         if as_json:
             raise InputError("--json prints and --out writes a file: choose one of them")
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise InputError(f"--device is {device!r}: choose auto, cpu, cuda or mps")
-    for variable in FEWER_THREADS:
-        os.environ.pop(variable, None)
+    load = _loader(device)
     found = find_model(Path.cwd(), model)
     with NamedPictures(
         paths, limits=found.info.limits, download=download_rules(Path.cwd()), stdin=sys.stdin.buffer
     ) as pictures:
-        from pipelines.use.classifier import load_classifier
         from pipelines.use.predict import Tally
         from pipelines.use.predict import predict as classify
 
-        classifier = load_classifier(found, member=member, device=device)
+        classifier = load(found, member)
         tally = Tally(Counter())
         stopped = False
         with contextlib.ExitStack() as stack:
@@ -92,6 +88,25 @@ def predict(
     if tally.first_problem is not None and tally.num_unreadable == tally.num:
         one = tally.first_problem
         raise InputError(f"none of these could be used; the first, {one.path}: {one.status} {one.detail}".rstrip())
+
+
+def _loader(device: str) -> "Callable[[Model, str | None], Classifier]":
+    """A function that loads a model, or one member of it, onto `device`; a wrong name is refused now."""
+    import os
+
+    from pipelines.params.command import FEWER_THREADS
+
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise InputError(f"--device is {device!r}: choose auto, cpu, cuda or mps")
+    for variable in FEWER_THREADS:
+        os.environ.pop(variable, None)
+
+    def load(model: "Model", member: str | None) -> "Classifier":
+        from pipelines.use.classifier import load_classifier
+
+        return load_classifier(model, member=member, device=device)  # type: ignore[arg-type]  # checked above
+
+    return load
 
 
 def _printer(classifier: "Classifier", *, as_json: bool) -> "Write":
@@ -148,3 +163,56 @@ def _table(classifier: "Classifier") -> "Write":
         began = True
 
     return write
+
+
+def audit(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A folder of class folders, an archive, a table (.csv, .parquet, .jsonl), URLs (.txt)."),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="A model folder, or another project; the champion or last run here when absent.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder for index.html, findings.csv, drop.csv, relabel.csv.")] = Path(
+        "audit"
+    ),
+    image_column: Annotated[str | None, typer.Option(help="Of a table: paths or URLs.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Of a table.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Counts and expected precision, for a program.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Check somebody's labels: disputed, conflicting, copied, strange, unknown or unreadable; write a page and CSV."""
+    import json
+    import sys
+
+    from pipelines.params.dedupe import DedupeParams
+    from pipelines.use.audit import audit as check
+    from pipelines.use.audit import known_predictions
+    from pipelines.use.audit_files import summary, write_audit
+    from pipelines.use.labelled import labelled_pictures
+    from pipelines.use.model_folder import download_rules, find_model
+
+    load = _loader(device)
+    found = find_model(Path.cwd(), model)
+    try:
+        with labelled_pictures(
+            source,
+            found.info,
+            download=download_rules(Path.cwd()),
+            image_column=image_column,
+            label_column=label_column,
+        ) as listing:
+            classifier = load(found, None)
+            known = known_predictions(found.where)
+            told = check(classifier, listing, known=known, dedupe=DedupeParams())
+            files = write_audit(told, classifier, out, name=source.name, read=listing.read)
+    except KeyboardInterrupt:
+        print("audit: stopped; nothing was written", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    if as_json:
+        numbers = {problem: len(some) for problem, some in told.findings.items()}
+        print(json.dumps({"num_pictures": told.num_pictures, "num": numbers, "precision": told.precision}, indent=2))
+        return
+    for line in summary(told):
+        print(f"audit: {line}")
+    print(f"audit: {files[0]} shows them; {', '.join(file.name for file in files[1:])} beside it")

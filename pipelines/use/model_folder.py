@@ -101,12 +101,14 @@ class StrangerTest(Section):
         file: that its `read_scorer` reads.
         member: whose features they take, with its fold: "linear_probe-0".
         threshold: a picture that scores less is a stranger.
+        false_rate: fraction of the run's test pictures that are called strangers; None where it was not measured.
     """
 
     file: str
     member: str
     threshold: float
     method: str
+    false_rate: Fraction | None
 
 
 class Fit(Section):
@@ -278,7 +280,7 @@ def _read_project(layout: Layout) -> Model:
                 temperature=measured["temperature"],
             )
         )
-    strangers = _read_strangers(layout.stage("evaluate") / STRANGERS)
+    strangers = _read_strangers(layout.stage("evaluate") / STRANGERS, figures)
     if strangers is not None:
         files[STRANGERS] = layout.stage("evaluate") / STRANGERS
     factors = _read_factors(layout, classes, members, figures)
@@ -342,14 +344,21 @@ def _threshold(coverage: Mapping[str, Any]) -> Threshold | None:
     )
 
 
-def _read_strangers(path: Path) -> StrangerTest | None:
+def _read_strangers(path: Path, figures: Mapping[str, Any]) -> StrangerTest | None:
     """None where evaluate could not fit it."""
     from pipelines.evaluate.strangers import METHOD, read_scorer
 
     scorer = read_scorer(path) if path.is_file() else None
     if scorer is None:
         return None
-    return StrangerTest(file=STRANGERS, member=scorer.member, threshold=scorer.threshold, method=METHOD)
+    measured = figures.get("strangers")
+    return StrangerTest(
+        file=STRANGERS,
+        member=scorer.member,
+        threshold=scorer.threshold,
+        method=METHOD,
+        false_rate=measured["num_test_flagged"] / figures["num_images"] if measured else None,
+    )
 
 
 def _read_factors(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.core.errors import ImageError, count
-from pipelines.use.classifier import Answers, Classifier, Pixels, prepare
+from pipelines.use.classifier import Answers, Classifier, Floats, Pixels, prepare
 from pipelines.use.model_folder import ModelInfo
 from pipelines.use.pictures import Picture
 
@@ -36,6 +36,7 @@ class Prediction:
         score: of the test for strangers; None where there is none.
         factors: by factor of the label its most probable value, and that one's probability.
         detail: what a person needs to know of this very file.
+        probabilities: (K,).
         pixels: (S, S, 3) as the network saw it.
     """
 
@@ -47,6 +48,7 @@ class Prediction:
     score: float | None = None
     factors: Mapping[str, tuple[str, float]] | None = None
     detail: str = ""
+    probabilities: Floats | None = None
     pixels: Pixels | None = None
 
     @property
@@ -129,6 +131,7 @@ class Decided(NamedTuple):
     top: tuple[tuple[str, float], ...]
     score: float | None
     factors: Mapping[str, tuple[str, float]] | None
+    probabilities: Floats
 
 
 def decide(classifier: Classifier, answers: Answers) -> Iterator[Decided]:
@@ -148,7 +151,9 @@ def decide(classifier: Classifier, answers: Answers) -> Iterator[Decided]:
             status = STRANGER
         elif classifier.threshold is not None and top[0][1] < classifier.threshold:
             status = UNSURE
-        yield Decided(status, top[0][0] if status == NAMED else "", top, score, factors or None)
+        yield Decided(
+            status, top[0][0] if status == NAMED else "", top, score, factors or None, answers.probabilities[row]
+        )
 
 
 @dataclass
