@@ -127,7 +127,7 @@ def _printer(classifier: "Classifier", *, as_json: bool) -> "Write":
     if sys.stdout.isatty():
         return _table(classifier)
     factors = classifier.info.factors if len(classifier.members) > 1 else None
-    return csv_writer(sys.stdout, factors.names if factors else ())
+    return csv_writer(lambda text: print(text, end="", flush=True), factors.names if factors else ())
 
 
 def _table(classifier: "Classifier") -> "Write":

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import InputError
 from pipelines.core.files import whole_file, write_text
@@ -92,7 +92,7 @@ def open_answers(path: Path, classifier: Classifier) -> Iterator[Write]:
             return
         with whole_file(path) as file:
             if path.suffix.lower() == ".csv":
-                yield csv_writer(io.TextIOWrapper(_Kept(file), encoding="utf-8", errors="replace", newline=""), names)
+                yield csv_writer(lambda text: file.write(text.encode("utf-8", "replace")), names)
             elif path.suffix.lower() == ".jsonl":
                 yield lambda answers: file.writelines(
                     as_json(one).encode("utf-8", "replace") + b"\n" for one in answers
@@ -114,31 +114,20 @@ def open_answers(path: Path, classifier: Classifier) -> Iterator[Write]:
         ) from error
 
 
-class _Kept(io.RawIOBase):
-    """A binary file that is not closed with the text file around it, since its owner syncs it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        return self._file.write(data)
-
-
-def csv_writer(file: IO[str], factors: Sequence[str]) -> Write:
-    """A function that writes answers to an open text file, the header first."""
-    names: list[str] = []
+def csv_writer(put: Callable[[str], object], factors: Sequence[str]) -> Write:
+    """A function that hands answers on as text, the header first."""
+    began = False
 
     def write(answers: Sequence[Prediction]) -> None:
+        nonlocal began
         rows = [flat(one, factors) for one in answers]
-        writer = csv.writer(file, lineterminator="\n")
-        if not names and rows:
-            names.extend(rows[0])
-            writer.writerow(names)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not began and rows:
+            writer.writerow(rows[0])
+            began = True
         writer.writerows(row.values() for row in rows)
-        file.flush()
+        put(text.getvalue())
 
     return write
 

@@ -71,17 +71,20 @@ def decisions(found: Audit) -> tuple[list[tuple[str, str, str]], list[tuple[str,
     """
     drops: dict[str, tuple[str, str, str]] = {}
     relabels: dict[str, tuple[str, str, str, str]] = {}
-    for problem, reason in (("stranger", "stranger"), ("duplicated", "copy")):
+    for problem in ("stranger", "duplicated"):
+        of_list = _share(found, problem)
         for one in found.findings[problem]:
             if one.detail != "the same bytes":
-                drops.setdefault(
-                    one.image_id, (one.image_id, f"{reason}{f' of {one.other}' if one.other else ''}", one.path)
-                )
+                copy_of = f": copy of {one.other}" if one.other else ""
+                drops.setdefault(one.image_id, (one.image_id, f"{problem}{of_list}{copy_of}", one.path))
     for problem in ("conflicting", "disputed"):
+        of_list = _share(found, problem)
         for one in found.findings[problem]:
             if one.image_id not in drops and one.suggested and one.probability_suggested is not None:
-                why = f"{problem}: {one.label} {one.probability_label:.2f}, {one.suggested} {one.probability_suggested:.2f}"
-                relabels.setdefault(one.image_id, (one.image_id, one.suggested, why, one.path))
+                likely = f"{one.label} {one.probability_label:.2f}, {one.suggested} {one.probability_suggested:.2f}"
+                relabels.setdefault(
+                    one.image_id, (one.image_id, one.suggested, f"{problem}{of_list}: {likely}", one.path)
+                )
     return sorted(drops.values()), sorted(relabels.values())
 
 
@@ -91,16 +94,19 @@ def summary(found: Audit) -> list[str]:
     for problem in PROBLEMS:
         if not (num := len(found.findings[problem])):
             continue
-        line = f"{num:,} {problem}"
-        if (share := found.precision[problem]) is not None and share < 1.0:
-            line += f", of which about {share:.0%} are expected to be wrong"
-        elif share is None:
-            line += ", how many of them wrongly is not known"
-        lines.append(line)
+        lines.append(f"{num:,} {problem}{_share(found, problem)}")
     for label, (num, near) in found.unknown.items():
         meant = f"; did you mean {near!r}?" if near else ""
         lines.append(f"label {label!r} ({count(num, 'picture')}) is no class of the model{meant}")
     return lines
+
+
+def _share(found: Audit, problem: str) -> str:
+    """What is expected of a list; "" where all of it is certain."""
+    share = found.precision[problem]
+    if share is None:
+        return " (how many of these rightly is not known)"
+    return f" (about {share:.0%} of these rightly)" if share < 1.0 else ""
 
 
 def _page(found: Audit, classifier: Classifier, name: str, read: Callable[[str], bytes]) -> str:

@@ -31,7 +31,7 @@ from pipelines.params.evaluate import Ensemble
 from pipelines.params.ingest import CropParams, DownloadParams
 from pipelines.params.load import load_params
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 MODEL_JSON = "model.json"
 STRANGERS = "strangers.safetensors"
 FIGURES = ("num_images", "confidence", "accuracy", "balanced_accuracy", "macro_f1", "log_loss")
