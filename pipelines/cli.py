@@ -6,7 +6,8 @@
     miwake status
     miwake params split.seed
     miwake ingest diff 1 2
-    miwake report diff HEAD~1 HEAD
+    miwake run -S split.folds=5 --name folds
+    miwake report diff HEAD folds
     miwake validate
     miwake validate --write-suite suite.json
     miwake latency
@@ -52,6 +53,7 @@ app.add_typer(ingest_app, name="ingest")
 
 report_app = _group("What evaluate found.")
 report_app.command("diff")(report.report_diff)
+report_app.command("experiments")(report.experiments)
 app.add_typer(report_app, name="report")
 
 
