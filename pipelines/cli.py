@@ -8,6 +8,7 @@
     miwake ingest diff 1 2
     miwake run -S split.folds=5 --name folds
     miwake report diff HEAD folds
+    miwake review
     miwake validate
     miwake validate --write-suite suite.json
     miwake latency
@@ -21,7 +22,7 @@ import sys
 
 import typer
 
-from pipelines.commands import data, models, params, project, report
+from pipelines.commands import data, models, params, project, report, review
 from pipelines.core.errors import MiwakeError
 
 HELP = "Image classification that can be reproduced: what to ask of data and models."
@@ -43,6 +44,7 @@ app.command("run")(project.run)
 app.command("refresh")(project.refresh)
 app.command("params")(params.params)
 app.command("status")(data.status)
+app.command("review")(review.review)
 app.command("validate")(data.validate)
 app.command("latency")(models.latency)
 app.command("rollback")(models.rollback)
@@ -50,6 +52,10 @@ app.command("rollback")(models.rollback)
 ingest_app = _group("Pictures as ingest packed them.")
 ingest_app.command("diff")(data.ingest_diff)
 app.add_typer(ingest_app, name="ingest")
+
+decisions_app = _group("What people decided about pictures.")
+decisions_app.command("check")(review.decisions_check)
+app.add_typer(decisions_app, name="decisions")
 
 report_app = _group("What evaluate found.")
 report_app.command("diff")(report.report_diff)
