@@ -199,9 +199,10 @@ def check(folder: Path, image_ids: Iterable[str], labels: set[str]) -> list[str]
 
     found = read_decisions(folder, image_ids, labels)
     lines = told_of(found.taken)
-    both = sorted(set(found.drops) & (set(found.relabels) | set(found.keeps)))
     lines += [
-        f"{short_id(image_id)} is dropped, and relabel.csv or keep.csv decides on it as well: delete one of the rows"
-        for image_id in both
+        f"{one.file}:{one.line} {short_id(one.image_id)} has no effect, for drop.csv leaves the picture out: delete "
+        "one of the two rows"
+        for one in found.taken
+        if one.status == "superseded"
     ]
     return lines

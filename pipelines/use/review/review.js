@@ -236,14 +236,17 @@ $("pictures").addEventListener("pointerdown", event => {
     const image = event.target.closest(".frame")?.querySelector("img");
     if (!state.cropping || !image) return;
     event.preventDefault();
-    const frame = image.getBoundingClientRect(), box = make(image.parentElement, "div", "", {class: "box"});
-    const at = move => [(move.clientX - frame.left) / frame.width, (move.clientY - frame.top) / frame.height].map(v => Math.min(1, Math.max(0, v)));
+    const whole = image.getBoundingClientRect(), box = make(image.parentElement, "div", "", {class: "box"});
+    // the picture may be narrower or lower than its element
+    const zoom = Math.min(whole.width / image.naturalWidth, whole.height / image.naturalHeight);
+    const width = zoom * image.naturalWidth, height = zoom * image.naturalHeight, x = (whole.width - width) / 2, y = (whole.height - height) / 2;
+    const at = move => [(move.clientX - whole.left - x) / width, (move.clientY - whole.top - y) / height].map(v => Math.min(1, Math.max(0, v)));
     const from = at(event);
     let crop = null;
     const drag = move => {
         const to = at(move), [left, right] = [from[0], to[0]].sort((a, b) => a - b), [top, bottom] = [from[1], to[1]].sort((a, b) => a - b);
         crop = [left, top, right, bottom];
-        Object.assign(box.style, {left: `${left * 100}%`, top: `${top * 100}%`, width: `${(right - left) * 100}%`, height: `${(bottom - top) * 100}%`});
+        Object.assign(box.style, {left: `${x + left * width}px`, top: `${y + top * height}px`, width: `${(right - left) * width}px`, height: `${(bottom - top) * height}px`});
     };
     const end = () => {
         removeEventListener("pointermove", drag);

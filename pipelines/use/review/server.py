@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from pipelines.core.errors import ImageError, MiwakeError
-from pipelines.use.decisions import Decided, DecisionFiles, Judged, Rows
+from pipelines.use.decisions import DecisionFiles, Judged, Rows
 from pipelines.use.review.queues import TITLES, Item, Queues, per_class
 
 HERE = Path(__file__).parent
@@ -175,10 +175,14 @@ def state_of(item: Item, judged: Judged) -> str:
     if not item.image_id:
         return ""
     own = judged.of(item.image_id, item.other_id)
-    other = judged.of(item.other_id) if item.other_id else Decided()
+    if not item.other_id:
+        return own.label or ("crop" if own.crop else "")
     if own.is_different:
         return "different"
-    return own.label or (other.label if item.other_id else "") or ("crop" if own.crop else "")
+    labels = [own.label, judged.of(item.other_id).label]
+    # of mere copies and look-alikes a label settles nothing
+    counts = [label for label in labels if label and (item.queue == "conflicts" or label == "drop")]
+    return counts[0] if counts else ""
 
 
 def is_decided(item: Item, judged: Judged) -> bool:
@@ -264,6 +268,7 @@ def make_app(review: Review, *, port: int) -> Starlette:
         routes=[
             Route("/", page),
             Route("/static/{name}", file),
+            Route("/favicon.ico", lambda _: Response(status_code=204)),
             Route("/api/overview", overview),
             Route("/api/items", items),
             Route("/api/neighbours/{image_id}", neighbours),
