@@ -6,7 +6,9 @@
     miwake status
     miwake params split.seed
     miwake ingest diff 1 2
-    miwake report diff HEAD~1 HEAD
+    miwake run -S split.folds=5 --name folds
+    miwake report diff HEAD folds
+    miwake review
     miwake validate
     miwake validate --write-suite suite.json
     miwake predict pictures/
@@ -22,7 +24,7 @@ import sys
 
 import typer
 
-from pipelines.commands import data, models, params, predict, project, report
+from pipelines.commands import data, models, params, predict, project, report, review
 from pipelines.core.errors import MiwakeError
 
 HELP = "Image classification that can be reproduced: what to ask of data and models."
@@ -44,6 +46,7 @@ app.command("run")(project.run)
 app.command("refresh")(project.refresh)
 app.command("params")(params.params)
 app.command("status")(data.status)
+app.command("review")(review.review)
 app.command("validate")(data.validate)
 app.command("predict")(predict.predict)
 app.command("audit")(predict.audit)
@@ -54,8 +57,13 @@ ingest_app = _group("Pictures as ingest packed them.")
 ingest_app.command("diff")(data.ingest_diff)
 app.add_typer(ingest_app, name="ingest")
 
+decisions_app = _group("What people decided about pictures.")
+decisions_app.command("check")(review.decisions_check)
+app.add_typer(decisions_app, name="decisions")
+
 report_app = _group("What evaluate found.")
 report_app.command("diff")(report.report_diff)
+report_app.command("experiments")(report.experiments)
 app.add_typer(report_app, name="report")
 
 

@@ -20,7 +20,7 @@ from report_inputs import ROOT, Fabricated, add_figures, drawn_picture, fabricat
 from pipelines.commands.report import report_diff
 from pipelines.core.errors import InputError, count
 from pipelines.core.tables import DEDUPED, PREDICTIONS, read_table
-from pipelines.report.charts import Dot, Line, chart, scatter
+from pipelines.report.charts import PEEK, Dot, Line, chart, scatter
 from pipelines.report.compare import ComparedRun, KnownPictures, changed_sides, compare_page, read_run
 from pipelines.report.confusion import ConfusedPair, confused_pairs, draw_heatmap, matrix_cells, order_classes, shade
 from pipelines.report.credits import NUM_CREDITS, safe_link
@@ -473,9 +473,14 @@ def test_charts_name_both_axes_and_no_percentage_is_above_a_hundred() -> None:
 
 def test_the_map_names_classes_side_by_side_and_its_rings_lead_to_mistakes() -> None:
     dots = [Dot(0.0, 0.0, label, "", is_mistake=False) for label in ("a", "<b>")]
-    svg = str(scatter([*dots, Dot(1.0, 1.0, "a", "m-1", is_mistake=True)], title="a & b"))
+    shown = Dot(1.0, 1.0, "a", "m-1", is_mistake=True, picture="data:image/jpeg;base64,AAAA")
+    svg = str(scatter([*dots, shown], title="a & b"))
     assert 'aria-label="a &amp; b"' in svg
-    assert '<a href="#m-1" aria-label="a mistake: a"><circle class="ring" cx="876.0" cy="24.0"' in svg
+    assert '<a href="#m-1" aria-label="a mistake: a"><circle class="spot" cx="876.0" cy="24.0" r="7"/><image' in svg
+    assert svg.index('class="ring"') < svg.index("<text") < svg.index('class="peek"')
+    left, top = (float(re.findall(rf'<image class="peek"[^>]* {axis}="([\d.]+)"', svg)[0]) for axis in "xy")
+    assert (left, top) == (876 - 10 - PEEK, 0)  # in the plane, whole
+    assert svg.count('class="peek"') == 1
     places = re.findall(r'<text x="(\d+)" y="(\d+)"[^>]*>([^<]*)<', svg)
     assert [name for *_, name in places] == ["&lt;b&gt;", "a"]
     assert len({(x, y) for x, y, _ in places}) == 2
@@ -624,6 +629,10 @@ def test_axe_core_finds_nothing_to_complain_of(measured: Fabricated) -> None:
             tab.goto(measured.report().page.as_uri())
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
             assert axe.Axe().run(tab).response["violations"] == []
+            picture, link = (tab.locator(f".plane a{inside}").first for inside in (" .peek", ""))
+            assert not picture.is_visible()
+            link.focus()
+            assert picture.is_visible()
         browser.close()
 
 

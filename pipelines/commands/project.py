@@ -1,6 +1,7 @@
 """A project from its beginning to a finished run: `miwake new`, `run`, `refresh`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,11 @@ def new(
 def run(
     stage: Annotated[str, typer.Argument(help="Run this stage and all that it reads; all stages without it.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Also what did not change.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-S", help="Try key=value: params.yaml stays as it is, the result is an experiment."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the experiment.")] = "",
 ) -> None:
     """Run what changed: a line a stage, then the verdict, what to do first, and where the report lies."""
     from pipelines.params import preflight
@@ -61,6 +67,11 @@ def run(
     _is_project(layout)
     for line in preflight.preflight(layout.root):
         print(line)
+    if overrides or name:
+        if stage or force:
+            raise InputError("an experiment runs all that changes: leave out the stage and --force")
+        _run_experiment(layout.root, overrides or [], name)
+        return
     stages = running.repro(layout.root, [stage] * bool(stage), _display(), force=force)
     print(running.totals(stages))
     summary = layout.stage("report") / "summary.md"
@@ -72,6 +83,26 @@ def run(
         for number, line in enumerate(verdict.to_do[:3], start=1):
             print(f"  {number}. {line}")
         print(f"\nThe report: {summary.with_name('index.html')}")
+
+
+def _run_experiment(root: Path, overrides: list[str], name: str) -> None:
+    from pipelines.use import experiments, running
+
+    name = name or experiments.default_name(overrides)
+    found = experiments.run(root, name, overrides, _display())
+    print(running.totals(found))
+    print_table(
+        experiments.HEADER,
+        experiments.table(root, [one for one in experiments.experiments(root) if one.name == name]),
+    )
+    print(f"\nThe page of both: miwake report diff HEAD {name}. To take it over: dvc exp apply {name}")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their texts; on a terminal and in a file alike."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _is_project(layout: Layout) -> None:

@@ -34,7 +34,7 @@ WHOLE = Crop(0.0, 0.0, 1.0, 1.0)
 NEW_CLASS = "new class"
 """A reason in relabel.csv that begins so allows its row's label, even if no picture came under it."""
 
-_HEADERS: dict[str, tuple[str, ...]] = {
+HEADERS: dict[str, tuple[str, ...]] = {
     "drop": ("image_id", "reason"),
     "relabel": ("image_id", "label", "reason"),
     "keep": ("image_id", "other_id", "reason"),
@@ -103,7 +103,7 @@ def read_decisions(folder: Path, image_ids: Iterable[str], labels: Collection[st
         DecisionError: a file is no UTF-8, a header or row is malformed, an id is ambiguous, a label is unknown, or two
             rows disagree; names the file, the line and the remedy.
     """
-    rows = {kind: list(read_rows(folder / f"{kind}.csv", header)) for kind, header in _HEADERS.items()}
+    rows = {kind: list(read_rows(folder / f"{kind}.csv", header)) for kind, header in HEADERS.items()}
     if not any(rows.values()):
         return Decisions()
     known = _known(image_ids)
@@ -233,7 +233,7 @@ def read_crops(folder: Path, image_ids: Iterable[str]) -> dict[str, Crop]:
     Raises:
         DecisionError: as `read_decisions`, or a crop is empty or leaves its picture.
     """
-    rows = list(read_rows(folder / "crop.csv", _HEADERS["crop"]))
+    rows = list(read_rows(folder / "crop.csv", HEADERS["crop"]))
     return _crops_of(rows, _known(image_ids)) if rows else {}
 
 

@@ -17,14 +17,15 @@ def committed_text(path: Path) -> str | None:
     return found.stdout.decode("utf-8", "replace") if found.returncode == 0 else None
 
 
-def git(*words: str) -> str:
-    """What `git` prints; InputError with its message when it fails."""
+def git(*words: str, cwd: Path | None = None) -> str:
+    """What `git` prints, in the working folder or another; InputError with its message when it fails."""
     try:
         done = subprocess.run(
-            ["git", "-c", "core.quotepath=off", *words], capture_output=True, check=False, encoding="utf-8"
+            ["git", "-c", "core.quotepath=off", *words], cwd=cwd, capture_output=True, check=False, encoding="utf-8"
         )
     except FileNotFoundError as error:
         raise InputError("git is not installed: without it there is no commit to go back to") from error
     if done.returncode:
-        raise InputError(f"git {words[0]}: {done.stderr.strip()}")
+        command = next((word for word in words if not word.startswith("-") and "=" not in word), "")
+        raise InputError(f"git {command}: {done.stderr.strip() or f'status {done.returncode}'}")
     return done.stdout

@@ -28,7 +28,8 @@ AMOUNTS: dict[str, tuple[float, ...]] = {
     "scribble": (1, 2, 3, 5, 8),  # strokes of a pen
 }
 """strengths 1 to 5 of each kind"""
-HEADER = ("kind", "strength", "amount", "accuracy", "low", "high", "flip_rate", "worst_class")
+HEADER = ("strength", *AMOUNTS)
+"""of robustness.csv: accuracy at each strength of each kind, a column a kind as plots want it"""
 
 Probabilities = npt.NDArray[np.float32]
 Predict = Callable[[Pixels], Probabilities]
@@ -187,9 +188,7 @@ def _worst_class(plain: Probabilities, found: Probabilities, actual: Ints) -> in
 
 
 def csv_rows(robustness: dict[str, Any]) -> list[tuple[object, ...]]:
-    """The rows of robustness.csv under HEADER."""
-    return [
-        (kind, *("" if row[name] is None else row[name] for name in HEADER[1:]))
-        for kind, rows in robustness["kinds"].items()
-        for row in rows
-    ]
+    """The rows of robustness.csv under HEADER; strength 0 is the pictures as they are."""
+    plain = robustness["baseline"]["value"]
+    columns = [[plain, *(row["accuracy"] for row in robustness["kinds"][kind])] for kind in AMOUNTS]
+    return [(strength, *row) for strength, row in enumerate(zip(*columns, strict=True))]

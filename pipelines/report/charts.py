@@ -139,6 +139,10 @@ def _round_ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
+PEEK = 96
+"""side of a picture that is pointed at, in the units of the plane"""
+
+
 @dataclass(frozen=True)
 class Dot:
     """A picture in the plane.
@@ -146,6 +150,7 @@ class Dot:
     Args:
         label: its class.
         target: anchor of the mistake that it is; "" for none.
+        picture: data URI of a small square one, shown where the dot is pointed at; "" for none.
     """
 
     x: float
@@ -153,10 +158,14 @@ class Dot:
     label: str
     target: str
     is_mistake: bool
+    picture: str = ""
 
 
 def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
-    """Draw dots coloured by class, the class's name where it is densest, mistakes as rings that lead to them."""
+    """Draw dots coloured by class, the class's name where it is densest, mistakes as rings that lead to them.
+
+    What can be pointed at lies above all else, so that no dot covers a picture.
+    """
     if not dots:
         return Markup("")
     width, height, edge = 900, 620, 24
@@ -169,13 +178,14 @@ def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
     labels = sorted({dot.label for dot in dots})
     # the golden angle: neighbours in the alphabet have distant hues
     hues = {label: round(k * 137.508) % 360 for k, label in enumerate(labels)}
-    groups, names = [], []
+    groups, names, above = [], [], []
     taken: set[tuple[int, int]] = set()
     for label in labels:
         own = [dot for dot in dots if dot.label == label]
         at = [(dot, *place(dot.x, dot.y)) for dot in own]
         calm = "".join(f'<circle cx="{a}" cy="{b}" r="3"/>' for dot, a, b in at if not dot.is_mistake)
-        rings = "".join(_ring(dot, a, b) for dot, a, b in at if dot.is_mistake)
+        rings = "".join(f'<circle class="ring" cx="{a}" cy="{b}" r="6"/>' for dot, a, b in at if dot.is_mistake)
+        above += [_pointed_at(dot, a, b, width, height) for dot, a, b in at if dot.target or dot.picture]
         groups.append(f'<g style="--hue:{hues[label]}">{calm}{rings}</g>')
         # where the class is densest, in a place that no name has
         found = Counter((int(a / 150), int(b / 20)) for _, a, b in at)
@@ -186,9 +196,19 @@ def scatter(dots: Sequence[Dot], *, title: str) -> Markup:
     names = names if len(labels) <= 40 else []
     # a group: what has links in it is no image to screen readers
     begin = f'<svg class="plane" viewBox="0 0 {width} {height}" role="group" aria-label="{escape(title)}">'
-    return Markup("".join([begin, *groups, *names, "</svg>"]))
+    return Markup("".join([begin, *groups, *names, *above, "</svg>"]))
 
 
-def _ring(dot: Dot, a: float, b: float) -> str:
-    ring = f'<circle class="ring" cx="{a}" cy="{b}" r="6"/>'
-    return f'<a href="#{dot.target}" aria-label="a mistake: {escape(dot.label)}">{ring}</a>' if dot.target else ring
+def _pointed_at(dot: Dot, a: float, b: float, width: int, height: int) -> str:
+    """A place to point at, which shows the picture and, of a mistake, leads to it."""
+    found = f'<circle class="spot" cx="{a}" cy="{b}" r="7"/>'
+    if dot.picture:
+        left = a + 10 if a + 10 + PEEK < width else a - 10 - PEEK
+        top = min(max(b - PEEK / 2, 0), height - PEEK)
+        found += (
+            f'<image class="peek" x="{left:g}" y="{top:g}" width="{PEEK}" height="{PEEK}" href="{dot.picture}" '
+            'aria-hidden="true"/>'
+        )
+    if dot.target:
+        return f'<a href="#{dot.target}" aria-label="a mistake: {escape(dot.label)}">{found}</a>'
+    return f'<g class="seen">{found}</g>'

@@ -1,13 +1,17 @@
 """Charts of what evaluate measured, each empty where it did not: its sections are then left out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
 from pipelines.report.charts import Dot, Line, chart, scatter
+from pipelines.report.galleries import ThumbnailUri
 from pipelines.report.inputs import Inputs
 from pipelines.report.language import Say
 
+MAP_PICTURES, MAP_PICTURE_SIZE = 400, 40
+"""pictures that the map shows, and their longer side in pixels: about 0.5 MB of page"""
 AXIS_NAMES = {
     "inverse_strength": "C, the inverse of regularisation (larger fits closer)",
     "epoch": "Epoch",
@@ -121,15 +125,27 @@ def robustness_charts(inputs: Inputs, say: Say) -> list[tuple[str, Markup, dict[
     return sorted(found, key=lambda one: (one[2]["accuracy"], one[0]))
 
 
-def embedding_chart(inputs: Inputs, anchors: dict[str, str]) -> Markup:
-    """The map of embedding.csv; `anchors` leads from the image_id of a mistake to its place on the page."""
+def pictures_on_map(inputs: Inputs) -> list[str]:
+    """Those that the map shows where they are pointed at: mistakes first, then by id, which is a hash."""
+    rows = sorted(inputs.embedding, key=lambda row: (row["is_mistake"] != "1", row["image_id"]))
+    return [row["image_id"] for row in rows[:MAP_PICTURES]]
+
+
+def embedding_chart(inputs: Inputs, anchors: dict[str, str], pictures: Mapping[str, ThumbnailUri]) -> Markup:
+    """The map of embedding.csv.
+
+    Args:
+        anchors: leads from the image_id of a mistake to its place on the page.
+        pictures: by image_id, for where a dot is pointed at.
+    """
     dots = [
         Dot(
             float(row["x"]),
             float(row["y"]),
             row["label"],
             anchors.get(row["image_id"], ""),
-            row["is_mistake"].lower() in ("1", "true"),
+            row["is_mistake"] == "1",
+            pictures[row["image_id"]].uri if row["image_id"] in pictures else "",
         )
         for row in inputs.embedding
     ]

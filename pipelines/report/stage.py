@@ -35,9 +35,11 @@ from pipelines.report.data_card import (
     suspect_subsets,
 )
 from pipelines.report.evidence import (
+    MAP_PICTURE_SIZE,
     coverage_chart,
     embedding_chart,
     learning_chart,
+    pictures_on_map,
     reliability_chart,
     robustness_charts,
     training_charts,
@@ -282,7 +284,7 @@ def _mistakes(
         "groups": groups,
         "num_unlisted": num_unlisted,
         "anchors": anchors,
-        "embedding": embedding_chart(inputs, anchors),
+        "embedding": embedding_chart(inputs, anchors, pictures.packed(pictures_on_map(inputs), size=MAP_PICTURE_SIZE)),
         "sides": [(one, thumbnails.get(image_id)) for one, image_id in shown],
         "num_sides": len(changed),
     }

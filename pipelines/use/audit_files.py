@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines.core.decision_files import FILE
+from pipelines.core.decisions import HEADERS
 from pipelines.core.errors import ImageError, InputError, count
 from pipelines.core.files import write_csv, write_text
 from pipelines.report.page import render_page
@@ -47,8 +49,8 @@ def write_audit(
     files = [folder / file for file in ("index.html", "findings.csv", "drop.csv", "relabel.csv")]
     try:
         write_csv(files[1], HEADER, map(_row, findings))
-        write_csv(files[2], ("image_id", "reason", "file"), drops)
-        write_csv(files[3], ("image_id", "label", "reason", "file"), relabels)
+        write_csv(files[2], (*HEADERS["drop"], FILE), drops)
+        write_csv(files[3], (*HEADERS["relabel"], FILE), relabels)
         write_text(files[0], _page(found, classifier, name, read))
     except OSError as error:
         raise InputError(

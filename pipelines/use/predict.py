@@ -123,7 +123,7 @@ def _answer(classifier: Classifier, pictures: list[Picture], found: list[_Read |
     return answers
 
 
-class Decided(NamedTuple):
+class NamedClass(NamedTuple):
     """The part of an answer that does not depend on the file; see `Prediction`."""
 
     status: str
@@ -134,7 +134,7 @@ class Decided(NamedTuple):
     probabilities: Floats
 
 
-def decide(classifier: Classifier, answers: Answers) -> Iterator[Decided]:
+def decide(classifier: Classifier, answers: Answers) -> Iterator[NamedClass]:
     """Name a class where threshold and the test for strangers allow it."""
     strange_below = classifier.scorer.threshold if classifier.scorer is not None else None
     # of equally probable classes the first counts as more probable, as in argmax
@@ -151,7 +151,7 @@ def decide(classifier: Classifier, answers: Answers) -> Iterator[Decided]:
             status = STRANGER
         elif classifier.threshold is not None and top[0][1] < classifier.threshold:
             status = UNSURE
-        yield Decided(
+        yield NamedClass(
             status, top[0][0] if status == NAMED else "", top, score, factors or None, answers.probabilities[row]
         )
 
