@@ -33,7 +33,7 @@ COPY_KINDS = {"exact": "the same bytes", "pixels": "the same pixels", "near": "a
 
 
 @dataclass(frozen=True)
-class Finding:
+class Flaw:
     """One picture and what is wrong with it.
 
     Args:
@@ -71,7 +71,7 @@ class Audit:
 
     num_pictures: int
     num_unreadable: int
-    findings: dict[str, list[Finding]]
+    findings: dict[str, list[Flaw]]
     precision: dict[str, float | None]
     unknown: dict[str, tuple[int, str]]
 
@@ -106,16 +106,16 @@ def audit(
     predictions = [told[place] for place in good]
     labels = [listing.labels[place] for place in good]
     paths = [listing.paths[place] for place in good]
-    found: dict[str, list[Finding]] = {problem: [] for problem in PROBLEMS}
+    found: dict[str, list[Flaw]] = {problem: [] for problem in PROBLEMS}
     found["unreadable"] = [
-        Finding("unreadable", listing.paths[place], listing.labels[place], "", detail=f"{one.status}: {one.detail}")
+        Flaw("unreadable", listing.paths[place], listing.labels[place], "", detail=f"{one.status}: {one.detail}")
         for place, one in enumerate(told)
         if not one.is_read
     ] + [
-        Finding("unreadable", one.source_path, one.label, "", detail=f"{one.reason}: {one.detail}")
+        Flaw("unreadable", one.source_path, one.label, "", detail=f"{one.reason}: {one.detail}")
         for one in listing.rejects
     ]
-    judged = _Judged(classifier, predictions, labels, paths)
+    judged = _Labelled(classifier, predictions, labels, paths)
     found["unknown class"] = [
         judged.finding("unknown class", row, detail=f"not a class of the model{_meant(unknown[label][1])}")
         for row, label in enumerate(labels)
@@ -190,7 +190,7 @@ def _told(classifier: Classifier, listing: Listing, facts: dict[int, ImageSummar
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Labelled:
     """N pictures with what the model says of them."""
 
     classifier: Classifier
@@ -207,11 +207,11 @@ class _Judged:
         likely, k = self.predictions[row].probabilities, self._class(row)
         return 0.0 if likely is None or k < 0 else float(likely[k])
 
-    def finding(self, problem: str, row: int, *, other: str = "", detail: str = "") -> Finding:
+    def finding(self, problem: str, row: int, *, other: str = "", detail: str = "") -> Flaw:
         one = self.predictions[row]
         label, probability = one.top[0]
         differs = label != self.labels[row]
-        return Finding(
+        return Flaw(
             problem=problem,
             path=self.paths[row],
             label=self.labels[row],
@@ -234,7 +234,7 @@ class _Judged:
             return None
         return max(0.0, 1.0 - test.false_rate * len(self.predictions) / num_found)
 
-    def disputed(self, known: tuple[Ints, Floats] | None) -> tuple[list[Finding], float | None]:
+    def disputed(self, known: tuple[Ints, Floats] | None) -> tuple[list[Flaw], float | None]:
         """The findings, the most certain first, and the expected fraction of wrong labels among them."""
         rows = [row for row in range(len(self.labels)) if self._class(row) >= 0]
         if not rows or len(self.classifier.classes) < 2:

@@ -10,7 +10,7 @@ from pipelines.core.errors import ImageError, InputError, count
 from pipelines.core.files import write_csv, write_text
 from pipelines.report.page import render_page
 from pipelines.use.answers import DIGITS, TEMPLATES, thumbnail
-from pipelines.use.audit import PROBLEMS, Audit, Finding
+from pipelines.use.audit import PROBLEMS, Audit, Flaw
 from pipelines.use.classifier import Classifier, prepare
 
 HEADER = (
@@ -60,7 +60,7 @@ def write_audit(
     return files
 
 
-def _row(one: Finding) -> tuple[object, ...]:
+def _row(one: Flaw) -> tuple[object, ...]:
     likely = ("" if p is None else f"{p:.{DIGITS}f}" for p in (one.probability_label, one.probability_suggested))
     return (one.problem, one.path, one.label, one.suggested, *likely, one.other, one.detail, one.image_id)
 
