@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, count
 
 if TYPE_CHECKING:
     from pipelines.use.answers import Write
@@ -78,9 +78,14 @@ def predict(
                     tally.add(answers)
             except KeyboardInterrupt:
                 stopped = True
-            except BrokenPipeError:  # `miwake predict … | head` has read enough; typer would end with status 1
+            except OSError as error:  # the file of --out says itself what is wrong with it
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return
+                if isinstance(error, BrokenPipeError):  # `miwake predict … | head` has read enough
+                    return
+                raise InputError(
+                    f"{error.filename or 'standard output'} cannot be written ({error.strerror}) after "
+                    f"{count(tally.num, 'picture')}: free some space, or write elsewhere"
+                ) from error
     written = f" → {out}" if out is not None else ""
     print(f"predict: {'stopped after ' * stopped}{tally.sentence(classifier)}{written}", file=sys.stderr)
     if stopped:
