@@ -467,7 +467,7 @@ def test_two_folders_of_one_name_have_deployments_of_their_own(tmp_path: Path) -
 
 
 def test_a_new_snapshot_changes_one_line_of_the_params(repo: Path) -> None:
-    from flows.retrain import write_snapshot
+    from pipelines.params.edit import write_snapshot
 
     path = repo / "params.yaml"
     before = path.read_text(encoding="utf-8").splitlines()
@@ -479,7 +479,7 @@ def test_a_new_snapshot_changes_one_line_of_the_params(repo: Path) -> None:
 
 
 def test_a_snapshot_that_was_not_written_becomes_the_first_key_of_ingest(repo: Path) -> None:
-    from flows.retrain import write_snapshot
+    from pipelines.params.edit import write_snapshot
 
     path = repo / "params.yaml"
     write_text(path, "ingest:\n  # drawn\n  sources:\n  - kind: sample\ntrain:\n  seed: 1\n")
@@ -489,7 +489,7 @@ def test_a_snapshot_that_was_not_written_becomes_the_first_key_of_ingest(repo: P
 
 
 def test_a_snapshot_that_params_refuse_leaves_the_file_as_it_was(repo: Path) -> None:
-    from flows.retrain import write_snapshot
+    from pipelines.params.edit import write_snapshot
 
     path = repo / "params.yaml"
     before = path.read_bytes()
@@ -557,7 +557,7 @@ stages:
 @pytest.fixture
 def committed(repo: Path) -> Path:
     """A git repository with the house's own .dvc/config: one stage, run and committed, then run anew unattended."""
-    from flows.retrain import write_snapshot
+    from pipelines.params.edit import write_snapshot
 
     write_text(repo / ".dvc" / "config", (ROOT / ".dvc" / "config").read_text(encoding="utf-8"))
     write_text(repo / "dvc.yaml", ONE_STAGE)
