@@ -24,7 +24,7 @@ import sys
 
 import typer
 
-from pipelines.commands import data, models, params, predict, project, report, review
+from pipelines.commands import data, export, models, params, predict, project, report, review
 from pipelines.core.errors import MiwakeError
 
 HELP = "Image classification that can be reproduced: what to ask of data and models."
@@ -50,6 +50,7 @@ app.command("review")(review.review)
 app.command("validate")(data.validate)
 app.command("predict")(predict.predict)
 app.command("audit")(predict.audit)
+app.command("export")(export.export)
 app.command("latency")(models.latency)
 app.command("rollback")(models.rollback)
 

@@ -208,12 +208,17 @@ class Classifier:
 
 
 def load_classifier(
-    model: Model, *, member: str | None = None, device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    model: Model,
+    *,
+    member: str | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    with_strangers: bool = True,
 ) -> Classifier:
     """Load the networks of `model`.
 
     Args:
         member: this recipe alone, all its folds; None for all of them together.
+        with_strangers: whether to keep features for the test for strangers.
 
     Raises:
         InputError: there is no such member, or a file is broken.
@@ -250,7 +255,7 @@ def load_classifier(
         device=place_of,
     )
     names_here = [f"{known.name}-{known.fold}" for folds in members.values() for known, _ in folds]
-    if info.strangers is not None and target == LABEL and info.strangers.member in names_here:
+    if with_strangers and info.strangers is not None and target == LABEL and info.strangers.member in names_here:
         from pipelines.evaluate.strangers import read_scorer
 
         found.scorer = read_scorer(model.files[info.strangers.file])
