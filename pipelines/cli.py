@@ -11,6 +11,8 @@
     miwake review
     miwake validate
     miwake validate --write-suite suite.json
+    miwake predict pictures/
+    miwake audit shop/
     miwake latency
     miwake rollback
 
@@ -22,7 +24,7 @@ import sys
 
 import typer
 
-from pipelines.commands import data, models, params, project, report, review
+from pipelines.commands import data, models, params, predict, project, report, review
 from pipelines.core.errors import MiwakeError
 
 HELP = "Image classification that can be reproduced: what to ask of data and models."
@@ -46,6 +48,8 @@ app.command("params")(params.params)
 app.command("status")(data.status)
 app.command("review")(review.review)
 app.command("validate")(data.validate)
+app.command("predict")(predict.predict)
+app.command("audit")(predict.audit)
 app.command("latency")(models.latency)
 app.command("rollback")(models.rollback)
 

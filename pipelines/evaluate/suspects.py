@@ -96,7 +96,7 @@ def find_suspects(
     (probabilities,) = judge([actual])
     open_ = np.array([image_id not in settled for image_id, _ in keys])
     rows = [i for i in disputed(actual, probabilities) if open_[i]]
-    margins, suggested = _margins(actual, probabilities)
+    margins, suggested = label_margins(actual, probabilities)
     rows.sort(key=lambda i: (round(float(margins[i]), 6), keys[i]))
     found = [
         Suspect(
@@ -110,7 +110,7 @@ def find_suspects(
         for i in rows
     ]
     chosen = np.setdiff1d(np.flatnonzero(open_), rows)
-    precision = _expected_precision(margins[rows], chosen, actual, probabilities, judge, seed) if rows else None
+    precision = expected_precision(margins[rows], chosen, actual, probabilities, judge, seed) if rows else None
     return Suspects(found, len(keys), precision, method)
 
 
@@ -125,7 +125,7 @@ def disputed(actual: Ints, probabilities: Floats) -> list[int]:
     among = np.maximum(probabilities[:, present], 1e-12)
     among /= among.sum(axis=1, keepdims=True)
     is_issue = find_label_issues(labels, among, filter_by="confident_learning", n_jobs=1)
-    return [int(i) for i in np.flatnonzero(is_issue & (_margins(actual, probabilities)[0] < 0))]
+    return [int(i) for i in np.flatnonzero(is_issue & (label_margins(actual, probabilities)[0] < 0))]
 
 
 def _evidence(
@@ -187,7 +187,7 @@ def _label_model(
     return judge
 
 
-def _expected_precision(
+def expected_precision(
     margins: Floats, chosen: Ints, actual: Ints, probabilities: Floats, judge: LabelModel, seed: int
 ) -> float | None:
     """Estimate precision as the head of this file explains.
@@ -213,7 +213,7 @@ def _expected_precision(
     below = []
     for rows, flipped, judged in zip(picked, labels, judge(labels), strict=True):
         again = np.intersect1d(rows, disputed(flipped, judged))
-        below.append(_margins(flipped, judged)[0][again])
+        below.append(label_margins(flipped, judged)[0][again])
     wrong = np.sort(np.concatenate(below))
     if len(wrong) < ENOUGH_FLIPPED:
         return None
@@ -222,7 +222,7 @@ def _expected_precision(
     return min(1.0, float(numbers.min(initial=len(margins))) / len(margins))
 
 
-def _margins(actual: Ints, probabilities: Floats) -> tuple[Floats, Ints]:
+def label_margins(actual: Ints, probabilities: Floats) -> tuple[Floats, Ints]:
     """(N,) the label's probability minus the best other class's, and that class."""
     rows = np.arange(len(actual))
     others = probabilities.copy()

@@ -13,12 +13,12 @@ from pipelines.report.wording import decimal, figure_of, percent, percent_range,
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(context: dict[str, Any], template: str = "index.html.j2") -> str:
-    """Render a template. All data is escaped; only our own style, script and SVG are not."""
+def render_page(context: dict[str, Any], template: str = "index.html.j2", *, folder: Path = TEMPLATES) -> str:
+    """Render a template of `folder`. All data is escaped; only our own style, script and SVG are not."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
