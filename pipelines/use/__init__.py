@@ -7,4 +7,6 @@ pictures       what paths on the command line name: files, folders, archives, UR
 classifier     the networks of a model, combined as evaluate combines them
 predict        pictures to answers: `miwake predict`; `answers` writes them, `explain` their maps
 audit          somebody's labels checked: `miwake audit`; `labelled` reads them, `audit_files` writes what was found
+gate           whether a new model takes the champion's place
+registry       versions, champion and challenger as git tags: `miwake champion`
 """

@@ -216,6 +216,8 @@ def _judge(params: GateParams, pair: Pair, checks: Sequence[Check]) -> dict[str,
         return {"outcome": "unclear", "reason": f"{few} ({params.min_pictures}); {change}"}
     if accuracy.verdict == "better":
         return {"outcome": "promote", "reason": f"better: {about}{change}"}
+    if (pair.champion.argmax(1) == pair.candidate.argmax(1)).all():
+        return {"outcome": "hold", "reason": f"the same answers as the champion's, which stays: {about}{change}"}
     if accuracy.low >= -params.accuracy_margin:
         return {"outcome": "hold", "reason": f"as good as the champion, which stays: {about}{change}"}
     return {"outcome": "unclear", "reason": f"{about}{change}, which chance alone could explain"}
@@ -339,14 +341,14 @@ def join(
 def decision_table(decision: Decision) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows for people: a check a row."""
 
-    def shown(check: Check, value: float) -> str:
+    def shown(value: float) -> str:
         return f"{value:.1%}" if abs(value) <= 1 else f"{value:,.0f}"
 
     rows = [
         (
             check.name,
-            shown(check, check.champion),
-            shown(check, check.candidate),
+            shown(check.champion),
+            shown(check.candidate),
             _points(check) if abs(check.champion) <= 1 else f"{check.candidate / check.champion:.2f} times",
             "" if check.num_images is None else f"{check.num_images:,}",
             check.verdict,
