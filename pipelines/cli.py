@@ -15,6 +15,7 @@
     miwake audit shop/
     miwake latency
     miwake rollback
+    miwake champion rollback
 
 Works on the folder it is called in, the one of params.yaml. The functions are in `pipelines/commands/`.
 """
@@ -24,7 +25,7 @@ import sys
 
 import typer
 
-from pipelines.commands import data, export, models, params, predict, project, report, review
+from pipelines.commands import champion, data, export, models, params, predict, project, report, review
 from pipelines.core.errors import MiwakeError
 
 HELP = "Image classification that can be reproduced: what to ask of data and models."
@@ -61,6 +62,12 @@ app.add_typer(ingest_app, name="ingest")
 decisions_app = _group("What people decided about pictures.")
 decisions_app.command("check")(review.decisions_check)
 app.add_typer(decisions_app, name="decisions")
+
+champion_app = _group("The model in use, of those that are registered.")
+champion_app.command("show")(champion.show)
+champion_app.command("promote")(champion.promote)
+champion_app.command("rollback")(champion.rollback)
+app.add_typer(champion_app, name="champion")
 
 report_app = _group("What evaluate found.")
 report_app.command("diff")(report.report_diff)

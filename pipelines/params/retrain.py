@@ -7,9 +7,31 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator
 
-from pipelines.params.base import Section
+from pipelines.params.base import Fraction, PositiveFloat, PositiveInt, Section
 
 CRON_FIELDS = "minute 0 to 59, hour 0 to 23, day 1 to 31, month 1 to 12 or jan, weekday 0 to 7 or sun"
+
+
+class GateParams(Section):
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """that the new model is better, one-sided, before it is promoted: at .95 no more than one in twenty that are no
+    better is"""
+    accuracy_margin: Fraction = 0.01
+    """loss of accuracy that does not matter: a model that is surely within it is held, else it is unclear"""
+    worst_class_margin: Fraction = 0.1
+    """loss of the worst class's recall above which a model is rejected, where chance does not explain it"""
+    calibration_margin: Fraction = 0.03
+    """likewise, of the expected calibration error"""
+    robustness_margin: Fraction = 0.05
+    """likewise, of the mean accuracy on pictures made worse"""
+    new_margin: Fraction = 0.05
+    """likewise, of the accuracy on test pictures that the champion's run did not have"""
+    max_slowdown: PositiveFloat = 2.0
+    """times the champion's computation (multiply-adds a picture) that a new model may take"""
+    min_pictures: PositiveInt = 30
+    """test pictures, copies counted once, below which no model is promoted over another"""
+    ask_hours: Annotated[float, Field(ge=0.0, le=720.0)] = 0.0
+    """hours that an unclear run waits for a person's answer, then the champion stays; 0 asks nobody"""
 
 
 class RetrainParams(Section):
@@ -19,6 +41,7 @@ class RetrainParams(Section):
     """an IANA name, such as Asia/Tokyo"""
     refresh: bool = False
     """whether a scheduled run reads every source anew: its day becomes ingest.snapshot"""
+    gate: GateParams = GateParams()
 
     @field_validator("cron")
     @classmethod

@@ -10,4 +10,6 @@ classifier     the networks of a model, combined as evaluate combines them
 predict        pictures to answers: `miwake predict`; `answers` writes them, `explain` their maps
 export         the model as a graph elsewhere, if it says the same: `miwake export`; `card` describes it
 audit          somebody's labels checked: `miwake audit`; `labelled` reads them, `audit_files` writes what was found
+gate           whether a new model takes the champion's place
+registry       versions, champion and challenger as git tags: `miwake champion`
 """

@@ -96,12 +96,13 @@ def override(path: Path, overrides: Sequence[str]) -> Params:
 
 
 @contextmanager
-def worktree(root: Path, name: str) -> Iterator[Path]:
+def worktree(root: Path, name: str, base: str | None = None) -> Iterator[Path]:
     """The project in a worktree of its own, which goes when the block ends without an error.
 
     Args:
         root: the project, in a git repository with a commit.
         name: of the folder; one that was left there by a run of the same state is taken up again.
+        base: a commit; the user's tracked files as they are, edits too, without it.
 
     Raises:
         InputError: there is no repository or no commit.
@@ -110,7 +111,7 @@ def worktree(root: Path, name: str) -> Iterator[Path]:
         raise InputError(
             f"{root} has no commit with dvc.yaml, which experiments begin with: `git add -A && git commit`"
         )
-    base = git("stash", "create", cwd=root).strip() or git("rev-parse", "HEAD", cwd=root).strip()
+    base = base or git("stash", "create", cwd=root).strip() or git("rev-parse", "HEAD", cwd=root).strip()
     folder = root / ".miwake" / "worktrees" / name
     inner = folder / git("rev-parse", "--show-prefix", cwd=root).strip()
     if not _same_state(folder, base):

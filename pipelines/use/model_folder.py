@@ -192,12 +192,14 @@ def read_model(path: Path) -> Model:
 
 
 def find_model(root: Path, named: Path | None) -> Model:
-    """The model that a command of the project at `root` works with: the named one, else that of its last run.
+    """The model that a command of the project at `root` works with: the named one, the champion's, the last run's.
 
     Raises:
         InputError: as `read_model`.
     """
-    return read_model(root if named is None else named)
+    from pipelines.use.registry import champion_model
+
+    return read_model(named or champion_model(root) or root)
 
 
 def download_rules(root: Path) -> DownloadParams:
