@@ -75,12 +75,16 @@ def history(root: Path, stage: RegistryStage) -> list[Version]:
     return found
 
 
+def _last(found: list[Version]) -> Version | None:
+    return found[-1] if found else None
+
+
 def champion(root: Path) -> Version | None:
-    return (history(root, "champion") or [None])[-1]
+    return _last(history(root, "champion"))
 
 
 def challenger(root: Path) -> Version | None:
-    return (history(root, "challenger") or [None])[-1]
+    return _last(history(root, "challenger"))
 
 
 def champion_model(root: Path) -> Path | None:
@@ -133,7 +137,7 @@ def register(root: Path, commit: str, message: str) -> Version:
 
 def assign(root: Path, version: Version, stage: RegistryStage, message: str) -> None:
     """Give a stage to a version; nothing where it has it already."""
-    if (history(root, stage) or [None])[-1] == version:
+    if _last(history(root, stage)) == version:
         return
     numbers = [int(tag.rpartition("#")[2]) for tag, _, _ in _tags(root, f"{NAME}#*")]
     _tag(root, f"{NAME}#{stage}#{max(numbers, default=0) + 1}", version.commit, message)
