@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.evaluate.metrics import Floats
 from pipelines.params.retrain import GateParams
-from pipelines.use.gate import Decision, Pair, Run, _accuracy, _judge, compare, decide, decision_table
+from pipelines.use.gate import GateDecision, Pair, Run, _accuracy, _judge, compare, decide, decision_table
 
 PARAMS = GateParams()
 CLASSES = ["cat", "dog"]
@@ -153,7 +153,7 @@ def test_copies_count_once() -> None:
 
 def test_the_decision_is_json_and_a_table() -> None:
     found = decide(PARAMS, run(some(200, 10)), run(some(200, 50)), version="v1.0.0", commit="abc")
-    assert Decision.model_validate_json(found.model_dump_json()) == found
+    assert GateDecision.model_validate_json(found.model_dump_json()) == found
     header, rows = decision_table(found)
     assert {len(row) for row in rows} == {len(header)}
     assert rows[0][:3] == ("accuracy", "75.0%", "95.0%")

@@ -999,7 +999,7 @@ def test_every_subject_that_was_measured_has_its_section(measured_source: str) -
         "+10.0 (0.0 to +20.0) of its recall.",
         "cat1260.0 % (40.0 to 80.0)2470.0 % (50.0 to 90.0)",
         "noise at the strongest 40.0 %, 50 % of the answers change; weakest: cat",
-        "Pictures of no known class are told by energy, threshold -4.2",
+        "Pictures of no known class are told by ridge regression, threshold 1.2",
         "Of 12 slices looked at, these are told right clearly less often",
         "quality most blurred1150.0 % (30.0 to 70.0)95.0 %0.004",
         "4.7 million0.40 billion13.0 MB",

@@ -292,14 +292,14 @@ def _quantize(
 
     some = iter([{"pixels": batch} for batch in _batches(_pictures(layout, "val", side)[0][:NUM_CALIBRATION])])
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class CalibrationPictures(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, Pixels] | None:
             return next(some, None)
 
     plain, small = path.with_suffix(".plain.onnx"), path.with_suffix(".int8.onnx")
     quant_pre_process(str(path), str(plain), skip_symbolic_shape=True)
     quantize_static(
-        str(plain), str(small), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+        str(plain), str(small), CalibrationPictures(), quant_format=QuantFormat.QDQ, per_channel=True,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=["Conv", "MatMul", "Gemm"],
     )  # fmt: skip
     plain.unlink()

@@ -38,7 +38,7 @@ NUM_BINS = 15
 """of confidence, for the calibration error: as evaluate's"""
 
 
-class Check(Section):
+class GateCheck(Section):
     """One figure of both models.
 
     Args:
@@ -58,7 +58,7 @@ class Check(Section):
     verdict: CheckVerdict
 
 
-class Decision(Section):
+class GateDecision(Section):
     """decision.json: what was decided, every number it was decided by, and by whom.
 
     Args:
@@ -77,7 +77,7 @@ class Decision(Section):
     num_champion_test: int
     num_candidate_test: int
     confidence: float
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     broken_rules: tuple[str, ...]
     decided_by: str = "gate"
 
@@ -121,7 +121,7 @@ class Pair:
 def decide(
     params: GateParams, candidate: Run, champion: Run | None, *, version: str = "", commit: str = "",
     new_answers: pa.Table | None = None,
-) -> Decision:  # fmt: skip
+) -> GateDecision:  # fmt: skip
     """Decide on a new model.
 
     Args:
@@ -145,15 +145,15 @@ def decide(
         "broken_rules": broken,
     }
     if broken:
-        return Decision(outcome="reject", reason=f"the data breaks {', '.join(broken)}: see data/validate", **told)
+        return GateDecision(outcome="reject", reason=f"the data breaks {', '.join(broken)}: see data/validate", **told)
     if champion is None:
-        return Decision(outcome="promote", reason="there is no champion yet: this is the first", **told)
+        return GateDecision(outcome="promote", reason="there is no champion yet: this is the first", **told)
     before, known = _answers(champion.predictions)
     told["num_champion_test"] = len(before)
     if known != classes:
         changes = [f"{name} is new" for name in classes if name not in known]
         changes += [f"{name} is gone" for name in known if name not in classes]
-        return Decision(
+        return GateDecision(
             outcome="unclear",
             reason=f"the classes changed ({', '.join(changes[:4]) or 'in order'}), so the two do not answer the same",
             **told,
@@ -165,12 +165,12 @@ def decide(
         answers, _ = _answers(new_answers)
         fresh = join(now, {i: one for i, one in answers.items() if i not in before}, candidate.index, learnt)
     checks = compare(params, pair, fresh, candidate.figures, champion.figures)
-    return Decision(**{**told, "checks": checks}, **_judge(params, pair, checks))
+    return GateDecision(**{**told, "checks": checks}, **_judge(params, pair, checks))
 
 
 def compare(
     params: GateParams, pair: Pair, fresh: Pair | None, candidate: Mapping[str, Any], champion: Mapping[str, Any]
-) -> tuple[Check, ...]:
+) -> tuple[GateCheck, ...]:
     """Every check that can be made; that of accuracy first, and none where no picture is shared.
 
     Args:
@@ -197,8 +197,8 @@ def compare(
     return tuple(found)
 
 
-def _judge(params: GateParams, pair: Pair, checks: Sequence[Check]) -> dict[str, Any]:
-    """The outcome and the reason, as Decision names them."""
+def _judge(params: GateParams, pair: Pair, checks: Sequence[GateCheck]) -> dict[str, Any]:
+    """The outcome and the reason, as GateDecision names them."""
     num_independent = len(np.unique(pair.groups))
     if not checks:
         return {"outcome": "unclear", "reason": "no test picture is in both runs that neither learnt from"}
@@ -223,14 +223,14 @@ def _judge(params: GateParams, pair: Pair, checks: Sequence[Check]) -> dict[str,
     return {"outcome": "unclear", "reason": f"{about}{change}, which chance alone could explain"}
 
 
-def _points(check: Check) -> str:
+def _points(check: GateCheck) -> str:
     moved = 100 * (check.candidate - check.champion)
     if check.low is None or check.high is None:
         return f"{moved:+.1f} points"
     return f"{moved:+.1f} points; {100 * check.low:+.1f} to {100 * check.high:+.1f}"
 
 
-def _accuracy(name: str, params: GateParams, pair: Pair, margin: float) -> Check:
+def _accuracy(name: str, params: GateParams, pair: Pair, margin: float) -> GateCheck:
     a, b = pair.right(pair.champion), pair.right(pair.candidate)
     gain = b.astype(np.float64) - a
     # both ends one-sided
@@ -241,14 +241,14 @@ def _accuracy(name: str, params: GateParams, pair: Pair, margin: float) -> Check
 def _check(
     name: str, champion: float, candidate: float, low: float | None, high: float | None, *, margin: float,
     sign: int = 1, num_images: int | None = None,
-) -> Check:  # fmt: skip
+) -> GateCheck:  # fmt: skip
     """A check; `sign` is -1 where less is better."""
     ends = [candidate - champion] * 2 if low is None or high is None else [low, high]
     worst, best = sorted(sign * end for end in ends)
     verdict: CheckVerdict = (
         "worse" if best < -margin else "better" if worst > 0 else "as good" if worst >= -margin else "unclear"
     )
-    return Check(
+    return GateCheck(
         name=name, champion=champion, candidate=candidate, low=low, high=high, margin=margin, num_images=num_images,
         verdict=verdict,
     )  # fmt: skip
@@ -338,7 +338,7 @@ def join(
     )
 
 
-def decision_table(decision: Decision) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def decision_table(decision: GateDecision) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows for people: a check a row."""
 
     def shown(value: float) -> str:
