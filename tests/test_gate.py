@@ -145,7 +145,9 @@ def test_copies_count_once() -> None:
         pair = Pair(
             actual, answers(actual.tolist(), before.tolist()), answers(actual.tolist(), after.tolist()), grouped
         )
-        ends.append(compare(PARAMS, pair, None, {}, {})[0].low)
+        low = compare(PARAMS, pair, None, {}, {})[0].low
+        assert low is not None
+        ends.append(low)
     assert ends[0] < ends[1]
 
 

@@ -63,8 +63,6 @@ def test_gto_reads_the_tags(repo: Path) -> None:
 
     one = registry.register(repo, "HEAD", "why")
     registry.promote(repo, one, "better: accuracy went up")
-    (shown,) = gto.api.show(str(repo), registered_only=True)
-    assert shown["name"] == "model"
     found = gto.api.find_versions_in_stage(str(repo), "model", "champion")
     assert [version.version for version in found] == ["v1.0.0"]
     assert git(repo, "tag", "-l", "--format=%(contents)", "model#champion#1").strip() == "better: accuracy went up"

@@ -344,7 +344,7 @@ def decision_table(decision: Decision) -> tuple[tuple[str, ...], list[tuple[str,
     def shown(value: float) -> str:
         return f"{value:.1%}" if abs(value) <= 1 else f"{value:,.0f}"
 
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             check.name,
             shown(check.champion),
