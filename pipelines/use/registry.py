@@ -211,7 +211,9 @@ def fetch(inner: Path, name: str) -> None:
     bad = _damaged(inner, cache, stored, targets)
     if said or bad:
         has_remote = bool(_dvc_out(inner, "remote", "list").strip())
-        for digest in bad.values():  # DVC takes a damaged object for the right one
+        for path, digest in bad.items():  # DVC takes a damaged object, and a file made of it, for the right one
+            if (inner / path).is_file():
+                (inner / path).unlink()
             stored_as = _object(cache, digest)
             if has_remote and stored_as.is_file() and _md5(stored_as) != digest.removesuffix(".dir"):
                 stored_as.unlink()
