@@ -66,7 +66,9 @@ def test_a_clearly_worse_model_is_rejected() -> None:
 
 def test_a_model_within_the_margin_is_held_and_one_that_chance_explains_is_unclear() -> None:
     same = decide(PARAMS, run(some(400, 40)), run(some(400, 40)))
-    assert (same.outcome, same.reason[:36]) == ("hold", "as good as the champion, which stays")
+    assert (same.outcome, same.reason[:35]) == ("hold", "the same answers as the champion's,")
+    near = decide(PARAMS, run(some(2000, 200)), run(some(2000, 200, start=1)))
+    assert (near.outcome, near.reason[:36]) == ("hold", "as good as the champion, which stays")
     unclear = decide(PARAMS, run(some(60, 12)), run(some(60, 14, start=6)))
     assert unclear.outcome == "unclear"
     assert unclear.reason.endswith("which chance alone could explain")

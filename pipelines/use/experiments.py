@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from configparser import ConfigParser
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,9 +146,16 @@ def _share(root: Path, inner: Path) -> None:
     found = subprocess.run(words, cwd=root, capture_output=True, text=True, encoding="utf-8", check=False)
     if found.returncode:
         raise InputError(f"dvc cache dir: {found.stderr.strip()}")
-    own = root / ".dvc" / "config.local"
-    text = own.read_text(encoding="utf-8") if own.is_file() else ""
-    write_text(inner / ".dvc" / "config.local", f"{text}\n[cache]\n    dir = {root / found.stdout.strip()}\n")
+    # today's settings, remotes too, whichever commit stands there
+    config = ConfigParser(interpolation=None)
+    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    for section in config.sections():
+        url = config.get(section, "url", fallback="")
+        if section.strip("'").startswith("remote ") and url and "://" not in url:
+            config.set(section, "url", str((root / ".dvc" / url).resolve()))
+    config.read_dict({"cache": {"dir": str(root / found.stdout.strip())}})
+    with (inner / ".dvc" / "config.local").open("w", encoding="utf-8") as file:
+        config.write(file)
     (inner / ".miwake").symlink_to((root / ".miwake").resolve(), target_is_directory=True)
     for source in load_params(Layout(root).params).ingest.sources:
         for path in (getattr(source, name, None) for name in ("path", "root")):

@@ -25,7 +25,7 @@ from pipelines.core.errors import InputError
 from pipelines.core.git import git
 from pipelines.core.layout import Layout
 from pipelines.params import load_params
-from pipelines.use.experiments import IDENTITY, worktree
+from pipelines.use.experiments import IDENTITY, remove_worktree, worktree
 
 NAME = "model"
 RegistryStage = Literal["champion", "challenger"]
@@ -179,7 +179,11 @@ def restore(root: Path, version: Version) -> Path:
     folder = model_folder(root, version)
     fresh = folder.with_name(f"{version.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    with worktree(root, f"model-{version.name}", version.commit) as inner:
+    place = f"model-{version.name}"
+    remove_worktree(
+        root, root / ".miwake" / "worktrees" / place
+    )  # what failed may have left damaged files, old remotes
+    with worktree(root, place, version.commit) as inner:
         fetch(inner, version.name)
         write_model(read_model(inner), fresh)
     shutil.rmtree(folder, ignore_errors=True)
@@ -211,7 +215,9 @@ def fetch(inner: Path, name: str) -> None:
     bad = _damaged(inner, cache, stored, targets)
     if said or bad:
         has_remote = bool(_dvc_out(inner, "remote", "list").strip())
-        for digest in bad.values():  # DVC takes a damaged object for the right one
+        for path, digest in bad.items():  # DVC takes a damaged object, and a file made of it, for the right one
+            if (inner / path).is_file():
+                (inner / path).unlink()
             stored_as = _object(cache, digest)
             if has_remote and stored_as.is_file() and _md5(stored_as) != digest.removesuffix(".dir"):
                 stored_as.unlink()
