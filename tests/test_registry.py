@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from registry_inputs import another_run, dvc, git, registry_project
+from test_cli import miwake
 
 from pipelines.core.errors import InputError
 from pipelines.use import registry
@@ -101,12 +100,18 @@ def test_a_commit_without_a_run_is_no_version(repo: Path) -> None:
 
 
 def test_the_command_shows_promotes_and_rolls_back(repo: Path) -> None:
-    def miwake(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-P", "-m", "pipelines.cli", "champion", *words]
-        return subprocess.run(command, cwd=repo, capture_output=True, text=True)
-
-    assert "no model is registered yet: commit a run" in miwake("show").stderr
-    assert "v1.0.0" in miwake("promote", "HEAD~1").stdout
-    assert "is the champion; its model: .miwake/models/v2.0.0" in miwake("promote").stdout
-    assert miwake("rollback", "-m", "too slow").stdout.endswith("is the champion again; it was v2.0.0\n")
-    assert [line.split()[2] for line in miwake("show").stdout.splitlines()] == ["here", "champion"]
+    assert "no model is registered yet: commit a run" in miwake("champion", "show", cwd=repo).stderr
+    assert "v1.0.0" in miwake("champion", "promote", "HEAD~1", cwd=repo).stdout
+    # the same answers are not better
+    held = miwake("champion", "promote", cwd=repo)
+    assert held.returncode == 1
+    assert "v2.0.0 stays what it is: " in held.stderr
+    assert held.stdout.splitlines()[1].startswith("accuracy")
+    forced = miwake("champion", "promote", "--force", "-m", "a trial", cwd=repo)
+    assert "is the champion; its model: .miwake/models/v2.0.0" in forced.stdout
+    decision = json.loads((repo / ".miwake" / "models" / "v2.0.0" / "decision.json").read_text())
+    assert decision["outcome"] in ("hold", "unclear")
+    back = miwake("champion", "rollback", "-m", "too slow", cwd=repo)
+    assert back.stdout.endswith("is the champion again; it was v2.0.0\n")
+    shown = [line.split() for line in miwake("champion", "show", cwd=repo).stdout.splitlines()]
+    assert [(words[0], words[2]) for words in shown] == [("v2.0.0", "here"), ("v1.0.0", "champion")]

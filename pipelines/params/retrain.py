@@ -30,8 +30,6 @@ class GateParams(Section):
     """times the champion's computation (multiply-adds a picture) that a new model may take"""
     min_pictures: PositiveInt = 30
     """test pictures, copies counted once, below which no model is promoted over another"""
-    ask_hours: Annotated[float, Field(ge=0.0, le=720.0)] = 0.0
-    """hours that an unclear run waits for a person's answer, then the champion stays; 0 asks nobody"""
 
 
 class RetrainParams(Section):

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ruamel.yaml import YAML
 
@@ -27,10 +27,13 @@ from pipelines.core.layout import Layout
 from pipelines.params import load_params
 from pipelines.use.experiments import IDENTITY, remove_worktree, worktree
 
+if TYPE_CHECKING:
+    from pipelines.use.gate import Run
+
 NAME = "model"
 RegistryStage = Literal["champion", "challenger"]
-PARTS = ("data/augment/index.parquet", "data/dedupe/manifest.parquet")
-"""what of a run `read_model` reads, of what DVC keeps, beside members and data/evaluate"""
+PARTS = ("data/augment/index.parquet", "data/dedupe/manifest.parquet", "data/validate/expectations.json")
+"""what of a run `read_model` and the gate read, of what DVC keeps, beside members and data/evaluate"""
 _VERSION = re.compile(rf"{NAME}@v(\d+)\.0\.0$")
 
 
@@ -189,6 +192,25 @@ def restore(root: Path, version: Version) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     fresh.replace(folder)
     return folder
+
+
+def read_run(root: Path, version: Version) -> "Run":
+    """What the gate reads of a version, from cache or remote.
+
+    Raises:
+        InputError: as `restore`.
+    """
+    import pyarrow.parquet as pq
+
+    from pipelines.use.gate import Run
+
+    with worktree(root, f"model-{version.name}", version.commit) as inner:
+        fetch(inner, version.name)
+        layout = Layout(inner)
+        figures = json.loads((layout.stage("evaluate") / "figures.json").read_text(encoding="utf-8"))
+        rules = json.loads(layout.expectations.read_text(encoding="utf-8")) if layout.expectations.is_file() else {}
+        predictions = pq.read_table(layout.stage("evaluate") / "predictions.parquet")
+        return Run(predictions, pq.read_table(layout.pack_index), figures, rules.get("rules", ()))
 
 
 def fetch(inner: Path, name: str) -> None:
