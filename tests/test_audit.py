@@ -21,11 +21,12 @@ from pipelines.core.errors import InputError
 from pipelines.core.layout import Layout
 from pipelines.params.dedupe import DedupeParams
 from pipelines.params.ingest import DownloadParams
-from pipelines.use.audit import Audit, audit, known_predictions
+from pipelines.use.audit import Audit, audit
 from pipelines.use.audit_files import decisions, summary, write_audit
 from pipelines.use.classifier import Classifier, Floats, Pixels
+from pipelines.use.known import known_predictions
 from pipelines.use.labelled import labelled_pictures
-from pipelines.use.model_folder import ModelInfo, ModelMember, read_model
+from pipelines.use.model_folder import ModelInfo, ModelMember, read_model, write_model
 
 CLASSES = ("blue", "green", "red")
 NUM = 60
@@ -225,6 +226,12 @@ def test_the_command_judges_beside_the_runs_own_predictions(
     figures = json.loads((project.stage("evaluate") / "figures.json").read_text())
     num = figures["num_images"]
     assert (likely[:num].argmax(axis=1) == actual[:num]).mean() == pytest.approx(figures["accuracy"]["value"], abs=1e-6)
+    write_model(read_model(project.root), tmp_path / "model")
+    kept = known_predictions(tmp_path / "model")
+    assert kept is not None
+    np.testing.assert_array_equal(kept[0], actual)
+    np.testing.assert_allclose(kept[1], likely, atol=1e-6)
+    assert known_predictions(tmp_path) is None
     for i in range(3):
         draw(tmp_path / "shop" / "SG" / f"{i}.png", "red", i)
     monkeypatch.chdir(project.root)

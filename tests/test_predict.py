@@ -394,6 +394,7 @@ def test_every_form_of_output_says_the_same(
     assert "&lt;b&gt;&amp;.jpg" in page
     assert "<b>&" not in page
     assert "<script" not in page
+    assert page.count("<strong>none of these</strong>") == sum(row["answer"] == "none of these" for row in rows) > 0
     assert page.count("<figure>") == num - 3
     shown = [float(found) for found in re.findall(r"<p>\S+ ([\d.]+) %", page)]
     strangers = page.count("a stranger</span>")

@@ -192,8 +192,8 @@ def audit(
 
     from pipelines.params.dedupe import DedupeParams
     from pipelines.use.audit import audit as check
-    from pipelines.use.audit import known_predictions
     from pipelines.use.audit_files import summary, write_audit
+    from pipelines.use.known import known_predictions
     from pipelines.use.labelled import labelled_pictures
     from pipelines.use.model_folder import download_rules, find_model
 

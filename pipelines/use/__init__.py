@@ -5,6 +5,7 @@ running        `dvc repro` with a line a stage, and what the run says: `miwake r
 experiments    other values tried in a worktree of its own: `miwake run -S`
 decisions      data/decisions, one decision at a time; `review` is the page that takes them
 model_folder   the model of a run, in a project or in a folder that works without it
+known          its predictions of pictures whose label is known
 pictures       what paths on the command line name: files, folders, archives, URLs
 classifier     the networks of a model, combined as evaluate combines them
 predict        pictures to answers: `miwake predict`; `answers` writes them, `explain` their maps

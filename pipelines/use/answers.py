@@ -196,6 +196,6 @@ def page(kept: _Doubtful, classifier: Classifier) -> str:
         "num": sum(kept.counts.values()),
         "unread": kept.unread,
         "num_unread": kept.num_unread,
-        "none": NONE,
+        "no_class": NONE,
     }
     return render_page(context, "predict.html.j2", folder=TEMPLATES)

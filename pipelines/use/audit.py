@@ -8,15 +8,12 @@ How many of the disputed labels are really wrong is estimated as there, by label
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.core.errors import ImageError, InputError
-from pipelines.core.layout import Layout
 from pipelines.core.progress import progress
-from pipelines.core.tables import LABEL
 from pipelines.evaluate.metrics import Floats, Ints
 from pipelines.evaluate.suspects import disputed, expected_precision, label_margins
 from pipelines.images.decoding import ImageSummary, decode, summarize
@@ -37,7 +34,7 @@ class Flaw:
     """One picture and what is wrong with it.
 
     Args:
-        problem: disputed, conflicting, duplicated, stranger, unknown class, or unreadable.
+        problem: one of PROBLEMS.
         path, label: as given.
         image_id: sha256 of the file, "" where it cannot be read.
         suggested: the class that the model prefers, "" where it has no say.
@@ -76,7 +73,7 @@ class Audit:
     unknown: dict[str, tuple[int, str]]
 
 
-PROBLEMS = ("disputed", "conflicting", "duplicated", "stranger", "unknown class", "unreadable")
+PROBLEMS = ("disputed", "conflicting", "duplicated", "strange", "unknown class", "unreadable")
 
 
 def audit(
@@ -121,7 +118,7 @@ def audit(
         for row, label in enumerate(labels)
         if label in unknown
     ]
-    found["stranger"] = [judged.finding("stranger", row) for row in judged.strangers()]
+    found["strange"] = [judged.finding("strange", row) for row in judged.strangers()]
     found["disputed"], precision = judged.disputed(known)
     pairs = list(_copies(listing, good, told, facts, dedupe, classifier.info.limits.max_pixels))
     for first, second, kind in pairs:
@@ -138,7 +135,7 @@ def audit(
         "disputed": precision,
         "conflicting": 1.0 if all(kind in ("exact", "pixels") for *_, kind in pairs) else None,
         "duplicated": 1.0 if all(kind in ("exact", "pixels") for *_, kind in pairs) else None,
-        "stranger": judged.stranger_precision(len(found["stranger"])),
+        "strange": judged.stranger_precision(len(found["strange"])),
         "unknown class": 1.0,
         "unreadable": 1.0,
     }
@@ -293,31 +290,3 @@ def _copies(
     for row, key in enumerate(zip(image_id, labels, strict=True)):
         if first[key] != row:
             yield first[key], row, "exact"
-
-
-def known_predictions(root: Path) -> tuple[Ints, Floats] | None:
-    """(M,) labels and (M, K) out-of-sample predictions of the run at `root`; None where data/ is not there.
-
-    Those of test and validation pictures, combined as evaluate combines them.
-    """
-    from pipelines.evaluate.ensemble import calibrate, combine
-    from pipelines.evaluate.members import join_factors, read_factors, read_index, read_members
-    from pipelines.params.load import load_params
-
-    layout = Layout(root)
-    if not layout.resolved.is_file() or not layout.pack_index.is_file():
-        return None
-    params = load_params(layout.resolved)
-    packed = read_index(layout.pack_index)
-    members = [calibrate(one) for one in read_members(layout.members(params.train), packed.classes)]
-    label_members = [one for one in members if one.target == LABEL]
-    if len(label_members) < len(members):
-        factors = read_factors(layout.pack_index, packed.classes)
-        others = [one for one in members if one.target != LABEL]
-        label_members.append(calibrate(join_factors(others, factors, packed)))
-    groups = packed.group_numbers(label_members[0].val.image_ids)
-    found = combine(params.evaluate.ensemble, label_members, val_groups=groups, seed=params.evaluate.seed)
-    return (
-        np.concatenate([found.test.actual, found.val.actual]),
-        np.concatenate([found.test.probabilities, found.val.probabilities]),
-    )

@@ -19,11 +19,13 @@ HEADER = (
 )
 MAX_SHOWN = 200
 """pictures of each problem on the page; all are in findings.csv"""
+LEAST_PRECISION = 0.5
+"""of a list whose pictures are proposed to be dropped"""
 EXPLAINED = {
     "disputed": "The model prefers another class to the label.",
     "conflicting": "One picture under two labels: at least one of them is wrong.",
     "duplicated": "One picture twice under the same label.",
-    "stranger": "Like no class that the model knows.",
+    "strange": "Like no class that the model knows.",
     "unknown class": "The label is no class of the model, so nothing is said of it.",
     "unreadable": "Not used, by the rules of ingest.",
 }
@@ -68,12 +70,15 @@ def _row(one: Flaw) -> tuple[object, ...]:
 def decisions(found: Audit) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str, str]]]:
     """Rows of drop.csv and of relabel.csv, sorted, each picture once: proposals, for a person to look through.
 
-    Strangers and near copies are dropped; disputed labels, and of conflicting ones that which the model believes less,
-    become what the model says. Copies of equal bytes need no decision: dedupe keeps one.
+    Strangers and near copies are dropped, unless most of the list is expected to be false; disputed labels, and of
+    conflicting ones that which the model believes less, become what the model says. Copies of equal bytes need no
+    decision: dedupe keeps one.
     """
     drops: dict[str, tuple[str, str, str]] = {}
     relabels: dict[str, tuple[str, str, str, str]] = {}
-    for problem in ("stranger", "duplicated"):
+    for problem in ("strange", "duplicated"):
+        if (share := found.precision[problem]) is not None and share < LEAST_PRECISION:
+            continue
         of_list = _share(found, problem)
         for one in found.findings[problem]:
             if one.detail != "the same bytes":
@@ -107,8 +112,8 @@ def _share(found: Audit, problem: str) -> str:
     """What is expected of a list; "" where all of it is certain."""
     share = found.precision[problem]
     if share is None:
-        return " (how many of these rightly is not known)"
-    return f" (about {share:.0%} of these rightly)" if share < 1.0 else ""
+        return " (how many of them really is not known)"
+    return f" (about {share:.0%} of them really)" if share < 1.0 else ""
 
 
 def _page(found: Audit, classifier: Classifier, name: str, read: Callable[[str], bytes]) -> str:

@@ -7,6 +7,7 @@ pipeline's data is not:
     members/            <member>-<fold>.safetensors, as train wrote them
     strangers.safetensors
                         where evaluate could fit it
+    known.parquet       predictions of pictures whose label is known: see `pipelines.use.known`
 """
 
 import json
@@ -30,6 +31,7 @@ from pipelines.params.base import Fraction, PositiveFloat, PositiveInt, Section
 from pipelines.params.evaluate import Ensemble
 from pipelines.params.ingest import CropParams, DownloadParams
 from pipelines.params.load import load_params
+from pipelines.use.known import KNOWN, write_known
 
 FORMAT: Literal[1] = 1
 MODEL_JSON = "model.json"
@@ -221,6 +223,7 @@ def write_model(model: Model, folder: Path) -> None:
         for name, source in model.files.items():
             (partial / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source, partial / name)
+        write_known(model.where, partial / KNOWN, classes=model.info.classes)
         write_json(partial / MODEL_JSON, model.info.model_dump(mode="json"))
         partial.replace(folder)
     except BaseException:
