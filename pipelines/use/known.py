@@ -1,4 +1,4 @@
-"""What a model says of pictures whose label is known and that it did not learn from: its run's test and validation ones.
+"""What a model says of pictures with known labels that it did not learn from: test and validation ones of its run.
 
 A model folder holds a part of them, so that labels can be audited where the run's data is not.
 """
@@ -33,7 +33,7 @@ def known_predictions(where: Path) -> tuple[Ints, Floats] | None:
 
 
 def write_known(where: Path, path: Path, *, classes: tuple[str, ...]) -> None:
-    """Write what `known_predictions` finds in `where`, every n-th row where they are many; nothing where it finds none."""
+    """Write what `known_predictions` finds in `where`, of many rows every n-th; nothing where it finds none."""
     known = known_predictions(where)
     if known is None:
         return
