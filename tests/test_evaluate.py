@@ -194,6 +194,7 @@ def test_a_suspect_has_both_probabilities_and_its_path(root: Path) -> None:
             "suggested": "Jaguar",
             "probability_label": "0.075000",
             "probability_suggested": "0.900000",
+            "probability_wrong": "",
             "subset": "test",
             # by path, not by the order of the manifest
             "source_path": "z/c.jpg",
@@ -202,7 +203,7 @@ def test_a_suspect_has_both_probabilities_and_its_path(root: Path) -> None:
     # no member leaves features, and five pictures are too few to flip labels of
     assert metrics["suspects"] == {
         "num": 1,
-        "per_class": {"ジャズマスター": 1},
+        "per_class": {"ジャズマスター": {"num": 1, "expected_precision": None}},
         "num_pictures": 5,
         "expected_precision": None,
         "method": "members",

@@ -60,13 +60,24 @@ def test_two_copies_under_one_wrong_label_do_not_vouch_for_each_other(tmp_path: 
 
 
 def test_the_expected_precision_tells_wrong_labels_from_hard_pictures(tmp_path: Path) -> None:
-    _, wrong = mislabelled(tmp_path / "wrong", wrong=24, distance=4.0, num_images=600)
+    planted, wrong = mislabelled(tmp_path / "wrong", wrong=24, distance=4.0, num_images=600)
     _, hard = mislabelled(tmp_path / "hard", wrong=0, distance=1.5, num_images=600)
     assert wrong.expected_precision is not None
     assert hard.expected_precision is not None
     assert wrong.expected_precision > 0.7
     assert len(hard.found) > 20
     assert hard.expected_precision < 0.4
+    for one in (wrong, hard):
+        assert one.expected_precision is not None
+        chances = [suspect.probability_wrong or 0.0 for suspect in one.found]
+        assert chances == sorted(chances, reverse=True)
+        assert 0 <= min(chances) <= max(chances) <= 1
+        assert sum(chances) <= one.expected_precision * len(chances) + 1e-6
+    # those that were planted have the larger ones
+    own = [suspect.probability_wrong or 0.0 for suspect in wrong.found if suspect.image_id in planted]
+    others = [suspect.probability_wrong or 0.0 for suspect in wrong.found if suspect.image_id not in planted]
+    assert np.mean(own) > 0.6
+    assert np.mean(own) >= np.mean(others or [0.0])
 
 
 def test_a_label_that_a_person_looked_at_is_no_suspect(tmp_path: Path) -> None:

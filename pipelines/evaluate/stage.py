@@ -118,7 +118,7 @@ def evaluate(
     suspects = find_suspects((combined.val, test), packed, features=features, settled=_settled(files), seed=params.seed)
     figures["suspects"] = {
         "num": len(suspects.found),
-        "per_class": dict(sorted(Counter(one.label for one in suspects.found).items())),
+        "per_class": _suspects_of_classes(suspects),
         "num_pictures": suspects.num_pictures,
         "expected_precision": suspects.expected_precision,
         "method": suspects.method,
@@ -176,6 +176,20 @@ def evaluate(
     )
 
 
+def _suspects_of_classes(suspects: Suspects) -> dict[str, dict[str, Any]]:
+    """By label the number of suspects, and the mean probability that they are wrong; None where it is not known."""
+    found: dict[str, list[float | None]] = {}
+    for one in suspects.found:
+        found.setdefault(one.label, []).append(one.probability_wrong)
+    return {
+        label: {
+            "num": len(values),
+            "expected_precision": None if None in values else float(np.mean([value or 0.0 for value in values])),
+        }
+        for label, values in sorted(found.items())
+    }
+
+
 def _write_curves(figures: Mapping[str, Any], out_dir: Path) -> None:
     """coverage.csv and reliability.csv, for `dvc plots`."""
     for name, rows, header in (
@@ -215,6 +229,7 @@ def _write_tables(
     disputed = (
         (
             *(s.image_id, s.label, s.suggested, _text(s.probability_label), _text(s.probability_suggested)),
+            "" if s.probability_wrong is None else _text(s.probability_wrong),
             *(s.subset, paths.get((s.image_id, s.label), "")),
         )
         for s in suspects.found

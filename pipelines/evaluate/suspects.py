@@ -8,12 +8,15 @@ How many of them are really wrong is estimated from labels that are wrong for ce
 flipped, and the search is repeated. Flipped labels show how far below the suggested class a wrong label's probability
 lies; hard images with the right label crowd at the other end. With j suspects below a margin m, and a fraction F(m) of
 the found flipped labels below it, at most about j / F(m) suspects are wrong; the least of these over all m is the
-estimate.
+estimate. It is spread over the suspects as the flipped labels lie among them, and made to fall with the rank: the
+probability that a suspect is wrong. Flips are too few for an estimate of each class: a class has the mean over its
+suspects.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +27,16 @@ from pipelines.evaluate.members import EvaluationIndex, Predictions
 from pipelines.evaluate.metrics import Floats, Ints
 from pipelines.train.temperature import fit_temperature, temper
 
-HEADER = ("image_id", "label", "suggested", "probability_label", "probability_suggested", "subset", "source_path")
+HEADER = (
+    "image_id",
+    "label",
+    "suggested",
+    "probability_label",
+    "probability_suggested",
+    "probability_wrong",
+    "subset",
+    "source_path",
+)
 NUM_DIVISIONS = 3
 """into folds, whose probabilities are averaged: with one, 22 to 32 images of the drawn sample are suspects, with three
 20 to 21, with the same 7 of 8 planted labels among them"""
@@ -41,13 +53,18 @@ LabelModel = Callable[[Sequence[Ints]], list[Floats]]
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image whose label the probabilities dispute; a row of suspects.csv."""
+    """An image whose label the probabilities dispute; a row of suspects.csv.
+
+    Args:
+        probability_wrong: that the label is; None where too little is known.
+    """
 
     image_id: str
     label: str
     suggested: str
     probability_label: float
     probability_suggested: float
+    probability_wrong: float | None
     subset: str
 
 
@@ -98,6 +115,8 @@ def find_suspects(
     rows = [i for i in disputed(actual, probabilities) if open_[i]]
     margins, suggested = label_margins(actual, probabilities)
     rows.sort(key=lambda i: (round(float(margins[i]), 6), keys[i]))
+    chosen = np.setdiff1d(np.flatnonzero(open_), rows)
+    precision = expected_precision(margins[rows], chosen, actual, probabilities, judge, seed) if rows else None
     found = [
         Suspect(
             image_id=keys[i][0],
@@ -105,13 +124,12 @@ def find_suspects(
             suggested=packed.classes[suggested[i]],
             probability_label=float(probabilities[i, actual[i]]),
             probability_suggested=float(probabilities[i, suggested[i]]),
+            probability_wrong=None if precision is None else float(precision.of_each[rank]),
             subset=packed.subsets[keys[i]],
         )
-        for i in rows
+        for rank, i in enumerate(rows)
     ]
-    chosen = np.setdiff1d(np.flatnonzero(open_), rows)
-    precision = expected_precision(margins[rows], chosen, actual, probabilities, judge, seed) if rows else None
-    return Suspects(found, len(keys), precision, method)
+    return Suspects(found, len(keys), None if precision is None else precision.value, method)
 
 
 def disputed(actual: Ints, probabilities: Floats) -> list[int]:
@@ -187,9 +205,16 @@ def _label_model(
     return judge
 
 
+class Precision(NamedTuple):
+    """The expected fraction of wrong labels among n suspects, and (n,) the probability that each is wrong."""
+
+    value: float
+    of_each: Floats
+
+
 def expected_precision(
     margins: Floats, chosen: Ints, actual: Ints, probabilities: Floats, judge: LabelModel, seed: int
-) -> float | None:
+) -> Precision | None:
     """Estimate precision as the head of this file explains.
 
     Args:
@@ -219,7 +244,12 @@ def expected_precision(
         return None
     fractions = np.searchsorted(wrong, margins, side="right") / len(wrong)
     numbers = np.arange(1, len(margins) + 1)[fractions >= _LOWEST] / fractions[fractions >= _LOWEST]
-    return min(1.0, float(numbers.min(initial=len(margins))) / len(margins))
+    num_wrong = float(numbers.min(initial=len(margins)))
+    from sklearn.isotonic import isotonic_regression
+
+    shares = num_wrong * np.diff(fractions, prepend=0.0) / max(fractions[-1], _LOWEST)
+    of_each = np.asarray(isotonic_regression(shares, increasing=False)).clip(0.0, 1.0)
+    return Precision(min(1.0, num_wrong / len(margins)), of_each)
 
 
 def label_margins(actual: Ints, probabilities: Floats) -> tuple[Floats, Ints]:

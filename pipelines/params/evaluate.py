@@ -36,7 +36,7 @@ class EvaluateParams(Section):
     map_mistakes: Count = 100
     """mistakes, the most confident first, that activation maps are made of: where the network sees the class that it
     named and the right one"""
-    robustness_images: Count = 32
+    robustness_images: Count = 24
     """test pictures that are made worse in 35 ways: noise, blur, JPEG, brightness, occlusion, rotation and pen strokes,
     each in five strengths; 0 does not measure it"""
     learning_curve_repeats: Annotated[Count, Field(le=100)] = 1

@@ -10,8 +10,8 @@ from pipelines.report.galleries import ThumbnailUri
 from pipelines.report.inputs import Inputs
 from pipelines.report.language import Say
 
-MAP_PICTURES, MAP_PICTURE_SIZE = 400, 40
-"""pictures that the map shows, and their longer side in pixels: about 0.5 MB of page"""
+MAP_PICTURES, MAP_PICTURE_SIZE = 200, 40
+"""pictures that the map shows, and their longer side in pixels: about 0.2 MB of page"""
 AXIS_NAMES = {
     "inverse_strength": "C, the inverse of regularisation (larger fits closer)",
     "epoch": "Epoch",

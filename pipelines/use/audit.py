@@ -251,9 +251,8 @@ class _Labelled:
         free = np.setdiff1d(np.arange(first, len(actual)), suspicious)
         precision = None
         if own and len(free):
-            precision = expected_precision(
-                margins[own], free, actual, likely, lambda sets: [likely for _ in sets], SEED
-            )
+            told = expected_precision(margins[own], free, actual, likely, lambda sets: [likely for _ in sets], SEED)
+            precision = None if told is None else told.value
         return [self.finding("disputed", rows[i]) for i in own], precision
 
 

@@ -165,11 +165,12 @@ def _numbered(items: Iterable[Item]) -> list[Item]:
 
 def _suspects(rows: list[dict[str, str]]) -> Iterator[Item]:
     for row in rows:
-        sure = float(row["probability_suggested"])
+        sure, chance = float(row["probability_suggested"]), row.get("probability_wrong") or ""
+        wrong = [f"Of such suspects, about {100 * float(chance):.0f} % are wrong labels."] if chance else []
         yield Item(
             "suspects", 0, row["image_id"], row["label"], row["source_path"],
             [f"A model that never learnt from this picture holds it for {row['suggested']} ({_percent(sure)}), not "
-             f"{row['label']} ({_percent(float(row['probability_label']))})."],
+             f"{row['label']} ({_percent(float(row['probability_label']))}).", *wrong],
             suggested=row["suggested"], subset=row["subset"],
         )  # fmt: skip
 
