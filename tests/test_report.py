@@ -833,7 +833,7 @@ def test_the_weakest_class_stands_beside_the_mean() -> None:
 def test_suspects_come_with_lines_to_copy_that_name_the_file(animals: Fabricated) -> None:
     header = "image_id,label,suggested,probability_label,probability_suggested,probability_wrong,subset,source_path"
     (animals.root / "data" / "evaluate" / "suspects.csv").write_text(
-        f"{header}\n{'a1' * 32},cat,owl,0.01,0.9,train,cat/0003.png\n{'b2' * 32},dog,owl,0.2,0.7,val,dog/0001.png\n"
+        f"{header}\n{'a1' * 32},cat,owl,0.01,0.9,,train,cat/0003.png\n{'b2' * 32},dog,owl,0.2,0.7,,val,dog/0001.png\n"
     )
     text = changed_metrics(animals, suspects={"num": 1, "num_pictures": 60, "expected_precision": 0.4})
     for line in ("owl,was cat,cat/0003.png", ",label is right,cat/0003.png", "neither cat nor owl,cat/0003.png"):
