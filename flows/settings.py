@@ -34,7 +34,7 @@ def prefect_environment(root: Path) -> dict[str, str]:
         # a copy of the pages that `flows.serve` may change: they ask an analytics host whatever the settings say
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(root.resolve() / ".prefect" / "ui"),
         # the server that a flow brings along when none runs; 20 s are too few on a busy machine
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         # seconds until a click on "Run" starts a run; Prefect waits 10
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
     }

@@ -1,6 +1,7 @@
 """Prefect's side: DVC's stages as tasks, what they leave behind, retraining and the server."""
 
 import ast
+import asyncio
 import contextlib
 import datetime
 import json
@@ -646,6 +647,16 @@ def test_the_schedule_of_the_params_is_checked_field_by_field() -> None:
         RetrainParams(cron="0 3 * * 1", timezone="Asia/Kyoto", refresh=False)
 
 
+def test_prefects_server_reckons_the_dates_of_a_schedule() -> None:
+    """With whenever before 0.11 its scheduler fails for every cron on Python 3.11 and 3.12, and nothing ever runs."""
+    from prefect.server.schemas.schedules import CronSchedule
+
+    schedule = CronSchedule(cron="0 3 * * 1", timezone="Asia/Tokyo")
+    start = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
+    found = asyncio.run(schedule.get_dates(2, start=start))
+    assert [day.isoformat() for day in found] == ["2026-12-07T03:00:00+09:00", "2026-12-14T03:00:00+09:00"]
+
+
 def test_prefect_stays_at_home_and_tells_nobody(tmp_path: Path) -> None:
     found = prefect_environment(tmp_path)
     assert found["PREFECT_HOME"] == str(tmp_path.resolve() / ".prefect")
@@ -679,7 +690,7 @@ class Serve:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "flows.serve", "--port", str(self.port)],
                 cwd=self.repo,
-                env={**clean, "PYTHONPATH": str(ROOT)},
+                env={**clean, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
