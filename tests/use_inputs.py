@@ -1,6 +1,7 @@
 """A small project that has run, for the tests of what is done with one."""
 
 import io
+import sys
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from pipelines.params.load import load_params
 from pipelines.params.resolve import resolve
 from pipelines.split import split
 from pipelines.train.__main__ import run as run_train
+
+# other tests run these as commands in their own process, and runpy warns of what is imported already
+for stage in ("augment", "ingest", "train"):
+    sys.modules.pop(f"pipelines.{stage}.__main__", None)
 
 MEMBERS = ("linear_probe", "tiny")
 FOLDS = (0, 1)
