@@ -22,6 +22,8 @@ Works on the folder it is called in, the one of params.yaml. The functions are i
 
 import os
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -42,6 +44,28 @@ def _group(text: str) -> typer.Typer:
 
 app = _group(HELP)
 app.info.name = "miwake"
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        import tomllib
+
+        code = Path(__file__).parents[1]
+        version = tomllib.loads((code / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+        print(f"miwake {version}, Python {sys.version.split()[0]}, code in {code}")
+        raise typer.Exit
+
+
+@app.callback()
+def _miwake(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which miwake this is, and where.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Image classification that can be reproduced: what to ask of data and models."""
+
+
 app.command("new")(project.new)
 app.command("run")(project.run)
 app.command("refresh")(project.refresh)
@@ -70,6 +94,7 @@ champion_app.command("rollback")(champion.rollback)
 app.add_typer(champion_app, name="champion")
 
 report_app = _group("What evaluate found.")
+report_app.command("open")(report.report_open)
 report_app.command("diff")(report.report_diff)
 report_app.command("experiments")(report.experiments)
 app.add_typer(report_app, name="report")

@@ -192,6 +192,22 @@ def test_the_command_starts_light() -> None:
     assert found.stdout.splitlines()[-1] == "[]"
 
 
+def test_the_version_is_that_of_the_project_and_says_where_its_code_is(tmp_path: Path) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    found = miwake("--version", cwd=tmp_path)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout == f"miwake {version}, Python {sys.version.split()[0]}, code in {ROOT}\n"
+
+
+def test_a_report_is_opened_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = miwake("report", "open", cwd=tmp_path)
+    assert missing.returncode == 1
+    assert "data/report/index.html does not exist: `miwake run` makes it" in missing.stderr
+    page = put(tmp_path / "data" / "report" / "index.html", b"")
+    monkeypatch.setenv("BROWSER", "true")
+    assert miwake("report", "open", cwd=tmp_path).stdout == f"{page}\n"
+
+
 def test_the_makefile_puts_the_command_into_the_environment(tmp_path: Path) -> None:
     """A stand-in for python says what it would run, and with which path."""
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["miwake"] == "pipelines.cli:main"

@@ -10,6 +10,17 @@ from pipelines.core.git import git
 from pipelines.core.layout import Layout
 
 
+def report_open() -> None:
+    """Open the last run's report in a browser, and say where it lies."""
+    import webbrowser
+
+    page = Layout(Path.cwd()).stage("report") / "index.html"
+    if not page.is_file():
+        raise InputError(f"{page} does not exist: `miwake run` makes it, `dvc checkout` brings back one that was made")
+    print(page)
+    webbrowser.open(page.as_uri())
+
+
 def report_diff(
     before: Annotated[str, typer.Argument(help="A commit or an experiment.")],
     after: Annotated[str, typer.Argument(help="Likewise, the later one.")] = "HEAD",
