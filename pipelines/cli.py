@@ -27,7 +27,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import champion, data, export, models, params, predict, project, report, review
+from pipelines.commands import champion, data, export, machine, models, params, predict, project, report, review
 from pipelines.core.errors import MiwakeError
 
 HELP = "Image classification that can be reproduced: what to ask of data and models."
@@ -78,6 +78,7 @@ app.command("audit")(predict.audit)
 app.command("export")(export.export)
 app.command("latency")(models.latency)
 app.command("rollback")(models.rollback)
+app.command("doctor")(machine.doctor)
 
 ingest_app = _group("Pictures as ingest packed them.")
 ingest_app.command("diff")(data.ingest_diff)

@@ -156,7 +156,7 @@ def draw_heatmap(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    fonts = _installed_fonts()
+    fonts = installed_fonts()
     names = [_drawable(classes[k], k, fonts) for k in order]
     legend = {name: classes[k] for k, name in zip(order, names, strict=True) if name == f"no. {k + 1}"}
     size = len(order)
@@ -220,7 +220,7 @@ def _write_counts(axes: object, shown: Counts, share: npt.NDArray[np.float64]) -
         )
 
 
-def _installed_fonts() -> dict[str, set[int]]:
+def installed_fonts() -> dict[str, set[int]]:
     """The installed ones of FONTS, with the characters that each can write."""
     from matplotlib.font_manager import fontManager, get_font
 

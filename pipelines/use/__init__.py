@@ -2,6 +2,7 @@
 
 project        a folder of one's own for `miwake run`: `miwake new`
 running        `dvc repro` with a line a stage, and what the run says: `miwake run`
+doctor         what this machine lacks: `miwake doctor`
 experiments    other values tried in a worktree of its own: `miwake run -S`
 decisions      data/decisions, one decision at a time; `review` is the page that takes them
 model_folder   the model of a run, in a project or in a folder that works without it
