@@ -1,39 +1,99 @@
 """The Markdown page that each stage leaves in Prefect's UI; it says which file is missing instead of failing."""
 
+import contextlib
 import csv
 import json
+import math
+import os
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flows import pictures
+from flows.bridge import DvcStage
 from flows.markdown import cell, page, picture, table
-from pipelines.core.errors import count
+from flows.settings import REPORTS_AT, REPORTS_IN
+from pipelines.core.errors import InputError, count
+from pipelines.core.files import write_bytes
 from pipelines.core.layout import Layout
 from pipelines.params import Params
 from pipelines.report.data_card import VERDICTS
-from pipelines.report.wording import calibration, decisions_taken, ensemble_sentence, member_rows
+from pipelines.report.split_card import split_card
+from pipelines.report.wording import calibration, change_sentence, decisions_taken, ensemble_sentence, member_rows
 
+PROGRESS = re.compile(r"\S.*?: ([\d,]+) of ([\d,]+) \S.* left")
+PROGRESS_SECONDS = 5.0
+KEEP_REPORTS = 50
 MAX_ROWS = 50
 """rows of a table; the files hold them all"""
 PUBLISH_ATTEMPTS = 60
 """one every two seconds: `flows.serve` starts a server that was lost again"""
 
 
-def publish(name: str, markdown: str) -> None:
-    """Store `markdown` as the newest version of the artifact `miwake-<name>`, with the current run."""
-    from httpx import TransportError
+def publish(name: str, markdown: str, description: str = "") -> None:
+    """Store `markdown` as the newest version of the artifact `miwake-<name>`, with the current task or flow run.
+
+    Args:
+        description: its headline, as Markdown; the page's first line of text when empty.
+    """
     from prefect.artifacts import create_markdown_artifact
 
-    description = f"{name}: one page a run, the newest first"
+    headline = description or next((line for line in markdown.splitlines() if line and not line.startswith("#")), name)
+    _store(lambda: create_markdown_artifact(key=artifact_key(name), markdown=markdown, description=headline))
+
+
+def artifact_key(name: str) -> str:
+    """`miwake-train-linear-probe-0`: Prefect allows lower-case letters, digits and dashes."""
+    return "miwake-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def publish_stage(stage: DvcStage, layout: Layout, params: Params) -> None:
+    """Leave the page of a stage that ran or was restored; the report's copy for this very run and a link to it."""
+    if stage.group == "params":  # its file is in git
+        return
+    publish(stage.name, stage_page(stage.group, layout, params, item=stage.name.partition("@")[2]))
+    report = layout.stage("report") / "index.html"
+    if stage.group == "report" and report.exists():
+        _publish_report(report)
+
+
+def _publish_report(report: Path) -> None:
+    """Keep this run's own copy, which `flows.serve` serves while it runs, and link to it."""
+    from prefect.artifacts import create_link_artifact
+    from prefect.runtime import flow_run
+
+    address, folder = os.environ.get(REPORTS_AT), os.environ.get(REPORTS_IN)
+    if not address or not folder:
+        return
+    run = str(flow_run.id)
+    write_bytes(Path(folder) / f"{run}.html", report.read_bytes())
+    kept = sorted(Path(folder).glob("*.html"), key=lambda path: path.stat().st_mtime)
+    for old in kept[:-KEEP_REPORTS]:
+        old.unlink(missing_ok=True)
+    _store(
+        lambda: create_link_artifact(
+            link=f"{address}/{run}.html",
+            link_text="Open the full report",
+            key="miwake-full-report",
+            description="The whole report of this very run, with every picture.",
+        )
+    )
+
+
+def _store(create: Callable[[], object]) -> None:
+    """Call `create`, again while the server is lost."""
+    from httpx import TransportError
+
     for attempt in range(1, PUBLISH_ATTEMPTS + 1):
         try:
-            create_markdown_artifact(key=f"miwake-{name}", markdown=markdown, description=description)
+            create()
             return
         except TransportError:
             if attempt == PUBLISH_ATTEMPTS:
@@ -41,23 +101,56 @@ def publish(name: str, markdown: str) -> None:
             time.sleep(2)
 
 
-def stage_page(stage: str, layout: Layout, params: Params, *, with_picture: bool) -> str:
+class ProgressBar:
+    """The progress artifact of a stage that says how far it is; at most one update every five seconds."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage, self._said = stage, -math.inf
+        self._artifact: UUID | None = None
+
+    def see(self, line: str) -> None:
+        """Take in a line of the stage: `train: a: 640 of 2,000 pictures, 90 a second, 15 s left, loss 0.123`."""
+        found = PROGRESS.match(line)
+        if found and time.monotonic() - self._said >= PROGRESS_SECONDS:
+            done, total = (int(text.replace(",", "")) for text in found.groups())
+            self._said = time.monotonic()
+            self._show(100.0 * done / max(1, total), line)
+
+    def done(self) -> None:
+        """Say that the stage is done, where there is a bar."""
+        if self._artifact is not None:
+            self._show(100.0, f"{self._stage}: done")
+
+    def _show(self, percentage: float, text: str) -> None:
+        from httpx import HTTPError
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        # a bar that cannot be drawn now is drawn with the next line
+        with contextlib.suppress(HTTPError):
+            if self._artifact is None:
+                key = artifact_key(f"progress-{self._stage}")
+                self._artifact = create_progress_artifact(percentage, key=key, description=text)  # type: ignore[assignment]
+            else:
+                update_progress_artifact(self._artifact, percentage, description=text)
+
+
+def stage_page(stage: str, layout: Layout, params: Params, *, item: str = "") -> str:
     """The page of one stage.
 
     Args:
         stage: as dvc.yaml names it.
         layout: where its files are.
         params: say which members and folds to expect.
-        with_picture: whether the stage report has drawn this run's confusion matrix.
+        item: of its matrix; "linear_probe-0".
     """
     make = PAGES.get(stage)
     if make is None:
         return page(stage.capitalize(), f"`{stage}` has no page of its own; its files are in `data/{stage}/`.")
     try:
-        return make(layout, params, with_picture)
+        return make(layout, params, item)
     except FileNotFoundError as error:
         return page(stage.capitalize(), f"`{error.filename}` does not exist: the stage did not write it.")
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+    except (pa.ArrowInvalid, KeyError, ValueError, InputError) as error:
         return page(stage.capitalize(), f"The files of this stage cannot be read: {type(error).__name__}: {error}")
 
 
@@ -77,7 +170,7 @@ def pipeline_page(outcomes: Sequence[tuple[str, str, str]]) -> str:
 # data -----------------------------------------------------------------------------------------------------------------
 
 
-def _ingest(layout: Layout, _params: Params, _with_picture: bool) -> str:
+def _ingest(layout: Layout, _params: Params, _item: str) -> str:
     manifest = pq.read_table(
         layout.ingest_manifest, columns=["image_id", "label", "size", "format", "source", "license"]
     )
@@ -113,7 +206,7 @@ def _source_number(source: str) -> tuple[int, str]:
     return (int(number), kind) if number.isdecimal() else (0, source)
 
 
-def _dedupe(layout: Layout, _params: Params, _with_picture: bool) -> str:
+def _dedupe(layout: Layout, params: Params, _item: str) -> str:
     manifest = pq.read_table(layout.manifest, columns=["verdict"])
     pairs = read_csv(layout.duplicates)
     kinds = Counter((row["kind"], row["verdict"]) for row in pairs)
@@ -132,10 +225,11 @@ def _dedupe(layout: Layout, _params: Params, _with_picture: bool) -> str:
         table(["kind", "verdict", "pairs:"], [(*kind, f"{n:,}") for kind, n in sorted(kinds.items())]) if pairs else "",
         "## Pairs under two labels" if conflicts else "",
         table(header, conflicts, limit=MAX_ROWS, more="data/dedupe/duplicates.csv") if conflicts else "",
+        *pictures.duplicates(layout, params, pairs),
     )
 
 
-def _validate(layout: Layout, _params: Params, _with_picture: bool) -> str:
+def _validate(layout: Layout, _params: Params, _item: str) -> str:
     found = json.loads(layout.expectations.read_text(encoding="utf-8"))
     rules = sorted(found["rules"], key=lambda rule: bool(rule["success"]))
     offenders = [
@@ -167,19 +261,23 @@ def _validate(layout: Layout, _params: Params, _with_picture: bool) -> str:
     )
 
 
-def _split(layout: Layout, _params: Params, _with_picture: bool) -> str:
+def _split(layout: Layout, _params: Params, _item: str) -> str:
     splits = pq.read_table(layout.splits, columns=["label", "subset"])
     taking_part = f"{count(splits.num_rows, 'picture takes', 'pictures take')} part."
-    return page("Split", taking_part, _by_subset(splits, "data/split/splits.parquet"))
+    card = split_card(layout.stage("split"), {})
+    audit = [cell(text) for text in (card.notice, card.leak, card.audit) if text]
+    return page("Split", taking_part, *audit, _by_subset(splits, "data/split/splits.parquet"))
 
 
-def _augment(layout: Layout, params: Params, _with_picture: bool) -> str:
+def _augment(layout: Layout, params: Params, _item: str) -> str:
     index = pq.read_table(layout.pack_index, columns=["label", "subset"])
     preview = layout.stage("augment") / "preview.png"
     return page(
         "Augment",
         f"{count(index.num_rows, 'picture')} packed at {params.augment.image_size} pixels.",
-        picture(preview, "how training sees some pictures") if preview.exists() else "There is no preview.",
+        picture(preview.read_bytes(), "how training sees some pictures")
+        if preview.exists()
+        else "There is no preview.",
         _by_subset(index, "data/augment/index.parquet"),
     )
 
@@ -187,16 +285,16 @@ def _augment(layout: Layout, params: Params, _with_picture: bool) -> str:
 # models ---------------------------------------------------------------------------------------------------------------
 
 
-def _train(layout: Layout, params: Params, _with_picture: bool) -> str:
-    return _best_steps("Train", params.train.members, layout, params)
+def _train(layout: Layout, params: Params, item: str) -> str:
+    return _best_steps("Train", params.train.members, layout, params, item)
 
 
-def _students(layout: Layout, params: Params, _with_picture: bool) -> str:
-    return _best_steps("Students", params.train.students, layout, params)
+def _students(layout: Layout, params: Params, item: str) -> str:
+    return _best_steps("Students", params.train.students, layout, params, item)
 
 
-def _best_steps(title: str, members: Sequence[str], layout: Layout, params: Params) -> str:
-    """Every model of `members` at its best step, by validation loss."""
+def _best_steps(title: str, members: Sequence[str], layout: Layout, params: Params, item: str) -> str:
+    """Every model of `members` at its best step, by validation loss, and the curves of `item`."""
     if not members:
         return page(title, f"`train.{title.lower()}` of params.yaml names none.")
     rows: list[tuple[object, ...]] = []
@@ -215,20 +313,16 @@ def _best_steps(title: str, members: Sequence[str], layout: Layout, params: Para
         title,
         "Each model at its best step, by validation loss. The fit to the training pictures is shown beside it: "
         "a wide gap means that the model has learnt them by heart.",
+        pictures.curves(layout.root / "data" / title.lower() / item / "history.csv", item) if item else "",
         table(["member", "fold:", "best step", "train accuracy:", "val accuracy:", "train loss:", "val loss:"], rows),
     )
 
 
-def _evaluate(layout: Layout, _params: Params, with_picture: bool) -> str:
-    """Metrics, the most confused classes, the weakest ones and the members."""
+def _evaluate(layout: Layout, params: Params, _item: str) -> str:
+    """Verdict, matrix, metrics, the most confused classes with pictures, the weakest ones and the members."""
     folder = layout.stage("evaluate")
     metrics = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    drawn = layout.stage("report") / "confusion_matrix.png"
-    image = (
-        picture(drawn, "confusion matrix: actual class by row, predicted class by column")
-        if with_picture and drawn.exists()
-        else "The confusion matrix is drawn by the stage `report`, which did not run to its end."
-    )
+    verdict, change = metrics.get("verdict"), change_sentence(metrics.get("change"))
     intervals = [
         (key.replace("_", " "), *_estimate(metrics[key]))
         for key in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
@@ -236,13 +330,16 @@ def _evaluate(layout: Layout, _params: Params, with_picture: bool) -> str:
     ]
     return page(
         "Evaluate",
+        f"**{cell(verdict['sentence'])}**" if verdict else "",
         f"{count(metrics['num_images'], 'test picture')} of {count(metrics['num_classes'], 'class', 'classes')}.",
+        cell(change),
         *map(cell, decisions_taken(metrics)),
-        image,
+        pictures.matrix(folder / "confusion.csv"),
         table(["metric", "value:", f"{metrics['confidence']:.0%} interval:"], intervals),
         cell(calibration(metrics)),
         "## Most confused",
         _most_confused(folder / "confusion.csv"),
+        *pictures.look_alikes(layout, params),
         "## By class, weakest first",
         _per_class(metrics["per_class"]),
         *(("## Members", cell(ensemble_sentence(metrics)), _members(metrics)) if "ensemble" in metrics else ()),
@@ -308,16 +405,16 @@ def _per_class(per_class: dict[str, dict[str, Any]]) -> str:
     return table(header, rows, limit=MAX_ROWS, more="data/evaluate/figures.json")
 
 
-def _report(layout: Layout, _params: Params, _with_picture: bool) -> str:
+def _report(layout: Layout, _params: Params, _item: str) -> str:
     folder = layout.stage("report")
     text = (folder / "summary.md").read_text(encoding="utf-8")
     # without pictures, whose files the UI cannot reach, and with its headings one level lower
     text = re.sub(r"!\[[^\]]*\]\((?!data:)[^)]*\)\n?", "", text)
     text = re.sub(r"^(#{1,5}) ", r"#\1 ", text, flags=re.M)
-    return page("Report", f"The whole report is one file: `{(folder / 'index.html').resolve()}`", text)
+    return page("Report", text, f"The whole report is one file: `{(folder / 'index.html').resolve()}`")
 
 
-PAGES: dict[str, Callable[[Layout, Params, bool], str]] = {
+PAGES: dict[str, Callable[[Layout, Params, str], str]] = {
     "ingest": _ingest,
     "dedupe": _dedupe,
     "validate": _validate,

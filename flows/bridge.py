@@ -1,14 +1,17 @@
 """DVC's stages, and how to run one: through `dvc repro`, which decides whether it must run."""
 
+import contextlib
 import fcntl
 import os
+import queue
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -16,10 +19,12 @@ from typing import IO, Any, Literal
 from flows.guard import start_guarded
 from pipelines.core.errors import InputError, MiwakeError
 
-StageState = Literal["ran", "cached", "unchanged"]
-"""cached: DVC restored the outputs of an earlier run with the same inputs; unchanged: they were in place"""
+StageState = Literal["ran", "restored", "unchanged"]
+"""restored: DVC brought back what an earlier run with the same inputs wrote; unchanged: it was in place"""
 
 TAIL_LINES = 20
+BUSY_SECONDS = 2.0
+NETWORK = re.compile(r"timed? ?out|unreachable|connection (?:refused|reset|aborted)|name resolution|HTTP 5\d\d", re.I)
 
 
 class StageFailedError(MiwakeError):
@@ -34,6 +39,10 @@ class DvcBusyError(MiwakeError):
     """Another process uses the repository or the stage's outputs; worth another try."""
 
 
+class NetworkError(StageFailedError):
+    """ingest failed, and its last lines speak of the network; worth another try."""
+
+
 @dataclass(frozen=True)
 class DvcStage:
     """One stage of dvc.yaml.
@@ -41,10 +50,12 @@ class DvcStage:
     Args:
         name: as DVC addresses it; an item of a matrix is `train@linear_probe-0`.
         upstream: the names of the stages whose outputs it reads.
+        outs: the paths that it writes, from the repository's root.
     """
 
     name: str
     upstream: tuple[str, ...]
+    outs: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
@@ -69,27 +80,72 @@ def try_lock(file: IO[str]) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def hold(root: Path, on_wait: Callable[[], None]) -> Generator[None]:
+    """Hold the repository while the block runs; behind another run that holds it, wait.
+
+    Args:
+        on_wait: called every two seconds of waiting; may raise.
+    """
+    (root / ".prefect").mkdir(exist_ok=True)
+    with (root / ".prefect" / "run.lock").open("a") as file:
+        while not try_lock(file):
+            on_wait()
+            time.sleep(BUSY_SECONDS)
+        yield
+
+
 def read_stages(root: Path) -> list[DvcStage]:
     """The stages of `root`'s dvc.yaml, dependencies first; equal files give equal lists.
 
     Raises:
         InputError: there is no DVC repository, or its dvc.yaml cannot be read.
     """
+    return read_repository(root)[0]
+
+
+def read_repository(root: Path, *, with_status: bool = False) -> tuple[list[DvcStage], frozenset[str]]:
+    """The stages as `read_stages` gives them, and those of which DVC knows that they would not run.
+
+    A stage that DVC finds in order but that reads one which is not, may still have to run: it is not among them.
+
+    Args:
+        with_status: whether to ask; else, and while another DVC process works, none is known.
+
+    Raises:
+        InputError: there is no DVC repository, or its dvc.yaml cannot be read.
+    """
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
     from dvc.repo import Repo
 
+    changed: set[str] | None = None
     try:
         with Repo(str(root)) as repo:
             # an edge leads from a stage to one whose output it reads; stages of *.dvc files have no command
             graph = repo.index.graph
-            upstream = {
-                _address(stage): [_address(one) for one in graph.successors(stage) if one.cmd]
-                for stage in graph.nodes
-                if stage.cmd
+            nodes = [stage for stage in graph.nodes if stage.cmd]
+            upstream = {_address(one): [_address(o) for o in graph.successors(one) if o.cmd] for one in nodes}
+            outs = {
+                _address(one): tuple(
+                    sorted(Path(out.fs_path).relative_to(root.resolve()).as_posix() for out in one.outs)
+                )
+                for one in nodes
             }
+            if with_status:
+                with contextlib.suppress(LockError):
+                    # by the address from the working folder, which may be another one
+                    status = repo.status()
+                    changed = {_address(one) for one in nodes if one.addressing in status}
     except DvcException as error:
         raise InputError(f"{root}: DVC cannot read the stages: {error}; see `dvc stage list`") from error
-    return in_order(upstream)
+    stages = [replace(stage, outs=outs[stage.name]) for stage in in_order(upstream)]
+    unchanged: set[str] = set()
+    if changed is not None:
+        for stage in stages:
+            if stage.name not in changed and unchanged.issuperset(stage.upstream):
+                unchanged.add(stage.name)
+    return stages, frozenset(unchanged)
 
 
 def _address(stage: Any) -> str:
@@ -139,17 +195,23 @@ class StageRunner:
     Args:
         root: the repository.
         jobs: how many stages may run side by side.
+        devices: for each of them the CUDA devices that it may see, as CUDA_VISIBLE_DEVICES names them; all see all
+            devices when None.
     """
 
-    def __init__(self, root: Path, *, jobs: int) -> None:
+    def __init__(self, root: Path, *, jobs: int, devices: Sequence[str] | None = None) -> None:
         self.root = root
-        self._free = threading.Semaphore(jobs)
+        self._places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        for number in range(jobs if devices is None else min(jobs, len(devices))):
+            self._places.put(None if devices is None else devices[number])
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
 
     def run(self, stage: str, *, force: bool, on_line: Callable[[str], None]) -> StageResult:
         """Bring `stage`, and nothing before it, up to date; block until a place is free and the stage is done.
+
+        While another DVC process uses what the stage needs, wait for it.
 
         Args:
             stage: its name as DVC addresses it.
@@ -159,24 +221,35 @@ class StageRunner:
         Raises:
             StageFailedError: with the last lines that the stage printed.
             StageStoppedError: `stop` was called, or something else ended the process.
-            DvcBusyError: another DVC process uses the outputs.
         """
-        with self._free:
-            started = time.monotonic()
-            process = self._start(stage, force=force)
-            tail: deque[str] = deque(maxlen=TAIL_LINES)
-            state: StageState = "ran"
-            assert process.stdout is not None
-            try:
-                for line in filter(None, map(str.rstrip, process.stdout)):
-                    on_line(line)
-                    tail.append(line)
-                    state = read_state(line, stage) or state
-                status = process.wait()
-            finally:
-                self._end(process)
-                process.stdout.close()
-            seconds = time.monotonic() - started
+        place = self._places.get()
+        try:
+            while True:
+                try:
+                    return self._repro(stage, force, on_line, place)
+                except DvcBusyError:
+                    on_line("another DVC process works here: this stage waits for its end")
+                    time.sleep(BUSY_SECONDS)
+        finally:
+            self._places.put(place)
+
+    def _repro(self, stage: str, force: bool, on_line: Callable[[str], None], place: str | None) -> StageResult:
+        """One `dvc repro`; DvcBusyError where it did not get to the stage."""
+        started = time.monotonic()
+        process = self._start(stage, force, place)
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        state: StageState = "ran"
+        assert process.stdout is not None
+        try:
+            for line in filter(None, map(str.rstrip, process.stdout)):
+                on_line(line)
+                tail.append(line)
+                state = read_state(line, stage) or state
+            status = process.wait()
+        finally:
+            self._end(process)
+            process.stdout.close()
+        seconds = time.monotonic() - started
         if self._stopped:
             raise StageStoppedError(f"{stage} was stopped after {seconds:.0f} s; `dvc repro` continues where it ended")
         if status:
@@ -191,12 +264,14 @@ class StageRunner:
         for process in running:
             self._end(process)
 
-    def _start(self, stage: str, *, force: bool) -> subprocess.Popen[str]:
+    def _start(self, stage: str, force: bool, place: str | None) -> subprocess.Popen[str]:
         # --wait-for-lock stands before the word: without it, two of eight stages side by side fail over DVC's lock
         dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["-f"] * force), stage]
         # `python` in dvc.yaml is this Python, and prints line by line
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
+        if place is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = place
         with self._lock:
             if self._stopped:
                 raise StageStoppedError("the run was stopped before this stage started")
@@ -223,7 +298,7 @@ class StageRunner:
 def read_state(line: str, stage: str) -> StageState | None:
     """The state that a line of `dvc repro --single-item <stage>` tells, if any."""
     if line.startswith(f"Stage '{stage}' is cached - skipping run"):
-        return "cached"
+        return "restored"
     if line.startswith(f"Stage '{stage}' didn't change, skipping"):
         return "unchanged"
     return None
@@ -237,4 +312,5 @@ def failure(stage: str, status: int, tail: list[str]) -> MiwakeError:
     # 255 is DVC's own way to say that the command failed
     if 128 < status < 255:
         return StageStoppedError(f"{stage}: the process was ended by signal {status - 128}\n{text}")
-    return StageFailedError(f"{stage} failed; its last lines:\n{text}")
+    kind = NetworkError if stage == "ingest" and NETWORK.search(text) else StageFailedError
+    return kind(f"{stage} failed; its last lines:\n{text}")

@@ -1,7 +1,7 @@
 """Run a command that ends, with all processes that it started, when its caller ends.
 
 `start_guarded` runs this file with a pipe as standard input, to which the caller never writes. The pipe closes when the
-caller closes it or dies, by whatever signal; then the command's process group gets SIGTERM, and SIGKILL ten seconds
+caller closes it or dies, by whatever signal; then the command's process group gets SIGTERM, and SIGKILL three seconds
 later. DVC does not pass signals on: without this a killed run would leave its training running.
 """
 
@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import Any
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 3.0
 
 
 def start_guarded(command: list[str], **options: Any) -> subprocess.Popen[Any]:

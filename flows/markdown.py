@@ -5,7 +5,6 @@ import html
 import io
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 MAX_BYTES = 300_000
 """the UI's list pages download every artifact whole"""
@@ -40,9 +39,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, limit: int
     return "\n".join(lines)
 
 
-def picture(path: Path, description: str) -> str:
+def picture(data: bytes, description: str) -> str:
     """A PNG as Markdown, made smaller until it takes at most `MAX_PICTURE_BYTES`."""
-    data = path.read_bytes()
     if len(data) > MAX_PICTURE_BYTES:
         data = _smaller(data)
     return f"![{cell(description)}](data:image/png;base64,{base64.b64encode(data).decode()})"

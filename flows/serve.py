@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -14,11 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from flows.bridge import try_lock
 from flows.guard import start_guarded
-from flows.settings import HOST, SERVED_BY, folder_name, set_up_prefect
+from flows.settings import HOST, REPORTS_AT, REPORTS_IN, SERVED_BY, folder_name, set_up_prefect
 from pipelines.core.errors import InputError, MiwakeError
 from pipelines.core.files import write_text
 from pipelines.core.layout import Layout
@@ -102,6 +104,40 @@ def server(port: int, log: Path) -> Generator[None]:
                 keep(first)
             else:
                 keeper.join()
+
+
+@contextlib.contextmanager
+def report_server(port: int, folder: Path) -> Generator[None]:
+    """Serve the reports of earlier runs while the block runs; the runs are told where by the environment.
+
+    Args:
+        port: on 127.0.0.1; another one when it is taken, which links of earlier runs do not know.
+        folder: holds a page a run.
+    """
+    try:
+        refuse_taken_port(port)
+    except InputError:
+        print(
+            f"port {port} is taken: reports are served on another one, links of earlier runs lead nowhere", flush=True
+        )
+        port = 0
+    folder.mkdir(parents=True, exist_ok=True)
+
+    class Reports(SimpleHTTPRequestHandler):
+        def list_directory(self, path: object) -> None:  # noqa: ARG002, http.server's form
+            self.send_error(404, "no list of reports: the runs' artifacts link to each")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((HOST, port), functools.partial(Reports, directory=str(folder))) as reports:
+        threading.Thread(target=reports.serve_forever, daemon=True).start()
+        os.environ[REPORTS_AT] = f"http://{HOST}:{reports.server_port}"
+        os.environ[REPORTS_IN] = str(folder.resolve())
+        try:
+            yield
+        finally:
+            reports.shutdown()
 
 
 def refuse_taken_port(port: int) -> None:
@@ -238,7 +274,7 @@ def welcome(root: Path, address: str, cron: str, timezone: str) -> str:
       {address}
         run it now     Deployments > pipeline / {folder_name(root)} > Run > Quick run
         evaluation     {address}/v2/artifacts/key/miwake-evaluate  (after the first run)
-        report         {(Layout(root).stage("report") / "index.html").as_uri()}
+        report         {address}/v2/artifacts/key/miwake-full-report  (a link a run)
         next retrain   {cron} ({timezone}), as params.yaml says; restart this after changing it
 
     Ctrl-C ends everything.
@@ -267,6 +303,7 @@ def main() -> None:
                 print("Prefect's server starts: some seconds ...", flush=True)
                 stack.enter_context(server(port, home / "server.log"))
                 os.environ["PREFECT_API_URL"] = f"{address}/api"
+            stack.enter_context(report_server(port + 1, home / "reports"))
             serve_flows(root, address)
     except MiwakeError as error:
         print(f"serve: {error}", file=sys.stderr)

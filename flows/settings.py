@@ -10,6 +10,10 @@ SERVED_BY = "MIWAKE_SERVED_BY"
 """the environment variable that tells a run the process id of the `flows.serve` that started it"""
 
 
+REPORTS_AT, REPORTS_IN = "MIWAKE_REPORTS_AT", "MIWAKE_REPORTS_IN"
+"""the environment variables that tell a run where `flows.serve` serves reports, and from which folder"""
+
+
 def folder_name(root: Path) -> str:
     """The name of `root`'s deployments, and the tag of its runs: one folder, one name, on a server of many."""
     where = root.resolve()

@@ -27,11 +27,13 @@ from flows import artifacts, markdown
 from flows.bridge import (
     DvcBusyError,
     DvcStage,
+    NetworkError,
     StageFailedError,
     StageRunner,
     StageStoppedError,
     failure,
     in_order,
+    read_repository,
     read_stages,
     read_state,
     select,
@@ -122,11 +124,23 @@ def make_repo(folder: Path) -> Path:
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
 def test_the_stages_come_from_dvc_itself_dependencies_first(repo: Path) -> None:
     assert read_stages(repo) == [
-        DvcStage("ingest", ()),
-        DvcStage("train@a-0", ("ingest",)),
-        DvcStage("train@b-0", ("ingest",)),
-        DvcStage("evaluate", ("train@a-0", "train@b-0")),
+        DvcStage("ingest", (), ("data/ingest",)),
+        DvcStage("train@a-0", ("ingest",), ("data/train/a-0",)),
+        DvcStage("train@b-0", ("ingest",), ("data/train/b-0",)),
+        DvcStage("evaluate", ("train@a-0", "train@b-0"), ("data/evaluate",)),
     ]
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
+def test_what_is_in_order_is_known_at_once_but_not_what_reads_something_else(repo: Path) -> None:
+    runner = StageRunner(repo, jobs=1)
+    assert read_repository(repo, with_status=True)[1] == frozenset()
+    for name in ("ingest", "train@a-0", "train@b-0", "evaluate"):
+        runner.run(name, force=False, on_line=lambda _: None)
+    assert read_repository(repo, with_status=True)[1] == {"ingest", "train@a-0", "train@b-0", "evaluate"}
+    (repo / "data" / "train" / "a-0" / "out.txt").write_text("somebody changed it")
+    assert read_repository(repo, with_status=True)[1] == {"ingest", "train@b-0"}
+    assert read_repository(repo)[1] == frozenset()  # not asked
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
@@ -145,8 +159,8 @@ def test_students_come_between_members_and_evaluation(repo: Path) -> None:
     write_text(repo / "params.yaml", params.replace("  students: []\n", "  students:\n    - c\n"))
     stages = read_stages(repo)
     assert stages[-2:] == [
-        DvcStage("students@c-0", ("train@a-0", "train@b-0")),
-        DvcStage("evaluate", ("students@c-0", "train@a-0", "train@b-0")),
+        DvcStage("students@c-0", ("train@a-0", "train@b-0"), ("data/students/c-0",)),
+        DvcStage("evaluate", ("students@c-0", "train@a-0", "train@b-0"), ("data/evaluate",)),
     ]
     runner = StageRunner(repo, jobs=1)
     for stage in stages:
@@ -177,20 +191,20 @@ def test_an_unknown_target_is_refused_and_the_known_ones_are_named() -> None:
 
 
 def test_only_dvcs_own_words_about_this_stage_tell_the_outcome() -> None:
-    assert read_state("Stage 'a' is cached - skipping run, checking out outputs", "a") == "cached"
+    assert read_state("Stage 'a' is cached - skipping run, checking out outputs", "a") == "restored"
     assert read_state("Stage 'a' didn't change, skipping", "a") == "unchanged"
     assert read_state("Stage 'ab' didn't change, skipping", "a") is None
     assert read_state("the stage says: Stage 'a' didn't change, skipping", "a") is None
 
 
-def test_a_stage_ran_then_is_unchanged_then_cached(repo: Path) -> None:
+def test_a_stage_ran_then_is_unchanged_then_restored(repo: Path) -> None:
     runner = StageRunner(repo, jobs=1)
     said: list[str] = []
     assert runner.run("ingest", force=False, on_line=said.append).state == "ran"
     assert "ingest begins" in said
     assert runner.run("ingest", force=False, on_line=said.append).state == "unchanged"
     (repo / "data" / "ingest" / "out.txt").write_text("somebody changed it")
-    assert runner.run("ingest", force=False, on_line=said.append).state == "cached"
+    assert runner.run("ingest", force=False, on_line=said.append).state == "restored"
     assert (repo / "data" / "ingest" / "out.txt").read_text() == "ingest"
 
 
@@ -206,11 +220,17 @@ def test_a_failure_ends_with_the_lines_that_the_stage_printed(repo: Path) -> Non
         (255, "ERROR: failed to reproduce 'a': 'x' is busy, it is being blocked by:", DvcBusyError),
         (255, "ERROR: Unable to acquire lock. Most likely another DVC process is running", DvcBusyError),
         (255, "ERROR: failed to run: python stage.py, exited with 1", StageFailedError),
+        (255, "https://a.example/x: the connection timed out", StageFailedError),
         (143, "", StageStoppedError),
     ],
 )
 def test_only_a_busy_dvc_counts_as_busy(status: int, line: str, kind: type[MiwakeError]) -> None:
     assert type(failure("a", status, [line])) is kind
+
+
+def test_only_ingest_is_tried_again_for_the_networks_sake() -> None:
+    assert type(failure("ingest", 255, ["https://a.example/x: the connection timed out"])) is NetworkError
+    assert type(failure("ingest", 255, ["ingest.snapshot: must not be empty"])) is StageFailedError
 
 
 def test_stopping_ends_the_stage_and_its_children(repo: Path) -> None:
@@ -297,7 +317,7 @@ def test_a_large_picture_is_made_smaller_until_it_fits(tmp_path: Path) -> None:
 
     noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    text = markdown.picture(tmp_path / "noise.png", "noise")
+    text = markdown.picture((tmp_path / "noise.png").read_bytes(), "noise")
     assert text.startswith("![noise](data:image/png;base64,iVBOR")
     assert len(text) < 250_000
 
@@ -311,7 +331,7 @@ def test_the_pairs_that_are_confused_most_come_first() -> None:
 def test_every_stage_without_files_has_a_page_that_says_so(tmp_path: Path) -> None:
     params = load_params(ROOT / "params.yaml")
     for stage in artifacts.PAGES:
-        page = artifacts.stage_page(stage, Layout(tmp_path), params, with_picture=True)
+        page = artifacts.stage_page(stage, Layout(tmp_path), params)
         assert "does not exist: the stage did not write it" in page or "not trained" in page or "names none" in page
 
 
@@ -324,7 +344,7 @@ def test_the_ingest_page_counts_by_source_class_and_licence(tmp_path: Path) -> N
     write_table(pa.Table.from_pylist(rows, schema=MANIFEST), layout.ingest_manifest)
     header = ("source", "source_path", "label", "reason", "detail")
     write_csv(layout.rejects, header, [("2-crawl", "http://a.example/x.jpg", "cat", "http-404", "")])
-    text = artifacts.stage_page("ingest", layout, load_params(ROOT / "params.yaml"), with_picture=False)
+    text = artifacts.stage_page("ingest", layout, load_params(ROOT / "params.yaml"))
     assert "3 files of 1 class, 0.0 MB; 3 pictures, by content; 1 file rejected." in text
     assert text.index("| 2-crawl | 2 | 1 |") < text.index("| 10-folder | 1 | 0 |")
     assert "| CC0-1.0 | 2 |" in text
@@ -333,20 +353,13 @@ def test_the_ingest_page_counts_by_source_class_and_licence(tmp_path: Path) -> N
 
 
 def test_the_evaluation_page_shows_picture_metrics_and_pairs(tmp_path: Path) -> None:
-    from PIL import Image
-
     layout = write_evaluation(tmp_path)
-    (tmp_path / "data" / "report").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "data" / "report" / "confusion_matrix.png")
     params = load_params(ROOT / "params.yaml")
-    page = artifacts.stage_page("evaluate", layout, params, with_picture=True)
+    page = artifacts.stage_page("evaluate", layout, params)
     assert "](data:image/png;base64," in page
     assert "| accuracy | 0.800 | 0.700 to 0.900 |" in page
     assert "| b | a | 5 of 10 | 50% |" in page
     assert page.index("| b | 10 | 0.500 |") < page.index("| a | 10 | 0.800 |")
-    old = artifacts.stage_page("evaluate", layout, params, with_picture=False)
-    assert "data:image" not in old
-    assert "drawn by the stage `report`" in old
 
 
 def test_the_evaluation_page_shows_members_alone_and_together(tmp_path: Path) -> None:
@@ -372,7 +385,7 @@ def test_the_evaluation_page_shows_members_alone_and_together(tmp_path: Path) ->
         },
     }
     write_json(path, metrics)
-    page = artifacts.stage_page("evaluate", layout, load_params(ROOT / "params.yaml"), with_picture=False)
+    page = artifacts.stage_page("evaluate", layout, load_params(ROOT / "params.yaml"))
     assert "a\\_net, the best alone on validation pictures, tells 75.0" in page
     assert "+5.0 points (+1.0 to +9.0): together they are better." in page
     assert "| all together | label | 0.800 | 0.700 to 0.900 | 0.750 | 0.850 | – |" in page
@@ -390,10 +403,10 @@ def test_students_have_a_page_of_their_own(tmp_path: Path) -> None:
         [[1, 0.9, 0.8, 0.5, 0.625], [2, 0.1, 0.9, 1.0, 0.5]],
     )
     params = load_params(layout.params)
-    students = artifacts.stage_page("students", layout, params, with_picture=False)
+    students = artifacts.stage_page("students", layout, params)
     assert "| scratch | 0 | epoch 1 of 2 | 0.500 | 0.625 | 0.900 | 0.800 |" in students
     assert "probe" not in students
-    members = artifacts.stage_page("train", layout, params, with_picture=False)
+    members = artifacts.stage_page("train", layout, params)
     assert "| linear\\_probe | 0 | not trained |" in members
     assert "scratch" not in members
 
@@ -420,14 +433,6 @@ def write_evaluation(root: Path) -> Layout:
     return Layout(root)
 
 
-def test_the_evaluation_page_waits_for_the_report_that_draws_its_picture() -> None:
-    from flows.pipeline import pages_after
-
-    assert pages_after("evaluate", ["train", "evaluate", "report"]) == []
-    assert pages_after("report", ["train", "evaluate", "report"]) == ["evaluate", "report"]
-    assert pages_after("evaluate", ["train", "evaluate"]) == ["evaluate"]
-
-
 # the flows ------------------------------------------------------------------------------------------------------------
 
 
@@ -452,14 +457,85 @@ def test_the_pages_last_line_of_a_failure_is_the_stages_own() -> None:
     assert "| train | not run | a stage that it reads failed |" in page
 
 
-def test_trainings_side_by_side_have_cores_and_a_gpu_each() -> None:
-    from flows.pipeline import num_jobs
+def test_trainings_side_by_side_have_cores_and_a_gpu_each(tmp_path: Path) -> None:
+    from flows.pipeline import device_places, num_jobs
 
     params = load_params(ROOT / "params.yaml")
-    threads = params.train.num_threads
-    assert num_jobs(params, num_cores=8 * threads, num_gpus=0) == 8
-    assert num_jobs(params, num_cores=8 * threads, num_gpus=1) == 1
-    assert num_jobs(params, num_cores=1, num_gpus=4) == 1
+    assert num_jobs(params, num_cores=8 * params.train.num_threads) == 8
+    assert num_jobs(params, num_cores=1) == 1
+    assert device_places(params, {"CUDA_VISIBLE_DEVICES": "2, 5"}) == ["2", "5"]
+    assert device_places(params, {"CUDA_VISIBLE_DEVICES": ""}) is None
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidiactl"):
+        (tmp_path / name).touch()
+    assert device_places(params, {}, tmp_path) == ["0", "1", "2"]
+    train = params.train.model_copy(update={"num_devices": 2})
+    assert device_places(params.model_copy(update={"train": train}), {}, tmp_path) == ["0,1"]
+    train = params.train.model_copy(update={"device": "cpu"})
+    assert device_places(params.model_copy(update={"train": train}), {}, tmp_path) is None
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
+def test_the_form_of_a_run_is_closed_and_says_what_each_field_means() -> None:
+    from pydantic import ValidationError
+
+    from flows.options import PipelineOptions
+
+    schema = PipelineOptions.model_json_schema()["properties"]
+    stages = [*dict.fromkeys(stage.group for stage in read_stages(ROOT))]
+    stages.insert(stages.index("evaluate"), "students")  # params.yaml names none
+    assert schema["stop_after"]["enum"] == stages
+    assert all(field["description"] for field in schema.values())
+    with pytest.raises(ValidationError, match="stop_after"):
+        PipelineOptions.model_validate({"stop_after": "trian"})
+    options = PipelineOptions(stop_after="train", members=("a", "b"), overrides=("train.seed=2",))
+    assert options.title == "up to train, train.seed=2, train.members=[a, b]"
+
+
+def test_overrides_are_checked_before_anything_runs(repo: Path) -> None:
+    from flows.options import overridden
+
+    path = repo / "params.yaml"
+    before = path.read_bytes()
+    document = overridden(path, ["train.seed=2", "ingest.snapshot='7'", "train.members=[linear_probe]"])
+    assert (document["train"]["seed"], document["ingest"]["snapshot"]) == (2, "7")
+    for change, message in (
+        ("train.seed", "write KEY=VALUE"),
+        ("=3", "write KEY=VALUE"),
+        ("train.sed=3", "with train.sed=3: params.yaml: train.sed: unknown key; did you mean `seed`"),
+        ("train.seed=many", "train.seed"),
+        ("ingest.sources.9.path=x", "cannot be set"),
+        ("train.seed=[", "cannot be set"),
+    ):
+        with pytest.raises(ParamsError, match=message):
+            overridden(path, [change])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside DVC
+def test_a_run_with_overrides_leaves_params_and_data_alone_and_is_kept_as_an_experiment(committed: Path) -> None:
+    from flows.options import copy_with, keep_experiment
+
+    before = {name: (committed / name).read_bytes() for name in ("params.yaml", "dvc.lock", "data/evaluate/out.txt")}
+    changes = ["ingest.snapshot='other'"]
+    with copy_with(committed, changes) as copy:
+        assert (copy / "data" / "evaluate" / "out.txt").read_bytes() == before["data/evaluate/out.txt"]  # not HEAD's
+        assert StageRunner(copy, jobs=1).run("evaluate", force=False, on_line=print).state == "ran"
+        assert "other" in (copy / "data" / "evaluate" / "out.txt").read_text()
+        name = keep_experiment(copy, changes)
+    assert not copy.exists()
+    assert str(copy) not in git(committed, "worktree", "list")
+    assert {path: (committed / path).read_bytes() for path in before} == before
+    listed = subprocess.run(
+        [sys.executable, "-m", "dvc", "exp", "list", "--name-only"], cwd=committed, capture_output=True, text=True
+    )
+    assert name in listed.stdout.split()
+
+
+def test_overrides_without_a_commit_are_refused_with_a_remedy(repo: Path) -> None:
+    from flows.options import copy_with
+
+    with pytest.raises(InputError, match="`git init`, add all and commit first"), copy_with(repo, ["train.seed=2"]):
+        pass
 
 
 def test_two_folders_of_one_name_have_deployments_of_their_own(tmp_path: Path) -> None:
@@ -799,7 +875,7 @@ def test_a_scheduled_run_appears_runs_every_stage_and_leaves_its_pages(served: S
     assert state["type"] == "COMPLETED", state["message"]
     tasks = call(served.address, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
     assert {task["name"] for task in tasks} == {"ingest", "train@a-0", "train@b-0", "evaluate"}
-    assert {task["state_name"] for task in tasks} <= {"Ran", "Cached", "Unchanged"}
+    assert {task["state_name"] for task in tasks} <= {"Ran", "Restored", "Unchanged"}
     page = call(served.address, "/artifacts/miwake-retrain/latest")
     assert "First run: accuracy 80.0%" in page["data"]
     assert (served.repo / ".prefect" / "prefect.db").exists()
@@ -814,7 +890,7 @@ def test_a_cancelled_run_leaves_no_process_and_frees_the_repository(served: Serv
     assert until(served.address, run)["type"] == "CANCELLED"
     eventually(lambda: set(stages_of(served.address, run).values()) == {"CANCELLED"}, 30)
     write_text(served.repo / "mode.txt", "fail\n")
-    failed = start(served.address, stages=["evaluate"])
+    failed = start(served.address, options={"stop_after": "evaluate"})
     assert "the third picture is broken" in until(served.address, failed)["message"]
     states = {"ingest": "FAILED", "train@a-0": "CANCELLED", "train@b-0": "CANCELLED", "evaluate": "CANCELLED"}
     eventually(lambda: stages_of(served.address, failed) == states, 30)  # what could not run does not seem to
@@ -852,7 +928,7 @@ def test_when_a_run_is_killed_the_next_one_starts(served: Serve, sleeping: tuple
 def test_a_server_that_is_killed_comes_back_and_the_training_goes_on(served: Serve) -> None:
     (served.repo / "go.txt").unlink(missing_ok=True)
     write_text(served.repo / "mode.txt", "wait\n")
-    run = start(served.address, force=True)
+    run = start(served.address, options={"force": True})
     eventually(lambda: served.pids("stage.py", "ingest") != [], 60)
     for server in served.pids("prefect", "server"):
         with contextlib.suppress(ProcessLookupError):
@@ -879,7 +955,7 @@ def test_a_cancelled_run_ends_after_the_server_was_lost_too(served: Serve, sleep
 def test_a_retrain_that_meets_a_run_waits_and_a_second_one_is_not_needed(served: Serve) -> None:
     (served.repo / "go.txt").unlink(missing_ok=True)
     write_text(served.repo / "mode.txt", "wait\n")
-    working = start(served.address, force=True)  # DVC may hold what it did before
+    working = start(served.address, options={"force": True})  # DVC may hold what it did before
     eventually(lambda: served.pids("stage.py", "ingest") != [], 60)
     waiting = start(served.address, "retrain")
     until(served.address, waiting, "RUNNING")
